@@ -1,0 +1,68 @@
+/** The closed set of error kinds. `cri/status.ts` holds the only table from kind to gRPC code. */
+export type ErrorKind =
+  | 'not-found'
+  | 'already-exists'
+  | 'invalid'
+  | 'failed-precondition'
+  | 'unavailable'
+  | 'deadline'
+  | 'canceled'
+  | 'resource-exhausted'
+  | 'unimplemented'
+  | 'unknown'
+  | 'internal';
+
+/**
+ * An error with a kind. The text reads `verb object "value": cause`, lower case, without "failed to";
+ * `wrap` appends the cause's text, so one line tells the whole story.
+ */
+export class CrioError extends Error {
+  readonly kind: ErrorKind;
+
+  constructor(kind: ErrorKind, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = 'CrioError';
+    this.kind = kind;
+  }
+}
+
+/** A failed system call, shaped like Node's own errors: `err.code === 'ENOENT'`. */
+export class SysError extends Error {
+  readonly code: string;
+  readonly errno: number;
+  readonly syscall: string;
+  readonly path: string | undefined;
+
+  constructor(options: { code: string; errno: number; syscall: string; path?: string | undefined }) {
+    const where = options.path === undefined ? '' : ` "${options.path}"`;
+    super(`${options.syscall}${where}: ${options.code}`);
+    this.name = 'SysError';
+    this.code = options.code;
+    this.errno = options.errno;
+    this.syscall = options.syscall;
+    this.path = options.path;
+  }
+}
+
+/** Adds what this layer knows to an error: `verb object "value": cause`. Keeps the cause's kind. */
+export function wrap(message: string, cause: unknown, kind?: ErrorKind): CrioError {
+  return new CrioError(kind ?? kindOf(cause), `${message}: ${messageOf(cause)}`, { cause });
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The kind of anything that was thrown; errors of the system and of libraries are `unknown`. */
+export function kindOf(error: unknown): ErrorKind {
+  if (error instanceof CrioError) return error.kind;
+  if (error instanceof Error && error.name === 'AbortError') return 'canceled';
+  return 'unknown';
+}
+
+/** True when `error` is a failed system call (Node's or ours) with one of these codes. */
+export function hasCode(error: unknown, ...codes: readonly string[]): boolean {
+  if (!(error instanceof Error) || !('code' in error)) return false;
+  return typeof error.code === 'string' && codes.includes(error.code);
+}

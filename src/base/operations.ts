@@ -1,0 +1,103 @@
+import { CrioError } from './errors.ts';
+import type { Call } from './call.ts';
+
+interface Operation<T> {
+  readonly call: Call;
+  readonly result: Promise<T>;
+  waiters: number;
+}
+
+/**
+ * Operations that outlive the request that started them, keyed by name.
+ *
+ * A second request for the same name joins the running one and gets its result. A caller's deadline or disconnect
+ * detaches that waiter only; the operation goes on, and its result waits for the next request for `keepResultMs`.
+ * When nobody has taken it by then, `takeBack` undoes it.
+ */
+export class Operations<T> {
+  readonly #running = new Map<string, Operation<T>>();
+  readonly #keepResultMs: number;
+  readonly #takeBack: (result: T) => Promise<void>;
+
+  constructor(options: { keepResultMs: number; takeBack: (result: T) => Promise<void> }) {
+    this.#keepResultMs = options.keepResultMs;
+    this.#takeBack = options.takeBack;
+  }
+
+  /**
+   * Joins the operation `name`, or starts it with `start`. `operationCall` makes the Call of a new operation; the
+   * signal of `caller` only ends the waiting.
+   */
+  async joinOrStart(
+    name: string,
+    caller: Call,
+    start: { call: () => Call; run: (call: Call) => Promise<T> },
+  ): Promise<T> {
+    const operation = this.#running.get(name) ?? this.#start(name, start);
+    operation.waiters += 1;
+    try {
+      const result = await waitFor(operation, caller, name);
+      // Taken: a later request with this name starts anew.
+      if (this.#running.get(name) === operation) this.#running.delete(name);
+      return result;
+    } catch (error) {
+      operation.waiters -= 1;
+      throw error;
+    }
+  }
+
+  /** The Call of the operation with this name, while it runs or its result waits. */
+  running(name: string): Call | undefined {
+    return this.#running.get(name)?.call;
+  }
+
+  /** The calls of all operations that have not ended. */
+  *calls(): Iterable<Call> {
+    for (const operation of this.#running.values()) yield operation.call;
+  }
+
+  #start(name: string, start: { call: () => Call; run: (call: Call) => Promise<T> }): Operation<T> {
+    const call = start.call();
+    const operation: Operation<T> = { call, result: start.run(call), waiters: 0 };
+    this.#running.set(name, operation);
+    operation.result.then(
+      (result) => this.#settle(name, operation, result),
+      () => this.#running.delete(name),
+    );
+    return operation;
+  }
+
+  /** A result that somebody waits for is delivered; else it is kept for a while and then undone. */
+  #settle(name: string, operation: Operation<T>, result: T): void {
+    if (operation.waiters > 0) return;
+    const timer = setTimeout(() => {
+      if (operation.waiters > 0 || this.#running.get(name) !== operation) return;
+      this.#takeBack(result)
+        .catch((error: unknown) => operation.call.log.error(`take back "${name}"`, error))
+        .finally(() => this.#running.delete(name));
+    }, this.#keepResultMs);
+    timer.unref();
+  }
+}
+
+/** Waits for the result, or until the caller is gone; the error names the stage that the operation is at. */
+function waitFor<T>(operation: Operation<T>, caller: Call, name: string): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      const { name: stage, sinceMs } = operation.call.currentStage;
+      const seconds = ((performance.now() - sinceMs) / 1000).toFixed(1);
+      reject(
+        new CrioError(
+          'deadline',
+          `${name}: still being created, at stage "${stage}" for ${seconds} s; the next request for this name joins it`,
+        ),
+      );
+    };
+    if (caller.signal.aborted) {
+      onAbort();
+      return;
+    }
+    caller.signal.addEventListener('abort', onAbort, { once: true });
+    operation.result.then(resolve, reject).finally(() => caller.signal.removeEventListener('abort', onAbort));
+  });
+}

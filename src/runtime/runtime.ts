@@ -1,0 +1,108 @@
+import type { Call } from '../base/call.ts';
+import type { Spec, LinuxResources } from './spec/oci.ts';
+
+/** What the OCI runtime and its monitor are asked to do; `oci/` (conmon + runc, crun) implements it, later vm and pod types. */
+export interface ContainerRuntime {
+  /** Name of the handler in the configuration. */
+  readonly handler: string;
+  /**
+   * Starts the monitor, which creates the container; returns when the init process waits for `start`.
+   * The bundle holds `config.json`; the log file's folder exists. On failure nothing is left behind.
+   * Throws `container create failed: <text of the runtime>`.
+   */
+  create(call: Call, options: CreateOptions): Promise<CreatedProcess>;
+  /** Lets the init process run the program. Throws with the runtime's own text. */
+  start(call: Call, id: string): Promise<void>;
+  /** Sends a signal (number) through the runtime; `undefined`-like success when the process is gone already. */
+  kill(call: Call, id: string, signal: number, options?: { all?: boolean }): Promise<void>;
+  /** `delete --force`; an unknown container is success. */
+  delete(call: Call, id: string): Promise<void>;
+  /** The runtime's own record; undefined when it does not know the container. Only used at restart. */
+  state(call: Call, id: string): Promise<RuntimeState | undefined>;
+  pause(call: Call, id: string): Promise<void>;
+  resume(call: Call, id: string): Promise<void>;
+  update(call: Call, id: string, resources: LinuxResources): Promise<void>;
+  /** Runs one command to its end; nothing is written to disk. */
+  execSync(call: Call, options: ExecSyncOptions): Promise<ExecSyncResult>;
+  /** Asks the monitor to open the log anew after a rotation; returns when the new file is there. */
+  reopenLog(call: Call, options: { bundle: string; logPath: string }): Promise<void>;
+  readonly features: RuntimeFeatures;
+}
+
+export interface RuntimeFeatures {
+  /** First line of `--version`, e.g. `crun version 1.8.1`. */
+  readonly version: string;
+  /** Highest `ociVersion` this runtime accepts in a config.json (crun 1.8.1 refuses 1.2.0). */
+  readonly ociVersion: string;
+  readonly recursiveReadOnlyMounts: boolean;
+  readonly idmapMounts: boolean;
+}
+
+export interface CreateOptions {
+  readonly id: string;
+  /** Container name for the monitor's own messages. */
+  readonly name: string;
+  /** Run directory; holds config.json, gets pidfile, conmon-pidfile, attach, ctl, winsz. */
+  readonly bundle: string;
+  /** Directory for `exit` and `oom` that outlive the bundle. */
+  readonly persistDir: string;
+  readonly logPath: string;
+  readonly terminal: boolean;
+  readonly stdin: boolean;
+  readonly stdinOnce: boolean;
+  /** cgroup parent of the pod, for the monitor when `monitor_cgroup` is `pod`. */
+  readonly cgroupParent: string;
+  /** Limit for the whole creation, ms. */
+  readonly timeoutMs: number;
+}
+
+/** A process that is recognised again by pid and start time (clock ticks since boot, field 22 of /proc/pid/stat). */
+export interface ProcessRef {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+export interface CreatedProcess {
+  readonly init: ProcessRef;
+  readonly monitor: ProcessRef | undefined;
+}
+
+export interface RuntimeState {
+  readonly ociVersion: string;
+  readonly id: string;
+  readonly status: 'creating' | 'created' | 'running' | 'paused' | 'stopped';
+  readonly pid: number;
+  readonly bundle: string;
+  /** RFC 3339 */
+  readonly created: string;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+export interface ExecSyncOptions {
+  readonly id: string;
+  readonly bundle: string;
+  /** `process` of the container's config.json with args replaced. */
+  readonly process: NonNullable<Spec['process']>;
+  /** ms; 0 means none. On timeout every process of the exec's session is killed. */
+  readonly timeoutMs: number;
+  /** Bytes kept of stdout and stderr together; reading goes on, the rest is dropped. */
+  readonly maxOutputBytes: number;
+  /** Init process of the container, to find its cgroup and sessions. */
+  readonly init: ProcessRef;
+}
+
+export interface ExecSyncResult {
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+  readonly exitCode: number;
+  readonly timedOut: boolean;
+}
+
+/** How a container ended, from the monitor's exit file. */
+export interface ExitRecord {
+  readonly containerId: string;
+  readonly exitCode: number;
+  /** ns since the epoch: ctime of the exit file */
+  readonly finishedAtNs: bigint;
+  readonly oomKilled: boolean;
+}

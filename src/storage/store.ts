@@ -1,0 +1,146 @@
+import type { Digest } from '../base/ids.ts';
+import type { IdMapping } from '../pod/config.ts';
+
+/**
+ * A containers/storage store (graph root + run root), shared with podman, buildah, skopeo and CRI-O.
+ * Reads are served from memory, which is re-read when another process changed the files (lock file token);
+ * writes hold the lock files in the order of the format. No lock is held while content is unpacked.
+ */
+export interface Store extends AsyncDisposable {
+  readonly graphRoot: string;
+  readonly runRoot: string;
+  readonly imageStore: string;
+  readonly driverName: 'overlay' | 'vfs';
+  readonly images: ImageStore;
+  readonly layers: LayerStore;
+  readonly containers: ContainerStore;
+}
+
+export interface ImageRecord {
+  readonly id: string;
+  readonly digest: Digest | undefined;
+  readonly names: readonly string[];
+  readonly namesHistory: readonly string[];
+  readonly topLayer: string | undefined;
+  readonly metadata: string;
+  readonly bigDataNames: readonly string[];
+  readonly bigDataSizes: ReadonlyMap<string, number>;
+  readonly bigDataDigests: ReadonlyMap<string, Digest>;
+  /** ns since the epoch */
+  readonly createdNs: bigint;
+  /** `digest` and the digests of every big data item whose name starts with `manifest` */
+  readonly digests: readonly Digest[];
+}
+
+export interface LayerRecord {
+  readonly id: string;
+  readonly parent: string | undefined;
+  readonly diffDigest: Digest | undefined;
+  readonly diffSize: number | undefined;
+  readonly compressedDigest: Digest | undefined;
+  readonly compressedSize: number | undefined;
+}
+
+export interface ContainerRecord {
+  readonly id: string;
+  readonly names: readonly string[];
+  readonly imageId: string;
+  readonly layerId: string;
+  /** JSON text; CRI-O's keys are in storage-format 7 */
+  readonly metadata: string;
+  readonly createdNs: bigint;
+  readonly mountLabel: string;
+  readonly uidMap: readonly IdMapping[];
+  readonly gidMap: readonly IdMapping[];
+}
+
+export interface ImageStore {
+  /** In the order of the file; includes additional stores. Served from memory. */
+  list(): Promise<readonly ImageRecord[]>;
+  /** Exact id, name, or unique id prefix. */
+  find(idOrName: string): Promise<ImageRecord | undefined>;
+  /** One big data file; undefined when the image has none of this name. */
+  readBigData(imageId: string, key: string): Promise<Buffer | undefined>;
+  /** Sum of big data, signatures and `diffSize` of each layer in the chain, bytes. */
+  size(imageId: string): Promise<number>;
+  /** Adds the record with all its data (data first, synced, then the index), or updates an existing one as a re-pull does. */
+  put(image: NewImage): Promise<ImageRecord>;
+  /** Replaces the names; a name that another image has is taken from it. */
+  setNames(imageId: string, names: readonly string[]): Promise<void>;
+  /** Deletes record, data and every layer no longer used. Throws failed-precondition naming the container that uses it. */
+  delete(imageId: string): Promise<void>;
+}
+
+export interface NewImage {
+  readonly id: string;
+  readonly digest: Digest;
+  /** Names to add to those it has. */
+  readonly addNames: readonly string[];
+  readonly topLayer: string | undefined;
+  readonly createdNs: bigint;
+  readonly metadata: string;
+  /** In the order of storage-format 6. */
+  readonly bigData: readonly { readonly key: string; readonly data: Uint8Array; readonly digest: Digest }[];
+}
+
+export interface LayerStore {
+  find(id: string): Promise<LayerRecord | undefined>;
+  /** The id a layer gets in this format: storage-format 3. */
+  idFor(parent: string | undefined, diffId: Digest): string;
+  /**
+   * Unpacks one layer while it streams in, and adds it. The stream is the blob as received (gzip, zstd or plain,
+   * told by its first bytes). Verifies `diffId` and, when given, the blob's digest; writes tar-split.
+   * A layer that is there already, or that another caller is unpacking now, is not unpacked twice.
+   */
+  unpack(options: UnpackOptions): Promise<LayerRecord>;
+  /** Makes unpacked data durable: syncfs, once per image, before the index names it. */
+  sync(): Promise<void>;
+  /** Bytes and inodes of all image layers, from records and counters, never by walking. */
+  usage(): Promise<{ bytes: number; inodes: number }>;
+  /** Mounts an image's layers read-only for image volumes and inspection; undone by the returned function. */
+  mountReadOnly(layerId: string, target: string): Promise<() => Promise<void>>;
+}
+
+export interface UnpackOptions {
+  readonly parent: string | undefined;
+  readonly diffId: Digest;
+  /** Digest of the blob; undefined when the caller has verified it. */
+  readonly blobDigest: Digest | undefined;
+  readonly blobSize: number | undefined;
+  readonly blob: AsyncIterable<Uint8Array>;
+  readonly signal: AbortSignal;
+}
+
+export interface ContainerStore {
+  list(): Promise<readonly ContainerRecord[]>;
+  find(idOrName: string): Promise<ContainerRecord | undefined>;
+  /** Writable layer on the image's top layer, its directories, then the record. All are volatile records, as CRI-O's. */
+  create(options: NewContainer): Promise<ContainerRecord>;
+  setMetadata(id: string, metadata: string): Promise<void>;
+  /** Unmounts, deletes layer, directories and record; an unknown id is success. */
+  delete(id: string): Promise<void>;
+  /** Mounts the root file system (again, when it is not really mounted) and returns its path. */
+  mount(id: string): Promise<string>;
+  /** Unmounts the root file system; not mounted is success. */
+  unmount(id: string): Promise<void>;
+  /** `<graphroot>/<driver>-containers/<id>/userdata`, mode 0700; created by `create`. */
+  directory(id: string): string;
+  /** `<runroot>/<driver>-containers/<id>/userdata`, mode 0700; created by `create`. */
+  runDirectory(id: string): string;
+  /** The upper directory of the writable layer, for usage; undefined for vfs. */
+  upperDirectory(id: string): string | undefined;
+  /** Where `mount` mounts. */
+  mountPoint(id: string): string;
+}
+
+export interface NewContainer {
+  readonly id: string;
+  readonly names: readonly string[];
+  readonly layerName: string;
+  /** Empty: a container on no image. */
+  readonly imageId: string;
+  readonly metadata: string;
+  readonly mountLabel: string;
+  readonly uidMap: readonly IdMapping[];
+  readonly gidMap: readonly IdMapping[];
+}
