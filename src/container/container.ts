@@ -28,7 +28,10 @@ export interface Container {
   readonly terminal: boolean;
   readonly stdin: boolean;
   readonly stdinOnce: boolean;
+  /** Number of the signal that a stop sends first. */
   readonly stopSignal: number;
+  /** Number of the signal that the request or the image names; 0 when neither does. */
+  readonly stopSignalRequested: number;
   readonly privileged: boolean;
   readonly createdAtNs: bigint;
   readonly directory: string;
@@ -38,6 +41,8 @@ export interface Container {
   readonly spec: Spec;
   resources: LinuxResources | undefined;
   readonly state: ContainerState;
+  /** Grows with every change that a list or a status shows. */
+  version: number;
 }
 
 /** The part that changes, and that `state.json` holds. */
