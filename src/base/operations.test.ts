@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Call } from './call.ts';
+import { silentLog } from './log.ts';
+import { Operations } from './operations.ts';
+
+function call(signal?: AbortSignal): Call {
+  return new Call({ name: 'test', id: '1', log: silentLog, ...(signal === undefined ? {} : { signal }) });
+}
+
+test('Operations: a second request with the same name joins the first', async () => {
+  const operations = new Operations<number>({ keepResultMs: 1000, takeBack: async () => {} });
+  let runs = 0;
+  const start = {
+    call: () => call(),
+    run: async () => {
+      runs += 1;
+      await new Promise((resolve) => setTimeout(resolve, 5));
+      return runs;
+    },
+  };
+  const results = await Promise.all([
+    operations.joinOrStart('a', call(), start),
+    operations.joinOrStart('a', call(), start),
+  ]);
+  assert.deepEqual(results, [1, 1]);
+  assert.equal(await operations.joinOrStart('a', call(), start), 2, 'a result that was taken is not given again');
+});
+
+test('Operations: a caller that leaves gets the stage, and the next one gets the result', async () => {
+  const operations = new Operations<string>({ keepResultMs: 1000, takeBack: async () => {} });
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const start = {
+    call: () => call(),
+    run: (own: Call) => {
+      own.stage('sandbox network creation');
+      return promise;
+    },
+  };
+  const abort = new AbortController();
+  const first = operations.joinOrStart('pod', call(abort.signal), start);
+  abort.abort();
+  await assert.rejects(first, { kind: 'deadline', message: /stage "sandbox network creation"/ });
+  resolve('id');
+  await promise;
+  assert.equal(await operations.joinOrStart('pod', call(), start), 'id');
+});
+
+test('Operations: a result that nobody takes is undone', async () => {
+  const undone: string[] = [];
+  const operations = new Operations<string>({
+    keepResultMs: 5,
+    takeBack: async (result) => {
+      undone.push(result);
+    },
+  });
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const abort = new AbortController();
+  const waiting = operations.joinOrStart('pod', call(abort.signal), { call: () => call(), run: () => promise });
+  abort.abort();
+  await assert.rejects(waiting);
+  resolve('id');
+  await new Promise((done) => setTimeout(done, 30));
+  assert.deepEqual(undone, ['id']);
+  assert.equal(operations.running('pod'), undefined);
+});
+
+test('Operations: a failure is given to all waiters and forgotten', async () => {
+  const operations = new Operations<string>({ keepResultMs: 1000, takeBack: async () => {} });
+  const failing = { call: () => call(), run: () => Promise.reject(new Error('no')) };
+  await assert.rejects(operations.joinOrStart('x', call(), failing), /no/);
+  const working = { call: () => call(), run: () => Promise.resolve('yes') };
+  assert.equal(await operations.joinOrStart('x', call(), working), 'yes');
+});
