@@ -35,6 +35,8 @@ export interface Pod {
   readonly mountLabel: string;
   readonly processLabel: string;
   readonly infraName: string;
+  /** Name of the pause image it was made with. */
+  readonly infraImage: string;
   /** Init process of the kept infra container; undefined when it was dropped. */
   infra: ProcessRef | undefined;
   readonly infraDropped: boolean;
