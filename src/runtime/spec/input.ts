@@ -2,7 +2,7 @@ import type { ContainerConfig, ContainerMount } from '../../container/config.ts'
 import type { ImageConfig } from '../../image/images.ts';
 import type { IdMapping, LinuxResources, NamespaceOptions, PodConfig, PortMapping } from '../../pod/config.ts';
 import type { Pod } from '../../pod/pod.ts';
-import type { Hooks, IdMap, Linux, LinuxResources as SpecResources, Mount } from './oci.ts';
+import type { Hooks, Linux, LinuxResources as SpecResources, Mount } from './oci.ts';
 import type { SeccompProfile } from './seccomp-profile.ts';
 
 /**
@@ -204,13 +204,10 @@ export interface ContainerSpecInput {
   readonly mountLabel: string;
   /** `platform_runtime_paths` entry in use, `` when none */
   readonly platformRuntimePath: string;
-  /** 9, 10 or 15 ... as text of the request or image for the annotation; `` when none */
+  /** Name as the request (`SIGUSR1`) or the image has it; `` when none */
   readonly stopSignal: string;
   /** OCI hooks that matched. */
   readonly hooks: Hooks | undefined;
-  /** Environment entries put in front of nothing and behind everything (GOMAXPROCS, CDI). */
+  /** `KEY=value` that hooks of the daemon add (GOMAXPROCS, shared CPUs); they win over everything. */
   readonly extraEnv: readonly string[];
 }
-
-/** Only for callers that need the mapping form of the spec. */
-export type SpecIdMap = IdMap;
