@@ -1,5 +1,6 @@
 import type { ContainerMount } from '../../container/config.ts';
 import type { IdMapping, LinuxResources, NamespaceOptions, PortMapping } from '../../pod/config.ts';
+import { writeExactIntegers } from './exact-integer.ts';
 
 /**
  * JSON texts inside annotations, byte for byte as Go writes them (field names of the protocol, zero values left out):
@@ -8,7 +9,7 @@ import type { IdMapping, LinuxResources, NamespaceOptions, PortMapping } from '.
 
 /** JSON with `<`, `>` and `&` escaped, as Go's encoder does. */
 export function goJson(value: unknown): string {
-  return JSON.stringify(value, (_key, item: unknown) => (typeof item === 'bigint' ? JSON.rawJSON(item.toString()) : item)).replaceAll(
+  return JSON.stringify(value, writeExactIntegers).replaceAll(
     /[<>&\u2028\u2029]/g,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );

@@ -1,4 +1,5 @@
 import { CrioError, wrap } from '../../base/errors.ts';
+import { readExactIntegers, writeExactIntegers } from './exact-integer.ts';
 import type { Spec } from './oci.ts';
 
 /** Key order of config.json, as the specification lists the fields; tools that compare texts rely on it. */
@@ -40,7 +41,7 @@ export function encodeSpec(spec: Spec): string {
     annotations: sorted,
     linux: (linux) => inOrder(linux, linuxOrder, { sysctl: sorted, resources: (r) => inOrder(r, resourcesOrder, { unified: sorted }) }),
   });
-  return JSON.stringify(ordered, bigintsAsNumbers, '\t');
+  return JSON.stringify(ordered, writeExactIntegers, '\t');
 }
 
 type Inner = Readonly<Record<string, (value: object) => object>>;
@@ -61,17 +62,11 @@ function sorted(value: object): object {
   return Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** JSON has one kind of number; limits and seccomp masks need all 64 bits. */
-function bigintsAsNumbers(_key: string, value: unknown): unknown {
-  // rawJSON: the only way to write an integer past 2^53 exactly
-  return typeof value === 'bigint' ? JSON.rawJSON(value.toString()) : value;
-}
-
 /** Reads a config.json that this daemon or CRI-O wrote. Throws CrioError `internal` when it is no spec. */
 export function decodeSpec(text: string): Spec {
   let value: unknown;
   try {
-    value = JSON.parse(text, exactIntegers);
+    value = JSON.parse(text, readExactIntegers);
   } catch (error) {
     throw wrap('parse config.json', error, 'internal');
   }
@@ -82,9 +77,4 @@ export function decodeSpec(text: string): Spec {
 /** config.json lies in a folder of root; only the shape that every reader needs is checked. */
 function isSpec(value: unknown): value is Spec {
   return typeof value === 'object' && value !== null && 'ociVersion' in value && typeof value.ociVersion === 'string';
-}
-
-function exactIntegers(_key: string, value: unknown, context?: { source?: string }): unknown {
-  if (typeof value !== 'number' || Number.isSafeInteger(value) || context?.source === undefined) return value;
-  return /^-?\d+$/.test(context.source) ? BigInt(context.source) : value;
 }
