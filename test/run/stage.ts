@@ -15,7 +15,7 @@ export interface StageResult {
 }
 
 /**
- * Runs a command in its own mount namespace (made rshared) and network namespace, below a subreaper of its own, with
+ * Runs a command in its own mount (made rshared), network, IPC and UTS namespaces, below a subreaper of its own, with
  * private state folders. Everything is gone afterwards, whatever the command did, except cgroups.
  */
 export async function runInStage(command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<StageResult> {
@@ -26,7 +26,7 @@ export async function runInStage(command: readonly string[], env: NodeJS.Process
     mkdirSync(join(folder, 'tmp'));
     if (existsSync('/etc/resolv.conf')) cpSync('/etc/resolv.conf', join(folder, 'resolv.conf'), { dereference: true });
     const leftovers = join(folder, 'leftovers');
-    const args = ['--mount', '--net', '--propagation', 'private', 'sh', join(import.meta.dirname, 'stage.sh'), folder, buildReaper(), leftovers, ...command];
+    const args = ['--mount', '--net', '--ipc', '--uts', '--propagation', 'private', 'sh', join(import.meta.dirname, 'stage.sh'), folder, buildReaper(), leftovers, ...command];
     const child = spawn('unshare', args, {
       stdio: 'inherit',
       env: { ...process.env, ...env, CRIO_TS_STAGE: folder, TMPDIR: join(folder, 'tmp') },
