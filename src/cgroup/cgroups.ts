@@ -1,4 +1,4 @@
-import { readdirSync } from 'node:fs';
+import { readdirSync, type Dirent } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { hasCode, wrap } from '../base/errors.ts';
 import { systemClock, type Clock } from '../base/clock.ts';
@@ -31,8 +31,8 @@ export interface Cgroups {
   /** Bytes in use; undefined when the cgroup or the controller is not there. */
   readMemoryUsage(path: string): number | undefined;
   readStats(path: string): CgroupStats | undefined;
-  /** Processes in the cgroup itself. */
-  processes(path: string): number[];
+  /** Sends SIGKILL to every process in the cgroup and below, until none is left or 1 s has passed. */
+  killAll(path: string): Promise<void>;
 }
 
 export interface CgroupsOptions {
@@ -66,10 +66,7 @@ export function openCgroups(options: CgroupsOptions): Cgroups {
       return parseLimit(text ?? '');
     },
     readStats: (path) => readCgroupStats(hierarchies, path),
-    processes(path) {
-      const root = memoryRoot ?? hierarchies.roots[0];
-      return parseProcs(readSmallFile(`${root}${path}/cgroup.procs`) ?? '');
-    },
+    killAll: (path) => killAll(hierarchies, path, clock),
   };
 }
 
@@ -177,4 +174,34 @@ async function removeChildren(directory: string, deadline: number, clock: Clock)
   }
   for (const name of names) await removeTree(`${directory}/${name}`, deadline, clock);
   return names.length > 0;
+}
+
+/** One pass may miss a process that is just being forked, hence the repetition. */
+async function killAll(hierarchies: Hierarchies, path: string, clock: Clock): Promise<void> {
+  const root = hierarchies.controllers.get('pids') ?? hierarchies.roots[0];
+  for (let tries = 0; tries < 10; tries += 1) {
+    const pids = processesBelow(`${root}${path}`);
+    if (pids.length === 0) return;
+    for (const pid of pids) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch (error) {
+        if (!hasCode(error, 'ESRCH')) throw error;
+      }
+    }
+    await clock.sleep(10 * (tries + 1));
+  }
+}
+
+function processesBelow(directory: string): number[] {
+  const pids = parseProcs(readSmallFile(`${directory}/cgroup.procs`) ?? '');
+  let entries: Dirent[];
+  try {
+    entries = readdirSync(directory, { withFileTypes: true });
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return pids;
+    throw error;
+  }
+  for (const entry of entries) if (entry.isDirectory()) pids.push(...processesBelow(`${directory}/${entry.name}`));
+  return pids;
 }

@@ -1,0 +1,125 @@
+import { randomUUID } from 'node:crypto';
+import { Call } from '../base/call.ts';
+import { systemClock } from '../base/clock.ts';
+import { KeyedLock } from '../base/keyed-lock.ts';
+import { Operations } from '../base/operations.ts';
+import type { PodId } from '../base/ids.ts';
+import { resolveCgroupsPath } from '../cgroup/path.ts';
+import type { LinuxResources } from '../pod/config.ts';
+import type { ExitRecord } from '../runtime/runtime.ts';
+import type { Container } from './container.ts';
+import type { ContainersDeps, Context } from './context.ts';
+import { createContainer, type CreateRequest } from './create.ts';
+import { execSync, requireExecutable, type ExecSyncOutput, type ExecSyncRequest } from './exec-sync.ts';
+import { handleExit } from './exit.ts';
+import { listContainers, type ContainerFilter } from './list.ts';
+import { hostProcesses } from './processes.ts';
+import { removeContainer, removeEntry } from './remove.ts';
+import { reopenLog } from './reopen-log.ts';
+import { restoreContainers, type RestoreReport } from './restore.ts';
+import { startContainer } from './start.ts';
+import { writeState } from './state-file.ts';
+import { stopContainer, stopEntry } from './stop.ts';
+import { ContainerStore, type Entry } from './store.ts';
+import { updateContainer } from './update.ts';
+
+/** How long the result of a creation that nobody waits for is kept for a retry. */
+const keepResultMs = 120_000;
+
+/** The container feature as the CRI service and the pods see it. Ids may be unique prefixes. */
+export interface Containers extends Disposable {
+  create(call: Call, request: CreateRequest): Promise<Container>;
+  start(call: Call, id: string): Promise<void>;
+  /** Unknown and stopped are success. */
+  stop(call: Call, id: string, options: { timeoutMs: number }): Promise<void>;
+  /** Unknown is success. Emits the event `deleted`. */
+  remove(call: Call, id: string): Promise<void>;
+  list(filter?: ContainerFilter): readonly Container[];
+  find(id: string): Container | undefined;
+  /** Throws not-found with CRI-O's text. */
+  require(id: string): Container;
+  execSync(call: Call, id: string, request: ExecSyncRequest): Promise<ExecSyncOutput>;
+  /** Throws when no exec may start in the container now. */
+  requireExecutable(id: string): Container;
+  reopenLog(call: Call, id: string): Promise<void>;
+  updateResources(call: Call, id: string, resources: LinuxResources | undefined): Promise<void>;
+  /** Reads what an earlier daemon left; pods must be restored before. */
+  restore(call: Call): Promise<RestoreReport>;
+  /** From the exits watcher; false when the id is no container's (an infra container's, say). */
+  handleExit(record: ExitRecord): Promise<boolean>;
+  /** All of a pod, also those whose creation nobody has taken yet; for the pod's stop and removal. */
+  ofPod(podId: PodId): readonly Container[];
+  /** As `stop`, for a pod that goes down. */
+  stopForPod(call: Call, id: string, options: { timeoutMs: number }): Promise<void>;
+  /** As `remove`, without an event, also for one that nobody has taken yet. */
+  removeForPod(call: Call, id: string): Promise<void>;
+  /** Creations that have not ended. */
+  creations(): Iterable<Call>;
+}
+
+export function createContainers(deps: ContainersDeps): Containers {
+  const context = contextOf(deps);
+  const { index } = context;
+  const known = (id: string) => index.get(id);
+  return {
+    create: (call, request) => createContainer(context, call, request),
+    start: (call, id) => startContainer(context, call, id),
+    stop: (call, id, options) => stopContainer(context, call, id, options),
+    remove: (call, id) => removeContainer(context, call, id),
+    list: (filter = {}) => listContainers(index, filter, (prefix) => context.findPod(prefix)?.id),
+    find: (id) => index.find(id)?.container,
+    require: (id) => index.require(id).container,
+    execSync: (call, id, request) => execSync(context, call, id, request),
+    requireExecutable(id) {
+      const entry = index.require(id);
+      requireExecutable(entry);
+      return entry.container;
+    },
+    reopenLog: (call, id) => reopenLog(context, call, id),
+    updateResources: (call, id, resources) => updateContainer(context, call, id, resources),
+    restore: (call) => restoreContainers(context, call),
+    handleExit: (record) => handleExit(context, record),
+    ofPod: (podId) => index.ofPod(podId).map((entry) => entry.container),
+    async stopForPod(call, id, { timeoutMs }) {
+      const entry = known(id);
+      if (entry !== undefined) await stopEntry(context, call, entry, timeoutMs);
+    },
+    async removeForPod(call, id) {
+      const entry = known(id);
+      if (entry !== undefined) await removeEntry(context, call, entry);
+    },
+    creations: () => context.creations.calls(),
+    [Symbol.dispose]() {
+      for (const entry of index.all()) entry.gone.abort();
+    },
+  };
+}
+
+function contextOf(deps: ContainersDeps): Context {
+  const ownCall = (name: string) => new Call({ name, id: randomUUID(), log: deps.log });
+  const context: Context = {
+    clock: systemClock,
+    processes: hostProcesses,
+    writeState,
+    onEvent: () => {},
+    onMonitorLost: () => {},
+    ...deps,
+    index: new ContainerStore(),
+    ownCall,
+    locks: new KeyedLock(),
+    cgroupPath: ({ spec }) => {
+      const path = spec.linux?.cgroupsPath;
+      return path === undefined ? undefined : resolveCgroupsPath(path);
+    },
+    isHostProcess: ({ runtimeHandler }) => {
+      const name = runtimeHandler === '' ? deps.config.runtime.defaultRuntime : runtimeHandler;
+      const type = deps.config.runtime.runtimes.get(name)?.runtimeType ?? '';
+      return type !== 'vm';
+    },
+    creations: new Operations<Entry>({
+      keepResultMs,
+      takeBack: (entry) => removeEntry(context, ownCall('take back'), entry),
+    }),
+  };
+  return context;
+}

@@ -1,0 +1,291 @@
+import { unlink, writeFile } from 'node:fs/promises';
+import type { Call } from '../base/call.ts';
+import { CrioError, hasCode } from '../base/errors.ts';
+import { newId } from '../base/ids.ts';
+import type { Image } from '../image/images.ts';
+import type { PodConfig } from '../pod/config.ts';
+import type { Pod } from '../pod/pod.ts';
+import type { CreatedProcess } from '../runtime/runtime.ts';
+import { encodeSpec } from '../runtime/spec/spec-json.ts';
+import type { ContainerConfig } from './config.ts';
+import type { Container } from './container.ts';
+import { describe, runtimeFor, type Context } from './context.ts';
+import { watchInit } from './exit.ts';
+import { checkLabels } from './labels.ts';
+import { containerLogPath, prepareLogPath } from './log-path.ts';
+import { containerName, storageMetadata } from './name.ts';
+import type { PreparedContainer } from './prepare.ts';
+import { resourcesOf } from './resources.ts';
+import { saveState } from './state.ts';
+import { newEntry, type Entry } from './store.ts';
+
+export interface CreateRequest {
+  /** Id or unique prefix. */
+  readonly podId: string;
+  readonly config: ContainerConfig;
+  /** The pod config that came with the request. */
+  readonly podConfig: PodConfig;
+}
+
+const defaultStopSignal = 15;
+
+/**
+ * Creates a container; it waits for `start`. A request for a name that is there already gets that container, one for a
+ * name that is just being created joins the creation: it goes on when its caller gives up.
+ */
+export async function createContainer(context: Context, call: Call, request: CreateRequest): Promise<Container> {
+  const pod = requirePod(context, request.podId);
+  checkRequest(request);
+  const name = containerName(request.config.metadata, request.podConfig.metadata);
+  const existing = context.index.getByName(name);
+  if (existing?.removal !== undefined) await existing.removal;
+  else if (existing?.isVisible === true) return existing.container;
+  const entry = await context.creations.joinOrStart(name, call, {
+    call: () => context.ownCall(call.name),
+    run: (ownCall) => createEntry(context, ownCall, { ...request, pod, name }),
+  });
+  if (entry.removal !== undefined) throw new CrioError('unavailable', `${name}: is being removed again, try once more`);
+  publish(context, entry);
+  return entry.container;
+}
+
+/** The text is CRI-O's. */
+function requirePod(context: Context, podId: string): Pod {
+  if (podId === '') throw new CrioError('unknown', 'PodSandboxId should not be empty');
+  const pod = context.findPod(podId);
+  if (pod === undefined) {
+    const cause = `pod sandbox with ID starting with ${podId} not found: ID does not exist`;
+    throw new CrioError('unknown', `specified sandbox not found: ${podId}: ${cause}`);
+  }
+  requireReady(pod);
+  return pod;
+}
+
+function requireReady(pod: Pod): void {
+  if (!pod.isReady) throw new CrioError('unknown', `CreateContainer failed as the sandbox was stopped: ${pod.id}`);
+}
+
+function checkRequest({ config, podConfig }: CreateRequest): void {
+  checkLabels(config.labels);
+  if (config.securityContext?.privileged === true && podConfig.securityContext?.privileged !== true) {
+    throw new CrioError('unknown', 'no privileged container allowed in sandbox');
+  }
+}
+
+function publish(context: Context, entry: Entry): void {
+  if (entry.isVisible) return;
+  context.index.show(entry);
+  const { container } = entry;
+  context.log.info(() => `Created container ${container.id}: ${describe(container)}`);
+  context.onEvent({ type: 'created', container, timeNs: context.clock.nowNs() });
+}
+
+interface Creation extends CreateRequest {
+  readonly pod: Pod;
+  readonly name: string;
+}
+
+async function createEntry(context: Context, call: Call, creation: Creation): Promise<Entry> {
+  call.stage('container creating');
+  const { config, podConfig, pod } = creation;
+  const { metadata } = podConfig;
+  context.log.info(() => `Creating container: ${metadata.namespace}/${metadata.name}/${config.metadata.name}`);
+  const image = await requireImage(context, config.image);
+  const draft = draftOf(context, creation, image);
+  await using undo = new AsyncDisposableStack();
+  await createStorage(context, call, draft, undo);
+  const prepared = await prepare(context, call, draft, undo);
+  await writeSpec(draft, prepared);
+  const created = await createProcess(context, call, draft, undo);
+  const entry = newEntry(toContainer(draft, prepared, created));
+  context.index.add(entry);
+  undo.defer(() => {
+    entry.gone.abort();
+    context.index.remove(entry);
+  });
+  watchInit(context, entry);
+  await saveState(context, entry);
+  requireReady(pod);
+  undo.move();
+  return entry;
+}
+
+/** All that is decided before anything is made. */
+interface Draft extends Creation {
+  readonly id: string;
+  readonly image: Image;
+  /** Some name of the image, `` when it has none. */
+  readonly imageName: string;
+  readonly createdAtNs: bigint;
+  readonly directory: string;
+  readonly bundle: string;
+  readonly logPath: string;
+}
+
+function draftOf(context: Context, creation: Creation, image: Image): Draft {
+  const { config, podConfig, pod } = creation;
+  const id = newId();
+  const { containers } = context.store;
+  return {
+    ...creation,
+    id,
+    image,
+    imageName: image.repoTags[0] ?? image.repoDigests[0] ?? '',
+    createdAtNs: context.clock.nowNs(),
+    directory: containers.directory(id),
+    bundle: containers.runDirectory(id),
+    logPath: containerLogPath({
+      logDirectory: podConfig.logDirectory === '' ? pod.logDirectory : podConfig.logDirectory,
+      logPath: config.logPath,
+      id,
+    }),
+  };
+}
+
+async function requireImage(context: Context, reference: string): Promise<Image> {
+  const image = await context.images.find(reference);
+  if (image !== undefined) return image;
+  throw new CrioError('unknown', `find image "${reference}": not present locally`);
+}
+
+async function createStorage(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<void> {
+  call.stage('container storage creation');
+  const { id, name, pod, image, config, imageName, createdAtNs } = draft;
+  const { containers } = context.store;
+  deferLogged(context, undo, `delete storage of container ${id}`, () => containers.delete(id));
+  await containers.create({
+    id,
+    names: [name],
+    layerName: `${name}-layer`,
+    imageId: image.id,
+    metadata: storageMetadata({
+      podName: pod.name,
+      podId: pod.id,
+      imageName: imageName === '' ? config.image : imageName,
+      imageId: image.id,
+      name,
+      metadata: config.metadata,
+      mountLabel: pod.mountLabel,
+      createdAtNs,
+    }),
+    mountLabel: pod.mountLabel,
+    uidMap: pod.uidMap,
+    gidMap: pod.gidMap,
+  });
+}
+
+function prepare(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<PreparedContainer> {
+  const { id, pod } = draft;
+  let rootfs: Promise<string> | undefined;
+  return context.prepare({
+    ...draft,
+    call,
+    runtime: runtimeFor(context, pod.runtimeHandler),
+    mountRootfs: () => (rootfs ??= context.store.containers.mount(id)),
+    findTarget: (targetId) => context.index.find(targetId)?.container.state.init,
+    undo,
+  });
+}
+
+/** In the container's directory for a restart, in the bundle for the runtime. */
+async function writeSpec({ directory, bundle }: Draft, { spec }: PreparedContainer): Promise<void> {
+  const text = encodeSpec(spec);
+  await Promise.all([directory, bundle].map((folder) => writeFile(`${folder}/config.json`, text, { mode: 0o644 })));
+}
+
+async function createProcess(
+  context: Context,
+  call: Call,
+  draft: Draft,
+  undo: AsyncDisposableStack,
+): Promise<CreatedProcess> {
+  call.stage('container runtime creation');
+  const { id, name, bundle, directory, logPath, config, pod } = draft;
+  const runtime = runtimeFor(context, pod.runtimeHandler);
+  await prepareLogPath(logPath);
+  deferLogged(context, undo, `remove log of container ${id}`, () => removeFile(logPath));
+  const created = await runtime.create(call, {
+    id,
+    name,
+    bundle,
+    persistDir: directory,
+    logPath,
+    terminal: config.tty,
+    stdin: config.stdin,
+    stdinOnce: config.stdinOnce,
+    cgroupParent: pod.cgroupParent,
+    timeoutMs: createTimeoutMs(context, runtime.handler),
+  });
+  deferLogged(context, undo, `delete container ${id} from the runtime`, () => runtime.delete(call, id));
+  return created;
+}
+
+const defaultTimeoutSeconds = 240;
+
+function createTimeoutMs({ config }: Context, handler: string): number {
+  const seconds = config.runtime.runtimes.get(handler)?.containerCreateTimeout ?? 0;
+  return (seconds === 0 ? defaultTimeoutSeconds : seconds) * 1000;
+}
+
+function toContainer(draft: Draft, prepared: PreparedContainer, created: CreatedProcess): Container {
+  const { id, name, pod, config, image, imageName, createdAtNs } = draft;
+  const { spec, volumes, annotations, stopSignal } = prepared;
+  return {
+    id,
+    name,
+    podId: pod.id,
+    metadata: config.metadata,
+    labels: config.labels,
+    annotations,
+    runtimeHandler: pod.runtimeHandler,
+    requestedImage: config.image,
+    imageName,
+    imageId: image.id,
+    imageRef: image.repoDigests[0] ?? image.id,
+    mounts: volumes,
+    logPath: draft.logPath,
+    terminal: config.tty,
+    stdin: config.stdin,
+    stdinOnce: config.stdinOnce,
+    stopSignal: stopSignal === 0 ? defaultStopSignal : stopSignal,
+    stopSignalRequested: stopSignal,
+    privileged: config.securityContext?.privileged === true,
+    createdAtNs,
+    directory: draft.directory,
+    bundle: draft.bundle,
+    mountPoint: spec.root?.path ?? '',
+    spec,
+    resources: resourcesOf(spec),
+    state: {
+      status: 'created',
+      init: created.init,
+      monitor: created.monitor,
+      startedAtNs: 0n,
+      finishedAtNs: 0n,
+      exitCode: undefined,
+      oomKilled: false,
+      seccompKilled: false,
+      error: '',
+    },
+    version: 1,
+  };
+}
+
+/** An undo that fails is logged: the error that began it is what the caller must see. */
+function deferLogged(context: Context, undo: AsyncDisposableStack, what: string, work: () => Promise<void>): void {
+  undo.defer(async () => {
+    try {
+      await work();
+    } catch (error) {
+      context.log.error(what, error);
+    }
+  });
+}
+
+async function removeFile(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  }
+}

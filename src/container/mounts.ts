@@ -1,0 +1,34 @@
+import { rmdir, unlink } from 'node:fs/promises';
+import { hasCode } from '../base/errors.ts';
+import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
+import type { Container } from './container.ts';
+import type { Context } from './context.ts';
+
+/**
+ * Undoes the mounts that were made for this container alone: sub paths of image volumes in its bundle, and the pinned
+ * PID namespace of another container. Its spec names them, so nothing has to be searched for.
+ */
+export async function releaseMounts({ config }: Context, container: Container): Promise<void> {
+  const subPath = `${container.bundle}/subpath`;
+  const pinned = `${config.runtime.namespacesDir}/pidns/`;
+  const mounts = (container.spec.mounts ?? []).map(({ source }) => source ?? '').filter((source) => source.startsWith(subPath));
+  const namespace = container.spec.linux?.namespaces?.find(({ path }) => path?.startsWith(pinned) === true)?.path;
+  for (const path of mounts) await unmountAndRemove(path);
+  if (namespace !== undefined) await unmountAndRemove(namespace);
+}
+
+/** Nothing is there any more: success. The mount point may be a directory or a file. */
+async function unmountAndRemove(path: string): Promise<void> {
+  try {
+    await umountAsync(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+  } catch (error) {
+    if (!hasCode(error, 'EINVAL', 'ENOENT')) throw error;
+  }
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return;
+    if (!hasCode(error, 'EISDIR', 'EPERM')) throw error;
+    await rmdir(path);
+  }
+}

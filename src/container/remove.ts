@@ -1,0 +1,91 @@
+import { unlink } from 'node:fs/promises';
+import type { Call } from '../base/call.ts';
+import { CrioError, hasCode } from '../base/errors.ts';
+import { describe, runtimeFor, type Context } from './context.ts';
+import { hasEnded } from './exit.ts';
+import { releaseMounts } from './mounts.ts';
+import { stopEntry } from './stop.ts';
+import type { Entry } from './store.ts';
+
+/** Grace period of the stop that a removal of a running container begins with, when the caller has no deadline. */
+const stopTimeoutMs = 10_000;
+/** What is left of a caller's deadline for the removal itself. */
+const reserveMs = 1000;
+
+/**
+ * Removes a container with everything that belongs to it; a running one is stopped first. Unknown is success. When it
+ * fails the container stays known, and the next call goes on where this one ended.
+ */
+export async function removeContainer(context: Context, call: Call, idOrPrefix: string): Promise<void> {
+  if (idOrPrefix === '') throw new CrioError('not-found', 'container ID should not be empty');
+  const entry = context.index.find(idOrPrefix);
+  if (entry === undefined) return;
+  await removeEntry(context, call, entry);
+  context.onEvent({ type: 'deleted', container: entry.container, timeNs: context.clock.nowNs() });
+}
+
+/** The event of the removal is the caller's affair: containers that go with their pod have none. */
+export function removeEntry(context: Context, call: Call, entry: Entry): Promise<void> {
+  entry.removal ??= removeAll(context, call, entry).catch((error: unknown) => {
+    entry.removal = undefined;
+    throw error;
+  });
+  return entry.removal;
+}
+
+async function removeAll(context: Context, call: Call, entry: Entry): Promise<void> {
+  const { container } = entry;
+  if (!hasEnded(entry) && container.state.status !== 'unknown') {
+    call.stage('container stop');
+    await stopEntry(context, call, entry, graceFor(call));
+  }
+  call.stage('container removal');
+  await entry.cleanUp;
+  await entry.saved;
+  await releaseMounts(context, container);
+  // The runtime's own record and the storage have nothing to do with each other, unless hooks still need the bundle.
+  const deleteFromRuntime = () => deleteRuntimeRecord(context, call, entry);
+  const hasHooks = (container.spec.hooks?.poststop?.length ?? 0) > 0;
+  if (hasHooks) await deleteFromRuntime();
+  await Promise.all([
+    ...(hasHooks ? [] : [deleteFromRuntime()]),
+    context.store.containers.delete(container.id),
+    removeLeftoverFiles(context, container.id),
+  ]);
+  entry.gone.abort();
+  context.index.remove(entry);
+  context.log.info(() => `Removed container ${container.id}: ${describe(container)}`);
+}
+
+function graceFor(call: Call): number {
+  const remainingMs = call.remainingMs();
+  return remainingMs === undefined ? stopTimeoutMs : Math.max(0, remainingMs - reserveMs);
+}
+
+/** A process that outlived the container (an orphan of a killed exec) makes the runtime fail: it is killed, once more tried. */
+async function deleteRuntimeRecord(context: Context, call: Call, { container }: Entry): Promise<void> {
+  const runtime = runtimeFor(context, container.runtimeHandler);
+  try {
+    await runtime.delete(call, container.id);
+  } catch (error) {
+    const path = context.cgroupPath(container);
+    if (path === undefined) throw error;
+    context.log.warn(`delete container ${container.id}, trying again`, error);
+    await context.cgroups.killAll(path);
+    await runtime.delete(call, container.id);
+  }
+}
+
+/** The exit file, and the attach link that conmon 2.1.6 leaves behind. */
+async function removeLeftoverFiles({ config }: Context, id: string): Promise<void> {
+  const { containerExitsDir, containerAttachSocketDir } = config.runtime;
+  await Promise.all(
+    [`${containerExitsDir}/${id}`, `${containerAttachSocketDir}/${id}`].map(async (path) => {
+      try {
+        await unlink(path);
+      } catch (error) {
+        if (!hasCode(error, 'ENOENT', 'ENOTDIR')) throw error;
+      }
+    }),
+  );
+}

@@ -1,0 +1,15 @@
+import type { Call } from '../base/call.ts';
+import { CrioError } from '../base/errors.ts';
+import { runtimeFor, type Context } from './context.ts';
+import { notFound } from './store.ts';
+
+/** Makes the monitor open the log anew after the kubelet has moved it away; also while a stop is waiting. */
+export async function reopenLog(context: Context, call: Call, idOrPrefix: string): Promise<void> {
+  const entry = context.index.find(idOrPrefix);
+  // The code of CRI-O's answer is Unknown here, with the same text as elsewhere.
+  if (entry === undefined) throw new CrioError('unknown', notFound(idOrPrefix).message);
+  const { bundle, logPath, runtimeHandler, state } = entry.container;
+  const isUp = state.status === 'created' || state.status === 'running' || state.status === 'paused';
+  if (!isUp) throw new CrioError('unknown', 'container is not running');
+  await runtimeFor(context, runtimeHandler).reopenLog(call, { bundle, logPath });
+}
