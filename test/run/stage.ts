@@ -70,7 +70,8 @@ export function needsHugetlb(): boolean {
   return /^hugetlb\s/m.test(readFileSync('/proc/cgroups', 'utf8')) && readdirSync(root).length > 0;
 }
 
-function buildReaper(): string {
+/** The subreaper program, compiled when its source is newer. */
+export function buildReaper(): string {
   const source = join(import.meta.dirname, 'reaper.c');
   const output = join(repository, 'build/test/reaper');
   if (existsSync(output) && statSync(output).mtimeMs >= statSync(source).mtimeMs) return output;

@@ -1,0 +1,42 @@
+# All work is done by scripts; this file only names it. `make help` lists the targets.
+node := node_modules/.bin/node
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+.PHONY: help run stop check test e2e conformance bench setup clean
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@echo
+	@echo '  make run IMAGE=docker.io/library/nginx'
+	@echo '  make conformance FOCUS="Image Manager" HANDLER=runc'
+
+run: ## install what is missing, build, start the daemon and run a pod (IMAGE=)
+	@sh test/setup/setup.sh run
+	@$(node) test/run/up.ts $(IMAGE)
+
+stop: ## end what `make run` started and take away all that it set up
+	@$(node) test/run/down.ts
+
+check: ## generated code, types, lint, format and unit tests, under a minute
+	@npm run --silent check
+
+test: ## set up everything and run all tests
+	@sh test/setup/setup.sh test
+	@$(node) test/run/all.ts
+
+e2e: ## only the end-to-end tests (FILE= for some, by substring)
+	@$(node) test/run/all.ts --only e2e $(FILE)
+
+conformance: ## critest with both runtimes (FOCUS= and HANDLER= narrow it)
+	@sh test/setup/setup.sh test
+	@FOCUS='$(FOCUS)' HANDLER='$(HANDLER)' $(node) test/conformance/run.ts
+
+bench: ## measure every call against the same programs run by hand
+	@sh test/setup/setup.sh test
+	@$(node) test/bench/bench.ts
+
+setup: ## only install and build
+	@sh test/setup/setup.sh test
+
+clean: ## remove what was built
+	rm -rf build
