@@ -1,0 +1,59 @@
+import { isId } from '../base/ids.ts';
+import { deleteLayers } from './delete-layers.ts';
+import type { Driver } from './driver.ts';
+import { removeTree } from './remove-tree.ts';
+import type { StoreState, Transaction } from './store-state.ts';
+import { listNames, recoverTempDirs } from './temp-dirs.ts';
+import type { TempDir } from './temp-dirs.ts';
+import type { Trash } from './trash.ts';
+
+/**
+ * Takes away what interrupted operations left: layers marked incomplete, temporary folders whose owner is gone,
+ * temporary files, and everything on disk that no index names. Nothing of the latter is touched while an index had
+ * unreadable records: it may be their data.
+ */
+export async function cleanUp(context: { state: StoreState; driver: Driver; trash: Trash }): Promise<void> {
+  const { state, driver } = context;
+  const { paths, log } = state;
+  await recoverTempDirs(driver.stagingParent, log);
+  await recoverTempDirs(`${paths.layers}/tmp`, log);
+  await state.transact((transaction) => context.trash.use((trash) => removeLeftovers({ state, driver, trash, transaction })), {
+    alone: true,
+  });
+}
+
+async function removeLeftovers(context: { state: StoreState; driver: Driver; trash: TempDir; transaction: Transaction }): Promise<void> {
+  const { state, driver, trash } = context;
+  const { paths, log } = state;
+  const incomplete = state.layers.list().filter((layer) => layer.isIncomplete);
+  for (const layer of incomplete) log.warn(`layer "${layer.id}" is incomplete: deleted`);
+  await deleteLayers(context, incomplete.map((layer) => layer.id));
+  await removeTemporaryFiles(state);
+  if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
+  for (const id of await driver.list()) {
+    if (state.layers.get(id) !== undefined) continue;
+    log.warn(`layer folder "${id}" is in no index: deleted`);
+    await driver.unmount(id);
+    await driver.remove(id, trash);
+  }
+  await removeUnknown(paths.layers, (id) => state.layers.get(id) !== undefined);
+  await removeUnknown(paths.images, (id) => state.images.get(id) !== undefined);
+  await removeUnknown(paths.containers, (id) => state.containers.get(id) !== undefined);
+  await removeUnknown(paths.runContainers, (id) => state.containers.get(id) !== undefined);
+}
+
+/** All locks are held, so no other program is in the middle of a write. */
+async function removeTemporaryFiles(state: StoreState): Promise<void> {
+  const { layers, images, containers, runLayers } = state.paths;
+  for (const folder of [layers, images, containers, runLayers]) {
+    for (const name of await listNames(folder)) if (name.startsWith('.tmp-')) await removeTree(`${folder}/${name}`);
+  }
+}
+
+/** Data folders, and tar-split files, named by an id that no record has. */
+async function removeUnknown(folder: string, isKnown: (id: string) => boolean): Promise<void> {
+  for (const name of await listNames(folder)) {
+    const id = name.endsWith('.tar-split.gz') ? name.slice(0, -'.tar-split.gz'.length) : name;
+    if (isId(id) && !isKnown(id)) await removeTree(`${folder}/${name}`, { detachMounts: true });
+  }
+}

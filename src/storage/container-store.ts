@@ -1,0 +1,183 @@
+import { mkdir } from 'node:fs';
+import { promisify } from 'node:util';
+import { systemClock } from '../base/clock.ts';
+import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import { newId } from '../base/ids.ts';
+import { KeyedLock } from '../base/keyed-lock.ts';
+import type { Driver } from './driver.ts';
+import { containerJson } from './index/container-record.ts';
+import type { IndexedContainer } from './index/container-record.ts';
+import { containerLayerJson } from './index/layer-record.ts';
+import type { LayerSource } from './layer-store.ts';
+import { removeTree } from './remove-tree.ts';
+import type { ContainerRecord, ContainerStore, NewContainer } from './store.ts';
+import type { StoreState } from './store-state.ts';
+import type { TempDir } from './temp-dirs.ts';
+import type { Trash } from './trash.ts';
+
+const makeFolder: (path: string, options: { mode: number; recursive?: boolean }) => Promise<unknown> = promisify(mkdir);
+
+export interface ContainerStoreOptions {
+  readonly state: StoreState;
+  readonly driver: Driver;
+  readonly trash: Trash;
+  readonly sources: LayerSource;
+}
+
+/** Containers of the store: a record, a writable layer, and a folder in each root. */
+export function createContainerStore(options: ContainerStoreOptions): ContainerStore {
+  const { state, driver } = options;
+  const { paths } = state;
+  /** One change of a container at a time: changes of different ones share a transaction. */
+  const locks = new KeyedLock();
+  const layerOf = (id: string) => state.containers.get(id)?.layerId ?? '';
+  return {
+    async list() {
+      await state.refresh('containers');
+      return state.containers.list();
+    },
+    async find(idOrName) {
+      await state.refresh('containers');
+      return state.containers.find(idOrName);
+    },
+    create: (container) => locks.run(container.id, () => create(options, container)),
+    setMetadata: (id, metadata) =>
+      state.transact(async () => {
+        const raw = state.containers.raw(existing(state, id).id);
+        state.containers.put({ ...raw, metadata }, state.files.containers);
+      }),
+    delete: (id) => locks.run(id, () => remove(options, id)),
+    mount: (id) => locks.run(id, () => mount(options, id)),
+    unmount: (id) => locks.run(id, () => unmount(options, id)),
+    directory: (id) => `${paths.containers}/${id}/userdata`,
+    runDirectory: (id) => `${paths.runContainers}/${id}/userdata`,
+    upperDirectory: (id) => driver.upperDirectory(layerOf(id)),
+    mountPoint: (id) => driver.mountPoint(layerOf(id)),
+  };
+}
+
+async function create(options: ContainerStoreOptions, container: NewContainer): Promise<ContainerRecord> {
+  const { state, sources } = options;
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container.id)) throw new CrioError('invalid', `container id "${container.id}" is not valid`);
+  const parent = container.imageId === '' ? undefined : await sources.topLayer(container.imageId);
+  return state.transact(async () => {
+    if (state.containers.get(container.id) !== undefined) {
+      throw new CrioError('already-exists', `container "${container.id}" exists`);
+    }
+    const layerId = newId();
+    const createdNs = systemClock.nowNs();
+    const { mountLabel } = container;
+    const layer = containerLayerJson({ id: layerId, name: container.layerName, parent, mountLabel, createdNs });
+    state.layers.put(layer, state.files.containerLayers);
+    try {
+      const record = state.containers.put(containerJson(container, layerId, createdNs), state.files.containers);
+      await makeFolders(options, container.id, layerId, parent);
+      return record;
+    } catch (error) {
+      state.layers.remove(layerId);
+      if (state.containers.get(container.id)?.layerId === layerId) state.containers.remove(container.id);
+      throw wrap(`create container "${container.id}" in storage`, error);
+    }
+  });
+}
+
+/** All of it or nothing. */
+async function makeFolders(options: ContainerStoreOptions, id: string, layerId: string, parent: string | undefined): Promise<void> {
+  const { state, driver } = options;
+  const { containers, runContainers } = state.paths;
+  try {
+    await Promise.all([
+      driver.create(layerId, { parent }),
+      makePrivateFolder(`${containers}/${id}`),
+      makePrivateFolder(`${runContainers}/${id}`),
+    ]);
+  } catch (error) {
+    await options.trash.use((trash) => driver.remove(layerId, trash));
+    await Promise.all([removeTree(`${containers}/${id}`), removeTree(`${runContainers}/${id}`)]);
+    throw error;
+  }
+}
+
+async function makePrivateFolder(path: string): Promise<void> {
+  try {
+    await makeFolder(path, { mode: 0o700 });
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error;
+    await removeTree(path);
+    await makeFolder(path, { mode: 0o700 });
+  }
+  await makeFolder(`${path}/userdata`, { mode: 0o700 });
+}
+
+/** Order of the format: layer, then both folders, then the record, so that a deletion cut short can be repeated. */
+async function remove(options: ContainerStoreOptions, id: string): Promise<void> {
+  const { state } = options;
+  await state.refresh('containers');
+  if (state.containers.get(id) === undefined) return;
+  await state.transact(() => options.trash.use((trash) => moveToTrash(options, id, trash)));
+}
+
+async function moveToTrash(options: ContainerStoreOptions, id: string, trash: TempDir): Promise<void> {
+  const { state, driver } = options;
+  const layerId = state.containers.get(id)?.layerId;
+  if (layerId === undefined) return;
+  if (layerId !== '') {
+    await driver.unmount(layerId);
+    await driver.remove(layerId, trash);
+    state.mounts.set(layerId, '', 0);
+    state.layers.remove(layerId);
+  }
+  await Promise.all([
+    takeOrRemove(`${state.paths.containers}/${id}`, (path) => trash.take(path)),
+    removeTree(`${state.paths.runContainers}/${id}`, { detachMounts: true }),
+  ]);
+  state.containers.remove(id);
+}
+
+async function takeOrRemove(path: string, take: (path: string) => Promise<void>): Promise<void> {
+  try {
+    await take(path);
+  } catch (error) {
+    if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
+    await removeTree(path, { detachMounts: true });
+  }
+}
+
+/** The count is a hint only: other programs drop entries, and detach mounts that have one. */
+async function mount(options: ContainerStoreOptions, id: string): Promise<string> {
+  const { state, driver } = options;
+  const known = state.containers.get(id);
+  if (known !== undefined && state.mounts.count(known.layerId) > 0 && (await driver.isMounted(known.layerId))) {
+    return driver.mountPoint(known.layerId);
+  }
+  return state.transact(async () => {
+    const { layerId, mountLabel, uidMap, gidMap, isVolatile } = existing(state, id);
+    const path = driver.mountPoint(layerId);
+    const isMounted = await driver.isMounted(layerId);
+    if (!isMounted) await driver.mount(layerId, { isVolatile, label: mountLabel, uidMap, gidMap });
+    state.mounts.set(layerId, path, Math.max(1, state.mounts.count(layerId)));
+    return path;
+  });
+}
+
+async function unmount(options: ContainerStoreOptions, id: string): Promise<void> {
+  const { state, driver } = options;
+  await state.refresh('containers');
+  const known = state.containers.get(id);
+  if (known === undefined) return;
+  if (state.mounts.count(known.layerId) === 0 && !(await driver.isMounted(known.layerId))) return;
+  await state.transact(async () => {
+    const layerId = state.containers.get(id)?.layerId;
+    if (layerId === undefined) return;
+    const count = state.mounts.count(layerId);
+    // More than one: another program has mounted it as well.
+    if (count <= 1) await driver.unmount(layerId);
+    state.mounts.set(layerId, driver.mountPoint(layerId), Math.max(0, count - 1));
+  });
+}
+
+function existing(state: StoreState, id: string): IndexedContainer {
+  const record = state.containers.get(id);
+  if (record === undefined) throw new CrioError('not-found', `container "${id}" is not in storage`);
+  return record;
+}

@@ -1,0 +1,37 @@
+import type { IdMapping } from '../pod/config.ts';
+import type { TempDir } from './temp-dirs.ts';
+
+export interface MountOptions {
+  /** Nothing of the upper layer is synced: container layers, which a reboot ends. */
+  readonly isVolatile: boolean;
+  /** SELinux label of all files; empty for none. */
+  readonly label: string;
+  readonly uidMap: readonly IdMapping[];
+  readonly gidMap: readonly IdMapping[];
+}
+
+/** How layer content lies on disk and becomes one root file system. All but `isMounted` run under the layers lock. */
+export interface Driver {
+  readonly name: 'overlay' | 'vfs';
+  readonly home: string;
+  /** Makes the folders of a layer. `content`: a folder with the unpacked layer, which is moved in. */
+  create(id: string, options: { readonly parent: string | undefined; readonly content?: string }): Promise<void>;
+  /** Moves all that belongs to a layer into `trash`. */
+  remove(id: string, trash: TempDir): Promise<void>;
+  exists(id: string): Promise<boolean>;
+  /** Ids of all layer folders on disk. */
+  list(): Promise<string[]>;
+  mount(id: string, options: MountOptions): Promise<string>;
+  /** Not mounted is success. */
+  unmount(id: string): Promise<void>;
+  isMounted(id: string): Promise<boolean>;
+  mountPoint(id: string): string;
+  /** Folder that takes the changes of a container; undefined where changes cannot be told from the rest. */
+  upperDirectory(id: string): string | undefined;
+  /** Where content is unpacked before the layer exists: on the same file system, below the driver's home. */
+  readonly stagingParent: string;
+  /** Prepares the folder that a layer is unpacked into, before any content. */
+  prepareStaging(folder: string, parent: string | undefined): Promise<void>;
+  /** Mounts a layer with its parents read-only on `target`. */
+  mountReadOnly(id: string, target: string): Promise<void>;
+}

@@ -1,0 +1,195 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readFile, rename } from 'node:fs/promises';
+import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import { atomicWrite, syncFolder } from './index/atomic-write.ts';
+import { bigDataFile } from './index/big-data-name.ts';
+import { imageJson, namesJson } from './index/image-record.ts';
+import { isObject, isSize } from './index/json-fields.ts';
+import type { JsonObject } from './index/json-fields.ts';
+import { deleteLayers } from './delete-layers.ts';
+import type { Driver } from './driver.ts';
+import type { LayerSource } from './layer-store.ts';
+import { removeTree } from './remove-tree.ts';
+import type { ImageRecord, ImageStore, NewImage } from './store.ts';
+import type { StoreState, Transaction } from './store-state.ts';
+import type { Trash } from './trash.ts';
+
+/** Manifests and configs are megabytes at most; a larger file is not read into memory. */
+const maxBigData = 64 * 1024 * 1024;
+
+export interface ImageStoreOptions {
+  readonly state: StoreState;
+  readonly driver: Driver;
+  readonly trash: Trash;
+  readonly sources: LayerSource;
+}
+
+export function createImageStore(options: ImageStoreOptions): ImageStore {
+  const { state } = options;
+  const find = async (idOrName: string) => {
+    await state.refresh('images');
+    return state.images.find(idOrName);
+  };
+  return {
+    async list() {
+      await state.refresh('images');
+      return state.images.list();
+    },
+    find,
+    readBigData: async (imageId, key) => {
+      const image = await find(imageId);
+      if (image?.bigDataNames.includes(key) !== true) return undefined;
+      return readBigData(`${state.paths.images}/${image.id}/${bigDataFile(key)}`, image.bigDataSizes.get(key));
+    },
+    size: async (imageId) => {
+      const image = await find(imageId);
+      if (image === undefined) throw new CrioError('not-found', `image "${imageId}" is not in storage`);
+      return recordSize(image) + (await options.sources.chainSize(image.topLayer));
+    },
+    put: (image) => put(options, image),
+    setNames: (imageId, names) =>
+      state.transact(async () => setNames(state, existing(state, imageId), [...new Set(names)]), { alone: true }),
+    delete: (imageId) => state.transact((transaction) => remove(options, imageId, transaction), { alone: true }),
+  };
+}
+
+async function readBigData(path: string, size: number | undefined): Promise<Buffer | undefined> {
+  if ((size ?? 0) > maxBigData) throw new CrioError('resource-exhausted', `read "${path}": larger than ${maxBigData} bytes`);
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+/** Big data and signatures, bytes. */
+function recordSize(image: ImageRecord): number {
+  let size = 0;
+  for (const bytes of image.bigDataSizes.values()) size += bytes;
+  for (const bytes of signatureSizes(image.metadata)) size += bytes;
+  return size;
+}
+
+function signatureSizes(metadata: string): number[] {
+  let value: unknown;
+  try {
+    value = JSON.parse(metadata);
+  } catch {
+    return [];
+  }
+  if (!isObject(value)) return [];
+  const lists = [value['signature-sizes'], ...(isObject(value['signatures-sizes']) ? Object.values(value['signatures-sizes']) : [])];
+  return lists.flatMap((list) => (Array.isArray(list) ? list.filter(isSize) : []));
+}
+
+/** Data first and synced, then the record: an image without its manifest would break every listing of other programs. */
+async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRecord> {
+  const { state } = options;
+  await options.sources.commit();
+  const staged = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
+  try {
+    await mkdir(staged, { mode: 0o700 });
+    await Promise.all(
+      image.bigData.map(({ key, data }) => atomicWrite(`${staged}/${bigDataFile(key)}`, data, { durable: true })),
+    );
+    return await state.transact(() => addRecord(options, image, staged), { alone: true });
+  } catch (error) {
+    throw wrap(`store image "${image.id}"`, error);
+  } finally {
+    await removeTree(staged);
+  }
+}
+
+async function addRecord(options: ImageStoreOptions, image: NewImage, staged: string): Promise<ImageRecord> {
+  const { state } = options;
+  const before = state.images.get(image.id);
+  const topLayer = before === undefined ? image.topLayer : before.topLayer;
+  if (topLayer !== image.topLayer) {
+    throw new CrioError('already-exists', `it is there with top layer "${topLayer}" instead of "${image.topLayer}"`);
+  }
+  if (topLayer !== undefined && (await options.sources.find(topLayer)) === undefined) {
+    throw new CrioError('failed-precondition', `layer "${topLayer}" is not in storage`);
+  }
+  const folder = `${state.paths.images}/${image.id}`;
+  if (before === undefined) {
+    await removeTree(folder);
+    await rename(staged, folder);
+    await syncFolder(state.paths.images);
+  } else {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    for (const { key } of image.bigData) await rename(`${staged}/${bigDataFile(key)}`, `${folder}/${bigDataFile(key)}`);
+    await syncFolder(folder);
+  }
+  const raw = imageJson(image, state.images.raw(image.id));
+  takeNames(state, image.id, image.addNames);
+  return state.images.put(raw, state.files.images);
+}
+
+function setNames(state: StoreState, image: ImageRecord, names: readonly string[]): void {
+  takeNames(state, image.id, names);
+  renameRecord(state, image, names);
+}
+
+/** A name belongs to one image: the one that had it keeps it in its history. */
+function takeNames(state: StoreState, imageId: string, names: readonly string[]): void {
+  for (const name of names) {
+    const owner = state.images.getByName(name);
+    if (owner === undefined || owner.id === imageId) continue;
+    renameRecord(state, owner, owner.names.filter((candidate) => candidate !== name));
+  }
+}
+
+function renameRecord(state: StoreState, image: ImageRecord, names: readonly string[]): void {
+  const raw: JsonObject = { ...state.images.raw(image.id), ...namesJson(names, image.namesHistory) };
+  state.images.put(raw, state.files.images);
+}
+
+async function remove(options: ImageStoreOptions, imageId: string, transaction: Transaction): Promise<void> {
+  const { state, driver } = options;
+  const image = state.images.get(imageId);
+  if (image === undefined) return;
+  const user = state.containers.list().find((container) => container.imageId === imageId);
+  if (user !== undefined) {
+    // Text of containers/storage; clients match the second half.
+    throw new CrioError('failed-precondition', `image used by ${user.id}: image is in use by a container`);
+  }
+  state.images.remove(imageId);
+  await transaction.save();
+  const gone = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
+  try {
+    await rename(`${state.paths.images}/${imageId}`, gone);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  }
+  await removeTree(gone);
+  const layers = unusedLayers(state, image);
+  await options.trash.use((trash) => deleteLayers({ state, driver, trash, transaction }, layers));
+}
+
+/** Mapped copies of the top layer, then the chain upwards as long as nothing else needs a layer. */
+function unusedLayers(state: StoreState, image: ImageRecord & { readonly mappedLayers: readonly string[] }): string[] {
+  const used = new Set<string>();
+  for (const other of state.images.list()) for (const id of [other.topLayer, ...other.mappedLayers]) if (id !== undefined) used.add(id);
+  for (const container of state.containers.list()) used.add(container.layerId);
+  const children = new Map<string, number>();
+  for (const { parent } of state.layers.list()) if (parent !== undefined) children.set(parent, (children.get(parent) ?? 0) + 1);
+  const unused: string[] = [];
+  const drop = (id: string) => {
+    if (used.has(id) || (children.get(id) ?? 0) > 0) return undefined;
+    const layer = state.layers.get(id);
+    if (layer === undefined) return undefined;
+    unused.push(id);
+    if (layer.parent !== undefined) children.set(layer.parent, (children.get(layer.parent) ?? 1) - 1);
+    return layer.parent;
+  };
+  for (const mapped of image.mappedLayers) drop(mapped);
+  for (let id = image.topLayer; id !== undefined; ) id = drop(id);
+  return unused;
+}
+
+function existing(state: StoreState, imageId: string): ImageRecord {
+  const image = state.images.get(imageId);
+  if (image === undefined) throw new CrioError('not-found', `image "${imageId}" is not in storage`);
+  return image;
+}

@@ -1,0 +1,75 @@
+import { readFile } from 'node:fs/promises';
+import { hasCode, messageOf } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import { atomicWrite } from './atomic-write.ts';
+import { FieldError, integerField, textField } from './json-fields.ts';
+import { parseRecords } from './parse-records.ts';
+
+interface MountCount {
+  readonly path: string;
+  readonly count: number;
+}
+
+/**
+ * `mountpoints.json`: how often each layer is mounted, and where. It lies in the run root and is never synced.
+ * A missing entry proves nothing: old programs drop those of layers that they do not know.
+ */
+export class MountCounts {
+  readonly #path: string;
+  readonly #log: Logger;
+  #counts = new Map<string, MountCount>();
+  #isDirty = false;
+
+  constructor(path: string, log: Logger) {
+    this.#path = path;
+    this.#log = log;
+  }
+
+  count(layerId: string): number {
+    return this.#counts.get(layerId)?.count ?? 0;
+  }
+
+  set(layerId: string, path: string, count: number): void {
+    const before = this.#counts.get(layerId);
+    if ((before?.count ?? 0) === count && before?.path === path) return;
+    if (count > 0) this.#counts.set(layerId, { path, count });
+    else if (!this.#counts.delete(layerId)) return;
+    this.#isDirty = true;
+  }
+
+  get isDirty(): boolean {
+    return this.#isDirty;
+  }
+
+  async load(): Promise<void> {
+    let text = '';
+    try {
+      text = await readFile(this.#path, 'utf8');
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    }
+    this.#counts = new Map();
+    this.#isDirty = false;
+    for (const raw of parseRecords(text).records) {
+      try {
+        const count = integerField(raw, 'count') ?? 0;
+        if (count > 0) this.#counts.set(textField(raw, 'id'), { path: textField(raw, 'path'), count });
+      } catch (error) {
+        if (!(error instanceof FieldError)) throw error;
+        this.#log.warn(`mount count in "${this.#path}" is ignored: ${messageOf(error)}`);
+      }
+    }
+  }
+
+  async save(token: () => Promise<void>): Promise<void> {
+    if (!this.#isDirty) return;
+    this.#isDirty = false;
+    const list = [...this.#counts].map(([id, { path, count }]) => ({ id, path, count }));
+    try {
+      await atomicWrite(this.#path, Buffer.from(JSON.stringify(list)), { durable: false, beforeRename: token });
+    } catch (error) {
+      this.#isDirty = true;
+      throw error;
+    }
+  }
+}

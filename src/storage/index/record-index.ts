@@ -1,0 +1,272 @@
+import { readFile } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import { atomicWrite } from './atomic-write.ts';
+import { FieldError } from './json-fields.ts';
+import type { JsonObject } from './json-fields.ts';
+import { parseRecords } from './parse-records.ts';
+
+/** What every kind of record has. */
+export interface Named {
+  readonly id: string;
+  readonly names: readonly string[];
+}
+
+export interface RecordFileOptions {
+  readonly path: string;
+  /** Synced at every save; files of what a reboot ends are not. */
+  readonly durable: boolean;
+}
+
+interface Entry<R> {
+  readonly record: R;
+  readonly raw: JsonObject;
+  /** The record as it stands in the file: a save joins these instead of serialising a thousand records anew. */
+  readonly text: Buffer;
+}
+
+interface RecordFile<R> extends RecordFileOptions {
+  entries: Map<string, Entry<R>>;
+  mtimeNs: bigint | undefined;
+  dirty: boolean;
+}
+
+/**
+ * The records of one kind in memory, from one or more JSON files that other programs read and write as well.
+ * Whoever calls `load` or `save` holds the lock file of this kind.
+ */
+export class RecordIndex<R extends Named> {
+  readonly #files: readonly RecordFile<R>[];
+  readonly #parse: (raw: JsonObject) => R;
+  readonly #log: Logger;
+  #byId = new Map<string, { readonly file: RecordFile<R>; readonly entry: Entry<R> }>();
+  #byName = new Map<string, string>();
+  #list: readonly R[] | undefined;
+  /** A record was unreadable: what looks like an orphan on disk may be its data. */
+  hasDamage = false;
+
+  constructor(options: { files: readonly RecordFileOptions[]; parse: (raw: JsonObject) => R; log: Logger }) {
+    this.#files = options.files.map((file) => ({ ...file, entries: new Map(), mtimeNs: undefined, dirty: false }));
+    this.#parse = options.parse;
+    this.#log = options.log;
+  }
+
+  /** All records, file after file, in the order in which they were added. */
+  list(): readonly R[] {
+    this.#list ??= this.#files.flatMap((file) => [...file.entries.values()].map((entry) => entry.record));
+    return this.#list;
+  }
+
+  get(id: string): R | undefined {
+    return this.#byId.get(id)?.entry.record;
+  }
+
+  getByName(name: string): R | undefined {
+    const id = this.#byName.get(name);
+    return id === undefined ? undefined : this.get(id);
+  }
+
+  /** By exact id, then name, then unique prefix of an id; an ambiguous prefix finds nothing. */
+  find(idOrName: string): R | undefined {
+    return this.get(idOrName) ?? this.getByName(idOrName) ?? this.#findByPrefix(idOrName);
+  }
+
+  /** Keys of the record as they stand in the file. */
+  raw(id: string): JsonObject | undefined {
+    return this.#byId.get(id)?.entry.raw;
+  }
+
+  fileOf(id: string): string | undefined {
+    return this.#byId.get(id)?.file.path;
+  }
+
+  /** Adds a record, or replaces the one with its id where that is. Throws already-exists when a name is taken. */
+  put(raw: JsonObject, path: string): R {
+    const entry = this.#entry(raw);
+    const { id, names } = entry.record;
+    for (const name of names) {
+      const owner = this.#byName.get(name);
+      if (owner !== undefined && owner !== id) throw new CrioError('already-exists', `name "${name}" is in use by ${owner}`);
+    }
+    const before = this.#byId.get(id);
+    if (before !== undefined) this.#forgetNames(before.entry.record);
+    const file = before?.file ?? this.#file(path);
+    file.entries.set(id, entry);
+    this.#byId.set(id, { file, entry });
+    for (const name of names) this.#byName.set(name, id);
+    this.#changed(file);
+    return entry.record;
+  }
+
+  remove(id: string): void {
+    const found = this.#byId.get(id);
+    if (found === undefined) return;
+    this.#forgetNames(found.entry.record);
+    found.file.entries.delete(id);
+    this.#byId.delete(id);
+    this.#changed(found.file);
+  }
+
+  get isDirty(): boolean {
+    return this.#files.some((file) => file.dirty);
+  }
+
+  /** True when another program replaced a file; tokens alone do not tell for layers. */
+  filesChanged(): boolean {
+    return this.#files.some((file) => mtimeOf(file.path) !== file.mtimeNs);
+  }
+
+  /** Reads all files again; changes in memory that were not saved are gone. */
+  async load(): Promise<void> {
+    const contents = await Promise.all(this.#files.map((file) => readText(file.path)));
+    this.#byId = new Map();
+    this.#byName = new Map();
+    this.#list = undefined;
+    for (const [position, file] of this.#files.entries()) {
+      const content = contents[position];
+      file.entries = new Map();
+      file.dirty = false;
+      file.mtimeNs = content?.mtimeNs;
+      await this.#loadFile(file, content?.text ?? '');
+    }
+  }
+
+  /** Writes the files that changed. `token` is called before each rename: it makes other programs read again. */
+  async save(token: () => Promise<void>): Promise<void> {
+    for (const file of this.#files) {
+      if (!file.dirty) continue;
+      file.dirty = false;
+      try {
+        const stats = await atomicWrite(file.path, join(file.entries), { durable: file.durable, beforeRename: token });
+        file.mtimeNs = stats.mtimeNs;
+      } catch (error) {
+        file.dirty = true;
+        throw error;
+      }
+    }
+  }
+
+  #findByPrefix(prefix: string): R | undefined {
+    if (!/^[a-f0-9]+$/.test(prefix)) return undefined;
+    let found: R | undefined;
+    for (const record of this.list()) {
+      if (!record.id.startsWith(prefix)) continue;
+      if (found !== undefined) return undefined;
+      found = record;
+    }
+    return found;
+  }
+
+  #file(path: string): RecordFile<R> {
+    const file = this.#files.find((candidate) => candidate.path === path);
+    if (file === undefined) throw new CrioError('internal', `index file "${path}" is unknown`);
+    return file;
+  }
+
+  #entry(raw: JsonObject): Entry<R> {
+    return { record: this.#parse(raw), raw, text: Buffer.from(JSON.stringify(raw)) };
+  }
+
+  #changed(file: RecordFile<R>): void {
+    file.dirty = true;
+    this.#list = undefined;
+  }
+
+  #forgetNames(record: R): void {
+    for (const name of record.names) if (this.#byName.get(name) === record.id) this.#byName.delete(name);
+  }
+
+  async #loadFile(file: RecordFile<R>, text: string): Promise<void> {
+    const { records, damaged } = parseRecords(text);
+    const refused = [...damaged];
+    for (const raw of records) {
+      const entry = this.#parseLoaded(raw, file, refused);
+      // An id that an earlier file has wins over the same in a later one.
+      if (entry === undefined || this.#byId.has(entry.record.id)) continue;
+      file.entries.set(entry.record.id, entry);
+      this.#byId.set(entry.record.id, { file, entry });
+    }
+    for (const id of [...file.entries.keys()]) this.#claimNames(id);
+    if (refused.length > 0) await this.#quarantine(file, refused);
+  }
+
+  #parseLoaded(raw: JsonObject, file: RecordFile<R>, refused: string[]): Entry<R> | undefined {
+    try {
+      return this.#entry(raw);
+    } catch (error) {
+      if (!(error instanceof FieldError)) throw error;
+      this.#log.warn(`record in "${file.path}" is set aside: ${messageOf(error)}`);
+      refused.push(JSON.stringify(raw));
+      return undefined;
+    }
+  }
+
+  /** A name that two records have stays with the later one; the file is rewritten when somebody writes it next. */
+  #claimNames(id: string): void {
+    const found = this.#byId.get(id);
+    if (found === undefined) return;
+    for (const name of found.entry.record.names) {
+      const other = this.#byName.get(name);
+      if (other !== undefined && other !== id) this.#takeName(other, name);
+      this.#byName.set(name, id);
+    }
+  }
+
+  #takeName(id: string, name: string): void {
+    const found = this.#byId.get(id);
+    if (found === undefined) return;
+    const names = found.entry.record.names.filter((candidate) => candidate !== name);
+    const raw: JsonObject = { ...found.entry.raw, names };
+    if (names.length === 0) delete raw['names'];
+    const entry = this.#entry(raw);
+    found.file.entries.set(id, entry);
+    this.#byId.set(id, { file: found.file, entry });
+    this.#changed(found.file);
+  }
+
+  /** Keeps the text of unreadable records beside the index, once: the next save of the index leaves them out. */
+  async #quarantine(file: RecordFile<R>, refused: readonly string[]): Promise<void> {
+    this.hasDamage = true;
+    const content = JSON.stringify({ version: 1, file: file.path, records: refused });
+    const tag = createHash('sha256').update(content).digest('hex').slice(0, 12);
+    const path = `${dirname(file.path)}/quarantine-${basename(file.path, '.json')}-${tag}.json`;
+    this.#log.warn(`"${file.path}" has ${refused.length} unreadable records; they are kept in "${path}"`);
+    try {
+      await atomicWrite(path, Buffer.from(content), { durable: true });
+    } catch (error) {
+      this.#log.warn(`write "${path}"`, error);
+    }
+  }
+}
+
+const open = Buffer.from('[');
+const comma = Buffer.from(',');
+const close = Buffer.from(']');
+
+function join<R>(entries: ReadonlyMap<string, Entry<R>>): Buffer {
+  const parts: Buffer[] = [open];
+  for (const entry of entries.values()) {
+    if (parts.length > 1) parts.push(comma);
+    parts.push(entry.text);
+  }
+  parts.push(close);
+  return Buffer.concat(parts);
+}
+
+async function readText(path: string): Promise<{ text: string; mtimeNs: bigint | undefined } | undefined> {
+  // The time is read first: a file replaced in between is then seen as changed at the next look.
+  const mtimeNs = mtimeOf(path);
+  try {
+    return { text: await readFile(path, 'utf8'), mtimeNs };
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+function mtimeOf(path: string): bigint | undefined {
+  return statSync(path, { bigint: true, throwIfNoEntry: false })?.mtimeNs;
+}

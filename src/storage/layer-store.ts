@@ -1,0 +1,187 @@
+import { closeSync, openSync } from 'node:fs';
+import { CrioError, wrap } from '../base/errors.ts';
+import { syncfsAsync } from '../sys/file.ts';
+import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
+import type { Driver } from './driver.ts';
+import { layerIdFor } from './layer-id.ts';
+import { addStagedLayers, stageLayer } from './staged-layer.ts';
+import type { StagedLayer, UnpackedContent } from './staged-layer.ts';
+import type { LayerRecord, LayerStore, UnpackOptions } from './store.ts';
+import type { StoreState } from './store-state.ts';
+import type { LayerUsage } from './layer-usage.ts';
+
+/** How images and containers see layers. */
+export interface LayerSource {
+  find(id: string): Promise<LayerRecord | undefined>;
+  /** Top layer of an image; not-found when there is no such image. */
+  topLayer(imageId: string): Promise<string | undefined>;
+  /** Sum of `diffSize` from this layer down, bytes. */
+  chainSize(topLayer: string | undefined): Promise<number>;
+  /** Adds layers that are unpacked but in no index yet. */
+  commit(): Promise<void>;
+}
+
+/** Unpacks one blob into folders that exist; throws when content or digests are not as they should. */
+export type UnpackBlob = (
+  options: UnpackOptions & { readonly diffFolder: string; readonly tarSplit: string },
+) => Promise<UnpackedContent>;
+
+export interface LayerStoreOptions {
+  readonly state: StoreState;
+  readonly driver: Driver;
+  readonly unpackBlob: UnpackBlob;
+  readonly usage: LayerUsage;
+}
+
+/** A layer that nobody added to the index within this time belongs to a pull that failed. */
+const stagedLifeMs = 10 * 60_000;
+
+export class Layers implements LayerStore, LayerSource, AsyncDisposable {
+  readonly #options: LayerStoreOptions;
+  readonly #unpacking = new Map<string, Promise<StagedLayer>>();
+  readonly #staged = new Map<string, StagedLayer>();
+  readonly #expiry = new Map<string, NodeJS.Timeout>();
+  readonly idFor = layerIdFor;
+
+  constructor(options: LayerStoreOptions) {
+    this.#options = options;
+  }
+
+  async find(id: string): Promise<LayerRecord | undefined> {
+    const { state } = this.#options;
+    await state.refresh('layers');
+    const layer = state.layers.get(id);
+    if (layer !== undefined && !layer.isIncomplete) return layer;
+    return this.#staged.get(id)?.record;
+  }
+
+  async topLayer(imageId: string): Promise<string | undefined> {
+    const { state } = this.#options;
+    await state.refresh('images');
+    const image = state.images.get(imageId);
+    if (image === undefined) throw new CrioError('not-found', `image "${imageId}" is not in storage`);
+    return image.topLayer;
+  }
+
+  async chainSize(topLayer: string | undefined): Promise<number> {
+    const { state } = this.#options;
+    await state.refresh('layers');
+    let size = 0;
+    for (let id = topLayer; id !== undefined; id = state.layers.get(id)?.parent) size += Math.max(0, state.layers.get(id)?.diffSize ?? 0);
+    return size;
+  }
+
+  async unpack(options: UnpackOptions): Promise<LayerRecord> {
+    const id = layerIdFor(options.parent, options.diffId);
+    for (;;) {
+      const known = await this.find(id);
+      if (known !== undefined) return known;
+      const running = this.#unpacking.get(id);
+      if (running === undefined) return (await this.#start(id, options)).record;
+      // Somebody else's blob may be broken or its pull canceled: then ours is used.
+      await settled(running, options.signal);
+    }
+  }
+
+  /** Data first, then the index that names it. One sync for all layers of an image. */
+  async sync(): Promise<void> {
+    await this.commit();
+  }
+
+  async commit(): Promise<void> {
+    const layers = [...this.#staged.values()];
+    if (layers.length === 0) return;
+    const { state, driver } = this.#options;
+    await syncFileSystems([driver.stagingParent, state.paths.layers]);
+    await state.transact((transaction) => addStagedLayers({ state, driver, transaction }, layers), { alone: true });
+    for (const layer of layers) {
+      if (state.layers.get(layer.id) === undefined) continue;
+      this.#options.usage.set(layer.id, layer.content.inodes);
+      await this.#drop(layer);
+    }
+  }
+
+  async usage(): Promise<{ bytes: number; inodes: number }> {
+    await this.#options.state.refresh('layers');
+    return this.#options.usage.total();
+  }
+
+  async mountReadOnly(layerId: string, target: string): Promise<() => Promise<void>> {
+    await this.commit();
+    if ((await this.find(layerId)) === undefined) throw new CrioError('not-found', `layer "${layerId}" is not in storage`);
+    await this.#options.driver.mountReadOnly(layerId, target);
+    return () => umountAsync(target, MNT_DETACH | UMOUNT_NOFOLLOW);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const layer of [...this.#staged.values()]) await this.#drop(layer);
+  }
+
+  async #start(id: string, options: UnpackOptions): Promise<StagedLayer> {
+    const work = this.#stage(id, options);
+    this.#unpacking.set(id, work);
+    try {
+      return await work;
+    } finally {
+      this.#unpacking.delete(id);
+    }
+  }
+
+  async #stage(id: string, options: UnpackOptions): Promise<StagedLayer> {
+    const { driver, state, unpackBlob } = this.#options;
+    const { parent } = options;
+    try {
+      const unpack = (target: { diffFolder: string; tarSplit: string }) => unpackBlob({ ...options, ...target });
+      const staged = await stageLayer({ id, parent, driver, layersFolder: state.paths.layers, unpack });
+      this.#staged.set(id, staged);
+      const timer = setTimeout(() => void this.#expire(staged), stagedLifeMs);
+      this.#expiry.set(id, timer.unref());
+      return staged;
+    } catch (error) {
+      throw wrap(`unpack layer "${options.diffId}"`, error);
+    }
+  }
+
+  async #expire(layer: StagedLayer): Promise<void> {
+    try {
+      await this.#drop(layer);
+    } catch (error) {
+      this.#options.state.log.warn(`delete unused layer "${layer.id}"`, error);
+    }
+  }
+
+  async #drop(layer: StagedLayer): Promise<void> {
+    clearTimeout(this.#expiry.get(layer.id));
+    this.#expiry.delete(layer.id);
+    this.#staged.delete(layer.id);
+    await layer[Symbol.asyncDispose]();
+  }
+}
+
+async function syncFileSystems(folders: readonly string[]): Promise<void> {
+  for (const folder of folders) {
+    const fd = openSync(folder, 'r');
+    try {
+      await syncfsAsync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+/** Resolves when `work` ended in whatever way, or rejects when the caller is gone. */
+function settled(work: Promise<unknown>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    if (signal.aborted) {
+      onAbort();
+      return;
+    }
+    signal.addEventListener('abort', onAbort, { once: true });
+    const done = () => {
+      signal.removeEventListener('abort', onAbort);
+      resolve();
+    };
+    work.then(done, done);
+  });
+}

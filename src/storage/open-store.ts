@@ -1,0 +1,82 @@
+import { mkdir } from 'node:fs/promises';
+import { CrioError, wrap } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { cleanUp } from './clean-up.ts';
+import { createContainerStore } from './container-store.ts';
+import { parseDriverOptions } from './driver-options.ts';
+import { createImageStore } from './image-store.ts';
+import { Layers } from './layer-store.ts';
+import type { UnpackBlob } from './layer-store.ts';
+import { LayerUsage } from './layer-usage.ts';
+import { OverlayDriver } from './overlay/overlay-driver.ts';
+import { storePaths } from './paths.ts';
+import type { StorePaths } from './paths.ts';
+import type { Store } from './store.ts';
+import { StoreState } from './store-state.ts';
+import { Trash } from './trash.ts';
+
+export interface StoreOptions {
+  readonly graphRoot: string;
+  readonly runRoot: string;
+  /** Second root for image layers and records; empty for none. */
+  readonly imageStore: string;
+  /** `overlay` (or its old name `overlay2`) or `vfs`; empty is overlay. */
+  readonly driver: string;
+  /** `overlay.<key>=<value>` as in storage.conf and CRI-O's storage_option. */
+  readonly options: readonly string[];
+  readonly log: Logger;
+}
+
+/** Opens or creates a store, and cleans up what interrupted operations left in it. */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const driverName = driverNameOf(options.driver);
+  const driverOptions = parseDriverOptions(options.options, options.log);
+  const paths = storePaths({ ...options, driver: driverName });
+  try {
+    await using undo = new AsyncDisposableStack();
+    await makeFolders(paths);
+    const state = undo.adopt(new StoreState(paths, options.log), (opened) => opened.close());
+    const driver = undo.use(
+      new OverlayDriver({ ...driverOptions, graphRoot: paths.graphRoot, imageRoot: paths.imageRoot, log: options.log }),
+    );
+    await driver.prepare();
+    const trash = undo.use(new Trash(driver.stagingParent, options.log));
+    await cleanUp({ state, driver, trash });
+    const usage = new LayerUsage({ state, countInodes: async () => 0 });
+    await usage.load();
+    undo.defer(() => usage.idle());
+    const layers = undo.use(new Layers({ state, driver, unpackBlob: notYet, usage }));
+    const parts = { state, driver, trash, sources: layers };
+    const images = createImageStore(parts);
+    const containers = createContainerStore(parts);
+    const owned = undo.move();
+    return {
+      graphRoot: paths.graphRoot,
+      runRoot: paths.runRoot,
+      imageStore: options.imageStore,
+      driverName,
+      images,
+      layers,
+      containers,
+      [Symbol.asyncDispose]: () => owned.disposeAsync(),
+    };
+  } catch (error) {
+    throw wrap(`open storage at "${paths.graphRoot}"`, error);
+  }
+}
+
+const notYet: UnpackBlob = () => Promise.reject(new CrioError('unimplemented', 'unpacking is not built yet'));
+
+function driverNameOf(name: string): 'overlay' | 'vfs' {
+  if (name === '' || name === 'overlay' || name === 'overlay2') return 'overlay';
+  if (name === 'vfs') return 'vfs';
+  throw new CrioError('invalid', `storage driver "${name}": only overlay and vfs are supported`);
+}
+
+async function makeFolders(paths: StorePaths): Promise<void> {
+  const { graphRoot, runRoot, imageRoot, driver } = paths;
+  for (const root of new Set([graphRoot, runRoot, imageRoot])) await mkdir(root, { recursive: true, mode: 0o700 });
+  const folders = [paths.layers, paths.containers, paths.images, paths.runLayers, paths.runContainers];
+  if (imageRoot !== graphRoot) folders.push(`${imageRoot}/${driver}-layers`);
+  for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
+}

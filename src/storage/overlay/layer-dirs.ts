@@ -1,0 +1,151 @@
+import { randomBytes } from 'node:crypto';
+import * as fs from 'node:fs';
+import { promisify } from 'node:util';
+import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { writeNewFile } from '../index/atomic-write.ts';
+import { removeTree } from '../remove-tree.ts';
+
+const chmod = promisify(fs.chmod);
+const chown = promisify(fs.chown);
+const mkdir: (path: string, mode: number) => Promise<void> = promisify(fs.mkdir);
+const readFile: (path: string, encoding: 'utf8') => Promise<string> = promisify(fs.readFile);
+const readlink = promisify(fs.readlink);
+const rename = promisify(fs.rename);
+const stat = promisify(fs.stat);
+const symlink: (target: string, path: string) => Promise<void> = promisify(fs.symlink);
+
+/** Mode, owner and the `lower` line that children of a layer get. */
+export interface ParentFacts {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Short name of the parent, then those of its own lowers: `l/A:l/B`. */
+  readonly lower: string;
+}
+
+const rootMode = 0o555;
+/** 26 characters of standard base32 from 17 random bytes. */
+const linkLength = 26;
+
+export function newShortLink(): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+  let bits = 0n;
+  for (const byte of randomBytes(17)) bits = (bits << 8n) | BigInt(byte);
+  let name = '';
+  for (let at = 0; at < linkLength; at++) {
+    name += alphabet[Number((bits >> BigInt(17 * 8 - 5 * (at + 1))) & 31n)] ?? '';
+  }
+  return name;
+}
+
+/** Reads what a child needs of its parent; a lost `link` file is rebuilt from the symlink. */
+export async function readParent(home: string, parent: string): Promise<ParentFacts> {
+  try {
+    const folder = `${home}/${parent}`;
+    const [stats, link, lower] = await Promise.all([stat(`${folder}/diff`), readLink(home, parent), readLower(folder)]);
+    return {
+      mode: stats.mode & 0o7777,
+      uid: stats.uid,
+      gid: stats.gid,
+      lower: lower === '' ? `l/${link}` : `l/${link}:${lower}`,
+    };
+  } catch (error) {
+    throw wrap(`read layer "${parent}"`, error, hasCode(error, 'ENOENT') ? 'not-found' : undefined);
+  }
+}
+
+/** The colon list of short names below this layer; empty for a base layer. */
+export async function readLower(folder: string): Promise<string> {
+  try {
+    return (await readFile(`${folder}/lower`, 'utf8')).trim();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return '';
+    throw error;
+  }
+}
+
+async function readLink(home: string, id: string): Promise<string> {
+  try {
+    const link = (await readFile(`${home}/${id}/link`, 'utf8')).trim();
+    if (/^[A-Z2-7]{26}$/.test(link)) return link;
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  }
+  return rebuildLink(home, id);
+}
+
+async function rebuildLink(home: string, id: string): Promise<string> {
+  for (const name of await promisify(fs.readdir)(`${home}/l`)) {
+    if ((await readlink(`${home}/l/${name}`)) !== `../${id}/diff`) continue;
+    await writeNewFile(`${home}/${id}/link`, Buffer.from(name), 0o644);
+    return name;
+  }
+  throw new CrioError('not-found', `layer "${id}" has no short name`);
+}
+
+/**
+ * Makes the folders of a layer: `diff` with mode and owner of the parent's, the short name, `lower`, `work`, `merged`.
+ * `content` replaces `diff`. Returns the short name.
+ */
+export async function createLayerDirs(options: {
+  home: string;
+  id: string;
+  parent: ParentFacts | undefined;
+  content: string | undefined;
+}): Promise<void> {
+  const { home, id, parent, content } = options;
+  const folder = `${home}/${id}`;
+  await makeFresh(folder);
+  const link = newShortLink();
+  const owner = { uid: parent?.uid ?? 0, gid: parent?.gid ?? 0 };
+  await Promise.all([
+    content === undefined ? makeFolder(`${folder}/diff`, parent?.mode ?? rootMode, owner) : rename(content, `${folder}/diff`),
+    makeFolder(`${folder}/work`, 0o700, owner),
+    makeFolder(`${folder}/merged`, 0o700, owner),
+    parent === undefined ? mkdir(`${folder}/empty`, 0o700) : writeNewFile(`${folder}/lower`, Buffer.from(parent.lower), 0o644),
+    writeNewFile(`${folder}/link`, Buffer.from(link), 0o644),
+    symlink(`../${id}/diff`, `${home}/l/${link}`),
+  ]);
+}
+
+/** Leftovers of an earlier attempt with this id go first: no index names them. */
+async function makeFresh(folder: string): Promise<void> {
+  try {
+    await mkdir(folder, 0o700);
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error;
+    await removeTree(folder);
+    await mkdir(folder, 0o700);
+  }
+}
+
+/** The mode is set whatever the umask says. */
+export async function makeFolder(path: string, mode: number, owner: { uid: number; gid: number }): Promise<void> {
+  await mkdir(path, mode);
+  if ((mode & 0o022) !== 0 || mode > 0o777) await chmod(path, mode);
+  if (owner.uid !== 0 || owner.gid !== 0) await chown(path, owner.uid, owner.gid);
+}
+
+/** The short name in the `link` file, for deletion; undefined when it cannot be told. */
+export async function shortLinkOf(home: string, id: string): Promise<string | undefined> {
+  try {
+    const link = (await readFile(`${home}/${id}/link`, 'utf8')).trim();
+    return /^[A-Z2-7]{26}$/.test(link) ? link : undefined;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+/** Makes missing symlinks of all layers again from their `link` files. */
+export async function repairShortLinks(home: string, ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    const link = await shortLinkOf(home, id);
+    if (link === undefined) continue;
+    try {
+      await symlink(`../${id}/diff`, `${home}/l/${link}`);
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error;
+    }
+  }
+}

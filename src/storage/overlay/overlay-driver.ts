@@ -1,0 +1,294 @@
+import { closeSync } from 'node:fs';
+import { chmod, chown, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
+import { hasCode, wrap } from '../../base/errors.ts';
+import { isId } from '../../base/ids.ts';
+import type { Logger } from '../../base/log.ts';
+import type { IdMapping } from '../../pod/config.ts';
+import {
+  MNT_DETACH,
+  MOUNT_ATTR_IDMAP,
+  OPEN_TREE_CLONE,
+  UMOUNT_NOFOLLOW,
+  mount,
+  mountSetattr,
+  moveMount,
+  openTree,
+  umountAsync,
+} from '../../sys/mount.ts';
+import type { Driver, MountOptions } from '../driver.ts';
+import { removeTree } from '../remove-tree.ts';
+import type { TempDir } from '../temp-dirs.ts';
+import { createLayerDirs, makeFolder, readLower, readParent, repairShortLinks, shortLinkOf } from './layer-dirs.ts';
+import type { ParentFacts } from './layer-dirs.ts';
+import { mountWithShortPaths } from './mount-short.ts';
+import { planMount } from './mount-plan.ts';
+import type { PlanInput } from './mount-plan.ts';
+import { UserNamespaces, mappedRoot } from './user-namespace.ts';
+
+export interface OverlayOptions {
+  readonly graphRoot: string;
+  /** Root of image layers, when it is another one than `graphRoot`. */
+  readonly imageRoot: string;
+  /** Graph roots that are only read. */
+  readonly additionalRoots: readonly string[];
+  readonly mountOptions: readonly string[];
+  readonly disableVolatile: boolean;
+  readonly log: Logger;
+}
+
+/**
+ * The overlay driver: one folder per layer below `<root>/overlay`, joined by the kernel's overlay file system.
+ * The home is not bind-mounted onto itself: what other programs detach there then leaves our mounts alone.
+ */
+export class OverlayDriver implements Driver, Disposable {
+  readonly name = 'overlay';
+  readonly home: string;
+  readonly stagingParent: string;
+  readonly #imageHome: string;
+  readonly #homes: readonly string[];
+  readonly #options: OverlayOptions;
+  readonly #namespaces = new UserNamespaces();
+  /** What children need to know of an image layer; it does not change while the layer exists. */
+  readonly #parents = new Map<string, ParentFacts>();
+  #canVolatile: boolean;
+
+  constructor(options: OverlayOptions) {
+    this.#options = options;
+    this.home = `${options.graphRoot}/overlay`;
+    this.#imageHome = `${options.imageRoot}/overlay`;
+    this.#homes = [...new Set([this.home, this.#imageHome, ...options.additionalRoots.map((root) => `${root}/overlay`)])];
+    this.stagingParent = `${this.#imageHome}/tempdirs`;
+    this.#canVolatile = !options.disableVolatile;
+  }
+
+  /** Makes the folders of the driver itself. */
+  async prepare(): Promise<void> {
+    for (const home of new Set([this.home, this.#imageHome])) await mkdir(`${home}/l`, { recursive: true, mode: 0o755 });
+    try {
+      await writeFile(`${this.home}/.has-mount-program`, 'false', { flag: 'wx', mode: 0o600 });
+    } catch (error) {
+      if (!hasCode(error, 'EEXIST')) throw error;
+    }
+  }
+
+  async create(id: string, options: { parent: string | undefined; content?: string }): Promise<void> {
+    const parent = options.parent === undefined ? undefined : await this.#parentFacts(options.parent);
+    const home = options.content === undefined ? this.home : this.#imageHome;
+    await createLayerDirs({ home, id, parent, content: options.content });
+  }
+
+  async remove(id: string, trash: TempDir): Promise<void> {
+    const home = await this.#homeOf(id);
+    if (home === undefined) return;
+    const link = await shortLinkOf(home, id);
+    if (link !== undefined) await trash.take(`${home}/l/${link}`);
+    try {
+      await trash.take(`${home}/${id}`);
+    } catch (error) {
+      // Another program has its bind mount on the home, or the trash is on another file system.
+      if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
+      await removeTree(`${home}/${id}`);
+    }
+    this.#parents.delete(id);
+  }
+
+  async exists(id: string): Promise<boolean> {
+    return (await this.#homeOf(id)) !== undefined;
+  }
+
+  async list(): Promise<string[]> {
+    const names = await Promise.all([...new Set([this.home, this.#imageHome])].map((home) => readdir(home)));
+    return names.flat().filter(isId);
+  }
+
+  mountPoint(id: string): string {
+    return `${this.home}/${id}/merged`;
+  }
+
+  upperDirectory(id: string): string {
+    return `${this.home}/${id}/diff`;
+  }
+
+  /** A mounted overlay is a file system of its own: `merged` is on another device than the folder it lies in. */
+  async isMounted(id: string): Promise<boolean> {
+    const folder = `${this.home}/${id}`;
+    try {
+      const [inside, outside] = await Promise.all([stat(`${folder}/merged`), stat(folder)]);
+      return inside.dev !== outside.dev;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return false;
+      throw error;
+    }
+  }
+
+  async mount(id: string, options: MountOptions): Promise<string> {
+    const folder = `${this.home}/${id}`;
+    const target = `${folder}/merged`;
+    const owner = { uid: mappedRoot(options.uidMap) ?? 0, gid: mappedRoot(options.gidMap) ?? 0 };
+    await Promise.all([ensureOwned(`${folder}/diff`, 0o555, owner), ensureOwned(target, 0o700, owner)]);
+    const links = (await readLower(folder)).split(':').filter((item) => item !== '');
+    const plan = (lowers: readonly string[]): PlanInput => ({
+      lowers: lowers.length > 0 ? lowers : [`${folder}/empty`],
+      upper: `${folder}/diff`,
+      work: `${folder}/work`,
+      options: this.#options.mountOptions,
+      isVolatile: options.isVolatile && this.#canVolatile,
+      label: options.label,
+    });
+    if (options.isVolatile) await removeTree(`${folder}/work/work/incompat/volatile`);
+    const lowers = await this.#lowerFolders(links);
+    if (options.uidMap.length > 0 && lowers.length > 0) await this.#mountMapped(folder, lowers, options, plan, target);
+    else this.#mountOverlay(plan(lowers), target);
+    return target;
+  }
+
+  async unmount(id: string): Promise<void> {
+    const target = this.mountPoint(id);
+    // Stacked mounts come from programs that did not see the first one.
+    for (let attempt = 0; attempt < 8; attempt++) {
+      try {
+        await umountAsync(target, MNT_DETACH | UMOUNT_NOFOLLOW);
+      } catch (error) {
+        if (hasCode(error, 'EINVAL', 'ENOENT')) return;
+        throw wrap(`unmount "${target}"`, error);
+      }
+    }
+  }
+
+  async prepareStaging(folder: string, parent: string | undefined): Promise<void> {
+    const facts = parent === undefined ? undefined : await this.#parentFacts(parent);
+    await chmod(folder, facts?.mode ?? 0o555);
+    await chown(folder, facts?.uid ?? 0, facts?.gid ?? 0);
+  }
+
+  async mountReadOnly(id: string, target: string): Promise<void> {
+    const home = await this.#homeOf(id);
+    const folder = `${home ?? this.home}/${id}`;
+    const links = (await readLower(folder)).split(':').filter((item) => item !== '');
+    const lowers = [`${folder}/diff`, ...(await this.#lowerFolders(links))];
+    // A single lower is no overlay: an empty folder below it changes nothing.
+    if (lowers.length === 1) lowers.push(`${folder}/empty`);
+    const input = { lowers, upper: undefined, work: undefined, options: this.#options.mountOptions, isVolatile: false, label: '' };
+    this.#mountOverlay(input, target);
+  }
+
+  [Symbol.dispose](): void {
+    this.#namespaces[Symbol.dispose]();
+  }
+
+  #mountOverlay(input: PlanInput, target: string): void {
+    try {
+      this.#mountOnce(input, target);
+    } catch (error) {
+      // Kernels before 5.10 do not know `volatile`.
+      if (!hasCode(error, 'EINVAL') || !input.isVolatile) throw wrap(`mount overlay on "${target}"`, error);
+      try {
+        this.#mountOnce({ ...input, isVolatile: false }, target);
+      } catch {
+        throw wrap(`mount overlay on "${target}"`, error);
+      }
+      this.#canVolatile = false;
+      this.#options.log.warn('this kernel has no volatile overlay mounts: changes of containers are synced');
+    }
+  }
+
+  #mountOnce(input: PlanInput, target: string): void {
+    const { flags, data } = planMount(input);
+    if (Buffer.byteLength(data) < 4095) mount('overlay', target, 'overlay', flags, data);
+    else mountWithShortPaths(input, target, this.#homes);
+  }
+
+  /** Lowers through a copy of their tree's mount that maps ids; the copies go when overlay holds them. */
+  async #mountMapped(
+    folder: string,
+    lowers: readonly string[],
+    options: { uidMap: readonly IdMapping[]; gidMap: readonly IdMapping[] },
+    plan: (lowers: readonly string[]) => PlanInput,
+    target: string,
+  ): Promise<void> {
+    const userNamespaceFd = await this.#namespaces.get(options.uidMap, options.gidMap);
+    await mkdir(`${folder}/mapped`, { recursive: true, mode: 0o700 });
+    const roots = [...new Set(lowers.map((lower) => this.#homeOfLower(lower)))];
+    await using undo = new AsyncDisposableStack();
+    for (const [position, root] of roots.entries()) {
+      const copy = `${folder}/mapped/${position}`;
+      await mkdir(copy, { recursive: true, mode: 0o700 });
+      mountMappedCopy(root, copy, userNamespaceFd);
+      undo.defer(() => umountAsync(copy, MNT_DETACH | UMOUNT_NOFOLLOW));
+    }
+    const mapped = lowers.map((lower) => {
+      const root = this.#homeOfLower(lower);
+      return `${folder}/mapped/${roots.indexOf(root)}${lower.slice(root.length)}`;
+    });
+    this.#mountOverlay(plan(mapped), target);
+  }
+
+  #homeOfLower(lower: string): string {
+    return this.#homes.find((home) => lower.startsWith(`${home}/`)) ?? this.home;
+  }
+
+  /** Full paths of the short names: in each home in turn, the first hit wins. Missing ones are made again once. */
+  async #lowerFolders(links: readonly string[]): Promise<string[]> {
+    const found = await Promise.all(links.map((link) => this.#findLower(link)));
+    if (!found.includes(undefined)) return found.filter((path) => path !== undefined);
+    for (const home of new Set([this.home, this.#imageHome])) await repairShortLinks(home, (await readdir(home)).filter(isId));
+    const again = await Promise.all(links.map((link) => this.#findLower(link)));
+    const missing = links.filter((_, position) => again[position] === undefined);
+    if (missing.length > 0) throw wrap('find lower layers', new Error(`${missing.join(', ')} do not exist`), 'failed-precondition');
+    return again.filter((path) => path !== undefined);
+  }
+
+  async #findLower(link: string): Promise<string | undefined> {
+    for (const home of this.#homes) {
+      const path = `${home}/${link}`;
+      if (await isThere(path)) return path;
+    }
+    return undefined;
+  }
+
+  async #homeOf(id: string): Promise<string | undefined> {
+    for (const home of this.#homes) if (await isThere(`${home}/${id}`)) return home;
+    return undefined;
+  }
+
+  async #parentFacts(parent: string): Promise<ParentFacts> {
+    const known = this.#parents.get(parent);
+    if (known !== undefined) return known;
+    const facts = await readParent((await this.#homeOf(parent)) ?? this.home, parent);
+    this.#parents.set(parent, facts);
+    return facts;
+  }
+}
+
+function mountMappedCopy(source: string, target: string, userNamespaceFd: number): void {
+  const tree = openTree(undefined, source, OPEN_TREE_CLONE);
+  try {
+    mountSetattr(tree, '', { set: MOUNT_ATTR_IDMAP, userNamespaceFd });
+    moveMount(tree, undefined, target);
+  } catch (error) {
+    throw wrap(`id-map "${source}"`, error);
+  } finally {
+    closeSync(tree);
+  }
+}
+
+/** The folder exists and belongs to the root of the mapping; its mode stays. */
+async function ensureOwned(path: string, mode: number, owner: { uid: number; gid: number }): Promise<void> {
+  try {
+    const stats = await stat(path);
+    if (stats.uid !== owner.uid || stats.gid !== owner.gid) await chown(path, owner.uid, owner.gid);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+    await makeFolder(path, mode, owner);
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
+    throw error;
+  }
+}

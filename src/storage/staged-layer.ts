@@ -1,0 +1,99 @@
+import { mkdir, rename } from 'node:fs/promises';
+import { systemClock } from '../base/clock.ts';
+import { CrioError, wrap } from '../base/errors.ts';
+import type { Driver } from './driver.ts';
+import { imageLayerJson, parseLayer, withIncomplete } from './index/layer-record.ts';
+import type { IndexedLayer, LayerContent } from './index/layer-record.ts';
+import { tarSplitPath } from './paths.ts';
+import type { StoreState, Transaction } from './store-state.ts';
+import { createTempDir } from './temp-dirs.ts';
+
+/** A layer that is unpacked and verified, but in no index yet: it lies in temporary folders that this process owns. */
+export interface StagedLayer extends AsyncDisposable {
+  readonly id: string;
+  readonly parent: string | undefined;
+  readonly record: IndexedLayer;
+  readonly content: UnpackedContent;
+  readonly diffFolder: string;
+  readonly tarSplit: string;
+}
+
+/** What unpacking found out. */
+export interface UnpackedContent extends LayerContent {
+  /** Inodes of the layer */
+  readonly inodes: number;
+}
+
+/** Makes the temporary folders, has `unpack` fill them, and keeps them until the layer is added or disposed. */
+export async function stageLayer(options: {
+  id: string;
+  parent: string | undefined;
+  driver: Driver;
+  layersFolder: string;
+  unpack: (target: { diffFolder: string; tarSplit: string }) => Promise<UnpackedContent>;
+}): Promise<StagedLayer> {
+  const { id, parent, driver } = options;
+  await using undo = new AsyncDisposableStack();
+  const contentDir = undo.use(await createTempDir(driver.stagingParent));
+  const tarSplitDir = undo.use(await createTempDir(`${options.layersFolder}/tmp`));
+  const diffFolder = contentDir.entry('addition');
+  const tarSplit = tarSplitDir.entry('addition');
+  await mkdir(diffFolder, { mode: 0o700 });
+  const content = await options.unpack({ diffFolder, tarSplit });
+  const record = parseLayer(imageLayerJson(id, parent, content, systemClock.nowNs()));
+  const owned = undo.move();
+  return { id, parent, record, content, diffFolder, tarSplit, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/**
+ * Adds staged layers to the index, parents first, in one transaction: records marked incomplete, then the moves, then
+ * the records as they stay. Their data is on disk already.
+ */
+export async function addStagedLayers(
+  context: { state: StoreState; driver: Driver; transaction: Transaction },
+  staged: readonly StagedLayer[],
+): Promise<void> {
+  const { state, driver, transaction } = context;
+  const ordered = parentsFirst(staged.filter((layer) => state.layers.get(layer.id) === undefined), (id) => state.layers.get(id) !== undefined);
+  if (ordered.length === 0) return;
+  const createdNs = systemClock.nowNs();
+  const records = ordered.map((layer) => imageLayerJson(layer.id, layer.parent, layer.content, createdNs));
+  for (const raw of records) state.layers.put(withIncomplete(raw, true), state.files.imageLayers);
+  await transaction.save();
+  for (const layer of ordered) {
+    try {
+      await driver.prepareStaging(layer.diffFolder, layer.parent);
+      await driver.create(layer.id, { parent: layer.parent, content: layer.diffFolder });
+      await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));
+    } catch (error) {
+      throw wrap(`add layer "${layer.id}"`, error);
+    }
+  }
+  for (const raw of records) state.layers.put(raw, state.files.imageLayers);
+  await transaction.save();
+}
+
+/** Layers whose parent is neither known nor staged are left out: they wait for it. */
+export function parentsFirst<L extends { readonly id: string; readonly parent: string | undefined }>(
+  layers: readonly L[],
+  isKnown: (id: string) => boolean,
+): L[] {
+  const ordered: L[] = [];
+  const done = new Set<string>();
+  let rest = [...layers];
+  for (let before = -1; before !== rest.length; ) {
+    before = rest.length;
+    rest = rest.filter((layer) => {
+      if (layer.parent !== undefined && !done.has(layer.parent) && !isKnown(layer.parent)) return true;
+      done.add(layer.id);
+      ordered.push(layer);
+      return false;
+    });
+  }
+  return ordered;
+}
+
+export function checkDigest(what: string, expected: string | undefined, actual: string): void {
+  if (expected === undefined || expected === actual) return;
+  throw new CrioError('invalid', `${what} is ${actual}, expected ${expected}`);
+}

@@ -1,0 +1,96 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, rename, unlink } from 'node:fs/promises';
+import { basename } from 'node:path';
+import { hasCode } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import { tryAcquireFileLock } from '../sys/lock.ts';
+import type { LockHandle } from '../sys/lock.ts';
+import { removeTree } from './remove-tree.ts';
+
+/**
+ * A temporary folder in the scheme all programs share: `lock-<random>` is held while `temp-dir-<random>` is in use, so
+ * whoever can take the lock knows that its owner died and may delete both. Things to delete are renamed into it, staged
+ * content is renamed out of it.
+ */
+export interface TempDir extends AsyncDisposable {
+  readonly path: string;
+  /** Path for a new entry, named `<n>-<name>` as the scheme wants. */
+  entry(name: string): string;
+  /** Moves a file or folder in, to be deleted with the rest; one that does not exist is skipped. */
+  take(path: string): Promise<void>;
+}
+
+/** `parent` is created if need be; it stays, empty, when nothing is in use. */
+export async function createTempDir(parent: string): Promise<TempDir> {
+  await mkdir(parent, { recursive: true, mode: 0o700 });
+  const random = randomBytes(8).toString('hex');
+  const lockPath = `${parent}/lock-${random}`;
+  const path = `${parent}/temp-dir-${random}`;
+  const lock = tryAcquireFileLock(lockPath, 'write');
+  if (lock === undefined) throw new Error(`new lock file "${lockPath}" is held by another program`);
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    await unlink(lockPath).catch(() => undefined);
+    lock.release();
+    throw error;
+  }
+  let count = 0;
+  const entry = (name: string) => `${path}/${count++}-${name}`;
+  return {
+    path,
+    entry,
+    async take(source) {
+      try {
+        await rename(source, entry(basename(source)));
+      } catch (error) {
+        if (!hasCode(error, 'ENOENT')) throw error;
+      }
+    },
+    [Symbol.asyncDispose]: () => removeTempDir(path, lockPath, lock),
+  };
+}
+
+async function removeTempDir(path: string, lockPath: string, lock: LockHandle): Promise<void> {
+  try {
+    await removeTree(path);
+    await unlink(lockPath).catch((error: unknown) => {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    });
+  } finally {
+    lock.release();
+  }
+}
+
+/** Deletes the temporary folders whose owners are gone. */
+export async function recoverTempDirs(parent: string, log: Logger): Promise<void> {
+  const randoms = new Set<string>();
+  for (const name of await listNames(parent)) {
+    const match = /^(?:lock|temp-dir)-(.+)$/.exec(name);
+    if (match?.[1] !== undefined) randoms.add(match[1]);
+  }
+  for (const random of randoms) {
+    try {
+      await recoverOne(parent, random, log);
+    } catch (error) {
+      log.warn(`clean up temporary folder "${parent}/temp-dir-${random}"`, error);
+    }
+  }
+}
+
+async function recoverOne(parent: string, random: string, log: Logger): Promise<void> {
+  const lockPath = `${parent}/lock-${random}`;
+  const lock = tryAcquireFileLock(lockPath, 'write');
+  if (lock === undefined) return;
+  log.debug(`clean up temporary folder "${parent}/temp-dir-${random}" of a program that ended`);
+  await removeTempDir(`${parent}/temp-dir-${random}`, lockPath, lock);
+}
+
+export async function listNames(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
