@@ -37,6 +37,11 @@ export class Call {
     this.#onStage = options.onStage;
   }
 
+  /** A Call for an operation that others may join: the same id, log and stage listener, but no caller's signal and deadline. */
+  asOperation(name: string): Call {
+    return new Call({ name, id: this.id, log: this.log, onStage: this.#onStage });
+  }
+
   /** Enters a stage; the names are those CRI-O puts into `resources_stalled_at_stage`. */
   stage(name: string): void {
     this.#stage = name;

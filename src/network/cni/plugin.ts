@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { CrioError, hasCode } from '../../base/errors.ts';
 import { isJsonObject } from '../../base/go-json.ts';
 import type { Logger } from '../../base/log.ts';
-import { run } from '../../sys/spawn.ts';
+import { run } from '../../sys/run.ts';
 
 export type Verb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS' | 'VERSION';
 
@@ -93,6 +93,7 @@ async function runWhenNotBusy(plugin: PluginRun): ReturnType<typeof run> {
         env: pluginVariables(plugin.environment, process.env),
         input: plugin.stdin,
         timeoutMs: plugin.timeoutMs,
+        output: 'pipe',
         maxOutputBytes,
       });
     } catch (error) {

@@ -1,7 +1,7 @@
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { KeyedLock } from '../../base/keyed-lock.ts';
 import type { Logger } from '../../base/log.ts';
-import { run } from '../../sys/spawn.ts';
+import { run } from '../../sys/run.ts';
 import { chainNamesOf, jumpRules, parseSave, restoreInputToAdd, restoreInputToRemove } from './iptables.ts';
 import type { Family, HostPortPod } from './mapping.ts';
 import { addScript, deleteScript, elementComment, elementsOf, nftTable, parseElements, type NftElement } from './nftables.ts';

@@ -1,0 +1,131 @@
+import { readFile } from 'node:fs/promises';
+import { Call } from '../base/call.ts';
+import { messageOf } from '../base/errors.ts';
+import { isNamespaceFile } from '../network/netns-file.ts';
+import { decodeSpec } from '../runtime/spec/spec-json.ts';
+import type { ContainerRecord } from '../storage/store.ts';
+import type { Context } from './context.ts';
+import { exists } from './files.ts';
+import { isInfraAlive } from './infra.ts';
+import { unpinPodNamespaces } from './namespaces.ts';
+import type { PendingPod } from './pending.ts';
+import type { Pod } from './pod.ts';
+import { podFromMetadata, podFromSpec } from './restored-pod.ts';
+import { stateDirectory } from './save-state.ts';
+import { unmountShm } from './shm.ts';
+import { parsePodState } from './state-file.ts';
+import { parseStorageMetadata, type StoredPod } from './storage-metadata.ts';
+
+export interface RestoreReport {
+  readonly restored: number;
+  /** Pods of which only the storage record could be read: they are listed as not ready, so that they can be removed. */
+  readonly damaged: readonly string[];
+  /** Pods that were being made when the earlier daemon ended. */
+  readonly undone: readonly string[];
+}
+
+const parallel = 16;
+
+/** Reads what an earlier daemon, ours or CRI-O, left. One bad record never keeps the others from coming back. */
+export async function restorePods(context: Context, call: Call): Promise<RestoreReport> {
+  const undone = await undoPending(context);
+  const records = (await context.store.containers.list()).filter((record) => !undone.includes(record.id));
+  const stored = records.flatMap((record) => {
+    const pod = parseStorageMetadata(record.metadata);
+    return pod === undefined || pod.id !== record.id ? [] : [{ record, pod }];
+  });
+  const damaged: string[] = [];
+  await inParallel(stored, parallel, async ({ record, pod }) => {
+    const restored = await restoreOne(context, { record, stored: pod, onDamage: () => damaged.push(record.id) });
+    context.index.add(restored);
+    context.index.publish(restored);
+  });
+  call.log.info(() => `Restored ${stored.length} pods (${damaged.length} of them damaged), undid ${undone.length}`);
+  return { restored: stored.length, damaged, undone };
+}
+
+interface RestoreRequest {
+  readonly record: ContainerRecord;
+  readonly stored: StoredPod;
+  readonly onDamage: () => void;
+}
+
+async function restoreOne(context: Context, request: RestoreRequest): Promise<Pod> {
+  const { record, stored } = request;
+  const places = {
+    directory: context.store.containers.directory(record.id),
+    runDirectory: context.store.containers.runDirectory(record.id),
+  };
+  try {
+    const spec = decodeSpec(await readFile(`${places.directory}/config.json`, 'utf8'));
+    const pod = podFromSpec({ spec, stored, places });
+    await restoreLife(pod);
+    return pod;
+  } catch (error) {
+    request.onDamage();
+    context.log.warn(`Pod ${stored.name} (${record.id}) cannot be restored, it is listed as not ready`, error);
+    return podFromMetadata({ stored, places, record });
+  }
+}
+
+/** Whether the pod still is what its files say: what cannot be confirmed makes it not ready. */
+async function restoreLife(pod: Pod): Promise<void> {
+  const folder = stateDirectory(pod);
+  const [isStopped, isNetworkStopped, state] = await Promise.all([
+    exists(`${folder}/stopped`),
+    exists(`${folder}/network-stopped`),
+    readState(`${folder}/state.json`),
+  ]);
+  pod.isNetworkStopped = pod.hostNetwork || isNetworkStopped;
+  if (state === undefined || isStopped || state.isStopped) return;
+  if (!pod.infraDropped) {
+    if (!isInfraAlive(state.init)) return;
+    pod.infra = state.init;
+  }
+  const pinned = await Promise.all([...pod.namespacePaths.values()].map(isNamespaceFile));
+  pod.isReady = pinned.every((isPinned) => isPinned);
+}
+
+async function readState(path: string): Promise<ReturnType<typeof parsePodState> | undefined> {
+  try {
+    return parsePodState(await readFile(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Takes back what a daemon that was killed was in the middle of; the network is undone by its own record. */
+async function undoPending(context: Context): Promise<string[]> {
+  const pending = context.pending.list();
+  await inParallel(pending, parallel, async (pod) => {
+    try {
+      await undoOne(context, pod);
+      context.pending.remove(pod.id);
+      context.log.info(`Undid pod ${pod.id}, which was being created when the daemon ended`);
+    } catch (error) {
+      context.log.warn(`undo pod ${pod.id}, which was being created when the daemon ended: ${messageOf(error)}`);
+    }
+  });
+  return pending.map((pod) => pod.id);
+}
+
+async function undoOne(context: Context, pod: PendingPod): Promise<void> {
+  for (const runtime of context.runtimes.values()) {
+    const call = new Call({ name: 'restore pods', id: pod.id, log: context.log });
+    const known = await runtime.state(call, pod.id);
+    if (known !== undefined) await runtime.delete(call, pod.id);
+  }
+  if (pod.shmPath !== '') await unmountShm(pod.shmPath);
+  if (pod.cgroup !== '') await context.cgroups.removeCgroup(pod.cgroup);
+  await context.store.containers.delete(pod.id);
+  unpinPodNamespaces(pod.namespacePaths);
+}
+
+async function inParallel<T>(items: readonly T[], limit: number, work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  await Promise.all(
+    Array.from({ length: Math.min(limit, items.length) }, async () => {
+      for (const item of queue) await work(item);
+    }),
+  );
+}
