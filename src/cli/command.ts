@@ -1,0 +1,40 @@
+import type { Logger } from '../base/log.ts';
+import type { Flag, FlagValues } from '../config/flags.ts';
+import type { LoadedConfig } from '../config/load.ts';
+import type { Host } from '../config/host.ts';
+
+/** A command of `crio`, as data: help, completion and manual are made from it. */
+export interface Command {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly usage: string;
+  /** What follows the flags, for help. */
+  readonly arguments?: string;
+  readonly hidden?: boolean;
+  readonly flags: readonly Flag[];
+  readonly subcommands?: readonly Command[];
+  /** Returns the exit code; throws CrioError for what ends as one fatal line. Without it the help is printed. */
+  readonly run?: (context: CommandContext) => number | Promise<number>;
+}
+
+export interface CommandContext {
+  /** Of the command itself. */
+  readonly flags: FlagValues;
+  /** Of the command above a subcommand. */
+  readonly parentFlags: FlagValues;
+  readonly args: readonly string[];
+  /** Merged but not validated; broken files have been refused already. */
+  readonly loaded: LoadedConfig;
+  readonly host: Host;
+  readonly log: Logger;
+  readonly output: Output;
+}
+
+export interface Output {
+  readonly stdout: (text: string) => void;
+  readonly stderr: (text: string) => void;
+}
+
+export function findCommand(commands: readonly Command[], name: string): Command | undefined {
+  return commands.find((command) => command.name === name || command.aliases.includes(name));
+}

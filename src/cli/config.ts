@@ -1,0 +1,18 @@
+import { defaultConfig } from '../config/config.ts';
+import { boolFlag, flag } from '../config/flags.ts';
+import { printTemplate } from '../config/print-template.ts';
+import { validateLight } from '../config/validate.ts';
+import type { Command } from './command.ts';
+
+export const configCommand: Command = {
+  name: 'config',
+  aliases: [],
+  usage: 'print the configuration as a commented file that can be used as crio.conf',
+  flags: [flag({ name: 'default', type: 'bool', default: false, usage: 'print the built-in defaults' })],
+  run({ flags, loaded, host, log, output }) {
+    const isDefault = boolFlag(flags, 'default');
+    const config = validateLight(isDefault ? defaultConfig() : loaded.config, { host, log });
+    output.stdout(printTemplate(isDefault ? defaultConfig() : config, { all: isDefault }));
+    return 0;
+  },
+};

@@ -1,0 +1,279 @@
+import { appendFileSync, openSync } from 'node:fs';
+import { CrioError, messageOf, wrap } from '../base/errors.ts';
+import { Logger } from '../base/log.ts';
+import type { LogLevel, LogSink } from '../base/log.ts';
+import { runtimeVersion } from '../base/version.ts';
+import type { Config } from '../config/config.ts';
+import { withoutEffect } from '../config/effect.ts';
+import { boolFlag, globalFlags, stringFlag } from '../config/flags.ts';
+import type { Flag, FlagValues } from '../config/flags.ts';
+import { realHost } from '../config/host.ts';
+import type { Host } from '../config/host.ts';
+import { hostDefaults, loadConfig } from '../config/load.ts';
+import type { LoadedConfig } from '../config/load.ts';
+import { parseFlags } from '../config/parse-flags.ts';
+import { validateFull } from '../config/validate.ts';
+import { checkCommand } from './check.ts';
+import type { StoreAccess } from './store-access.ts';
+import { findCommand } from './command.ts';
+import type { Command, CommandContext, Output } from './command.ts';
+import { completion } from './complete.ts';
+import { configCommand } from './config.ts';
+import { appHelp, commandHelp, helpFlag, versionFlag } from './help.ts';
+import { manPage, markdownPage } from './manual.ts';
+import { statusCommand } from './status.ts';
+import { versionCommand, versionSummary } from './version.ts';
+import { wipeCommand } from './wipe.ts';
+
+/** What the command line hands to the daemon. */
+export interface DaemonStart {
+  /** Validated; handlers have absolute paths. */
+  readonly config: Config;
+  /** Before validation, for a reload to compare with. */
+  readonly loaded: LoadedConfig;
+  readonly flags: FlagValues;
+  readonly log: Logger;
+  /** Level and filter may be changed on reload. */
+  readonly sink: LogSink;
+  readonly env: Host['env'];
+}
+
+export interface CliDeps {
+  /** Runs until the daemon ends; the result is the exit code. */
+  readonly startDaemon: (start: DaemonStart) => Promise<number>;
+  readonly openStore: StoreAccess['openStore'];
+  readonly output?: Output;
+}
+
+/** The command `crio` with these arguments (without the program itself). Returns the exit code, never throws. */
+export async function runCli(args: readonly string[], env: Host['env'], deps: CliDeps): Promise<number> {
+  const output = deps.output ?? processOutput;
+  const sink: LogSink = { level: 'info', filter: undefined, format: 'text', write: (line) => output.stderr(line) };
+  const log = new Logger(sink);
+  try {
+    return await new Cli(args, env, deps, { output, sink, log }).run();
+  } catch (error) {
+    log.fatal(messageOf(error));
+    return 1;
+  }
+}
+
+const processOutput: Output = {
+  stdout: (text) => process.stdout.write(text),
+  stderr: (text) => process.stderr.write(text),
+};
+
+class Cli {
+  readonly #args: readonly string[];
+  readonly #host: Host;
+  readonly #deps: CliDeps;
+  readonly #output: Output;
+  readonly #sink: LogSink;
+  readonly #log: Logger;
+  readonly #commands: readonly Command[];
+
+  constructor(
+    args: readonly string[],
+    env: Host['env'],
+    deps: CliDeps,
+    io: { readonly output: Output; readonly sink: LogSink; readonly log: Logger },
+  ) {
+    this.#args = args;
+    this.#host = realHost(env);
+    this.#deps = deps;
+    this.#output = io.output;
+    this.#sink = io.sink;
+    this.#log = io.log;
+    this.#commands = allCommands(deps);
+  }
+
+  async run(): Promise<number> {
+    const { values, rest } = this.#parse([...globalFlags, helpFlag, versionFlag], this.#args, () => this.#appHelp());
+    if (boolFlag(values, 'help')) return this.#print(this.#appHelp());
+    if (boolFlag(values, 'version')) return this.#print(versionSummary());
+    this.#setFormat(values);
+    const loaded = loadConfig(this.#host, values, this.#log);
+    const isDaemon = rest.length === 0;
+    this.#setLog(loaded, values, rest[0]);
+    return isDaemon ? await this.#daemon(loaded, values) : await this.#command(rest, loaded);
+  }
+
+  /** A wrong flag: the help on standard output, and then the fatal line. */
+  #parse(flags: readonly Flag[], args: readonly string[], help: () => string): ReturnType<typeof parseFlags> {
+    try {
+      return parseFlags(flags, args, this.#host.env);
+    } catch (error) {
+      this.#output.stdout(`Incorrect Usage: ${messageOf(error)}\n\n${help()}`);
+      throw error;
+    }
+  }
+
+  #appHelp(): string {
+    return appHelp(this.#commands, globalFlags, runtimeVersion);
+  }
+
+  #print(text: string): number {
+    this.#output.stdout(text);
+    return 0;
+  }
+
+  #setFormat(values: FlagValues): void {
+    const format = stringFlag(values, 'log-format') ?? 'text';
+    if (format !== 'text' && format !== 'json') throw new CrioError('invalid', `unknown log-format "${format}"`);
+    this.#sink.format = format;
+  }
+
+  /** `crio config` logs at info whatever the level, without the time: its output is for people and scripts. */
+  #setLog({ config }: LoadedConfig, values: FlagValues, command: string | undefined): void {
+    const level = parseLevel(config.runtime.logLevel);
+    const filter = parseFilter(config.runtime.logFilter);
+    if (command === 'config') {
+      const { write } = this.#sink;
+      this.#sink.write = (line) => write(line.replace(/^time="[^"]*" /, ''));
+    } else {
+      this.#sink.level = level;
+      this.#sink.filter = filter;
+    }
+    const file = stringFlag(values, 'log') ?? '';
+    if (file !== '') this.#sink.write = fileWriter(file);
+  }
+
+  async #daemon(loaded: LoadedConfig, flags: FlagValues): Promise<number> {
+    const context = { host: this.#host, log: this.#log };
+    const config = validateFull(loaded, context);
+    for (const line of withoutEffect(loaded, hostDefaults(this.#host))) this.#log.warn(line);
+    if (config.image.insecureRegistries.length > 0) {
+      this.#log.error('Option insecure_registries has no effect: use registries.conf');
+    }
+    return this.#deps.startDaemon({ config, loaded, flags, log: this.#log, sink: this.#sink, env: this.#host.env });
+  }
+
+  async #command(words: readonly string[], loaded: LoadedConfig): Promise<number> {
+    const [name = '', ...args] = words;
+    if (name === 'help' || name === 'h') return this.#help(this.#commands, 'crio', args[0], () => this.#appHelp());
+    const command = findCommand(this.#commands, name);
+    if (command === undefined) throw new CrioError('invalid', `command "${name}" not supported`);
+    return this.#runCommand(command, `crio ${command.name}`, args, { loaded, parentFlags: new Map() });
+  }
+
+  async #runCommand(
+    command: Command,
+    path: string,
+    args: readonly string[],
+    from: Pick<CommandContext, 'loaded' | 'parentFlags'>,
+  ): Promise<number> {
+    const help = () => commandHelp(command, path);
+    const { values, rest } = this.#parse([...command.flags, helpFlag], args, help);
+    if (boolFlag(values, 'help')) return this.#print(help());
+    const [name, ...more] = rest;
+    if (command.subcommands !== undefined) {
+      if (name === undefined) return this.#print(help());
+      if (name === 'help' || name === 'h') return this.#help(command.subcommands, path, more[0], help);
+      const subcommand = findCommand(command.subcommands, name);
+      if (subcommand === undefined) return this.#unknownTopic(name);
+      return this.#runCommand(subcommand, `${path} ${subcommand.name}`, more, { ...from, parentFlags: values });
+    }
+    if (command.run === undefined) return this.#print(help());
+    const { loaded, parentFlags } = from;
+    return command.run({ flags: values, parentFlags, args: rest, loaded, host: this.#host, log: this.#log, output: this.#output });
+  }
+
+  #help(commands: readonly Command[], path: string, topic: string | undefined, all: () => string): number {
+    if (topic === undefined) return this.#print(all());
+    const command = findCommand(commands, topic);
+    return command === undefined ? this.#unknownTopic(topic) : this.#print(commandHelp(command, `${path} ${command.name}`));
+  }
+
+  #unknownTopic(topic: string): number {
+    this.#output.stderr(`No help topic for '${topic}'\n`);
+    return 3;
+  }
+}
+
+function allCommands(deps: CliDeps): readonly Command[] {
+  const commands: Command[] = [
+    checkCommand(deps),
+    {
+      name: 'complete',
+      aliases: ['completion'],
+      usage: 'print a completion script',
+      arguments: '[bash|fish|zsh]',
+      flags: [],
+      run({ args, output }) {
+        if (args.length > 1) output.stdout(commandHelp(requireCommand(commands, 'complete'), 'crio complete'));
+        else output.stdout(completion(args[0] ?? 'bash', commands, globalFlags));
+        return 0;
+      },
+    },
+    configCommand,
+    pageCommand('man', [], 'print the manual page', () => manPage(commands, globalFlags)),
+    pageCommand('markdown', ['md'], 'print the manual as markdown', () => markdownPage(commands, globalFlags)),
+    // Shims of runtimes call it as their event callback; there is nothing to do with an event.
+    { name: 'publish', aliases: [], usage: 'receive an event of a shim', hidden: true, flags: publishFlags, run: () => 0 },
+    statusCommand,
+    versionCommand,
+    wipeCommand(deps),
+  ];
+  return commands;
+}
+
+const publishFlags = globalFlags.filter(({ name }) => name === 'address').flatMap((base) => [
+  { ...base, name: 'topic' },
+  { ...base, name: 'namespace' },
+]);
+
+function pageCommand(name: string, aliases: readonly string[], usage: string, page: () => string): Command {
+  return {
+    name,
+    aliases,
+    usage,
+    flags: [],
+    run({ output }) {
+      output.stdout(page());
+      return 0;
+    },
+  };
+}
+
+function requireCommand(commands: readonly Command[], name: string): Command {
+  const command = findCommand(commands, name);
+  if (command === undefined) throw new CrioError('internal', `no command "${name}"`);
+  return command;
+}
+
+const levels: ReadonlyMap<string, LogLevel> = new Map([
+  ['fatal', 'fatal'],
+  ['panic', 'fatal'],
+  ['error', 'error'],
+  ['warn', 'warn'],
+  ['warning', 'warn'],
+  ['info', 'info'],
+  ['debug', 'debug'],
+  ['trace', 'trace'],
+]);
+
+/** The texts of the two errors are CRI-O's. */
+export function parseLevel(text: string): LogLevel {
+  const level = levels.get(text.toLowerCase());
+  if (level === undefined) throw new CrioError('invalid', `not a valid logrus Level: ${JSON.stringify(text)}`);
+  return level;
+}
+
+export function parseFilter(text: string): RegExp | undefined {
+  if (text === '') return undefined;
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw wrap('custom log level filter does not compile', error, 'invalid');
+  }
+}
+
+/** Opened once, so that a wrong path is an error at start. */
+function fileWriter(path: string): (line: string) => void {
+  try {
+    const descriptor = openSync(path, 'as', 0o666);
+    return (line) => appendFileSync(descriptor, line);
+  } catch (error) {
+    throw wrap(`open log file "${path}"`, error);
+  }
+}

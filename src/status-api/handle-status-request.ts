@@ -1,0 +1,120 @@
+import { goJson } from '../base/go-json.ts';
+import { kindOf, messageOf } from '../base/errors.ts';
+import type { UncheckedConfig } from '../config/config.ts';
+import { printEffective } from '../config/print-effective.ts';
+import type { Container } from '../container/container.ts';
+import type { IdMapping } from '../pod/config.ts';
+import type { Pod } from '../pod/pod.ts';
+import { encodeContainer, encodeInfra } from './container-info.ts';
+
+/** What the HTTP API on the daemon's socket reads and does. All look-ups take the full id. */
+export interface StatusDeps {
+  /** The effective configuration. */
+  readonly config: () => UncheckedConfig;
+  readonly storage: { readonly driverName: string; readonly graphRoot: string; readonly imageStore: string };
+  /** Node-wide mappings; empty without them. */
+  readonly idMappings?: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] };
+  readonly findContainer: (id: string) => Container | undefined;
+  readonly findPod: (id: string) => Pod | undefined;
+  readonly containersOf: (podId: string) => readonly Container[];
+  /** Throw CrioError `failed-precondition` naming the state when it is the wrong one. */
+  readonly pause: (id: string) => Promise<void>;
+  readonly unpause: (id: string) => Promise<void>;
+}
+
+export interface StatusRequest {
+  readonly method: string;
+  /** Path with query, as in the request line. */
+  readonly url: string;
+}
+
+export interface StatusResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: string;
+}
+
+type Handler = (deps: StatusDeps, id: string) => StatusResponse | Promise<StatusResponse>;
+
+const routes: readonly (readonly [pattern: RegExp, handler: Handler])[] = [
+  [/^\/config$/, (deps) => ok('application/toml', printEffective(deps.config()))],
+  [/^\/info$/, (deps) => ok('application/json', encodeInfo(deps))],
+  [/^\/containers\/([^/]+)$/, containerInfo],
+  [/^\/pause\/([^/]+)$/, (deps, id) => changeState(deps, id, deps.pause)],
+  [/^\/unpause\/([^/]+)$/, (deps, id) => changeState(deps, id, deps.unpause)],
+];
+
+/** Answers one request of the HTTP API; never throws. */
+export async function handleStatusRequest(request: StatusRequest, deps: StatusDeps): Promise<StatusResponse> {
+  const path = request.url.replace(/[?#].*$/s, '');
+  for (const [pattern, handler] of routes) {
+    const match = pattern.exec(path);
+    if (match === null) continue;
+    if (request.method !== 'GET') return { status: 405, headers: { allow: 'GET' }, body: '' };
+    try {
+      return await handler(deps, decode(match[1] ?? ''));
+    } catch (error) {
+      return failure(kindOf(error) === 'failed-precondition' ? 409 : 500, messageOf(error));
+    }
+  }
+  return failure(404, '404 page not found');
+}
+
+/** A malformed escape is no id of anything. */
+function decode(id: string): string {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    return id;
+  }
+}
+
+function ok(contentType: string, body: string): StatusResponse {
+  return { status: 200, headers: { 'content-type': contentType }, body };
+}
+
+function failure(status: number, text: string): StatusResponse {
+  const headers = { 'content-type': 'text/plain; charset=utf-8', 'x-content-type-options': 'nosniff' };
+  return { status, headers, body: `${text}\n` };
+}
+
+/** The texts of the errors are CRI-O's. */
+function containerInfo(deps: StatusDeps, id: string): StatusResponse {
+  const container = deps.findContainer(id);
+  if (container !== undefined) {
+    const pod = deps.findPod(container.podId);
+    if (pod === undefined) return failure(404, `can't find the sandbox for container id ${id}`);
+    return ok('application/json', encodeContainer(container, pod));
+  }
+  // The infra container of a pod has the pod's id.
+  const pod = deps.findPod(id);
+  if (pod === undefined) return failure(404, `can't find the container with id ${id}`);
+  return ok('application/json', encodeInfra(pod, deps.containersOf(id), deps.config().image.pauseImage));
+}
+
+async function changeState(deps: StatusDeps, id: string, act: (id: string) => Promise<void>): Promise<StatusResponse> {
+  if (deps.findContainer(id) === undefined) return failure(404, `can't find the container with id ${id}`);
+  await act(id);
+  return ok('text/html', '200 OK');
+}
+
+function encodeInfo({ config, storage, idMappings }: StatusDeps): string {
+  // goJson sorts keys; the order of the members here is that of CRI-O's answer.
+  const members = [
+    ['storage_driver', storage.driverName],
+    ['storage_image', storage.imageStore],
+    ['storage_root', storage.graphRoot],
+    ['cgroup_driver', config().runtime.cgroupManager],
+  ].map(([key, value]) => `${goJson(key)}:${goJson(value)}`);
+  const uids = encodeMappings(idMappings?.uids ?? []);
+  const gids = encodeMappings(idMappings?.gids ?? []);
+  return `{${members.join(',')},"default_id_mappings":{"uids":${uids},"gids":${gids}}}`;
+}
+
+/** Without mappings every id is itself. */
+const identity: IdMapping = { containerId: 0, hostId: 0, length: 4_294_967_295 };
+
+function encodeMappings(mappings: readonly IdMapping[]): string {
+  const all = mappings.length === 0 ? [identity] : mappings;
+  return goJson(all.map(({ containerId, hostId, length }) => ({ container_id: containerId, host_id: hostId, size: length })));
+}
