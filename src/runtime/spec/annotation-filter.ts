@@ -1,3 +1,5 @@
+import { allowableAnnotations } from '../../config/allowed-annotations.ts';
+
 /** Annotations that change how a container runs: users may only set those that the handler or workload lists. */
 
 /** Name with the domain of today, and the name it had before. */
@@ -19,36 +21,18 @@ const renamed: ReadonlyMap<string, string> = new Map([
   ['spoofed.crio.io', 'io.kubernetes.cri-o.Spoofed'],
 ]);
 
-/** Every name that an allow list may hold. A name covers all keys that start with it. */
-export const controlAnnotations: readonly string[] = [
-  ...renamed.keys(),
-  ...renamed.values(),
-  'cpu-load-balancing.crio.io',
-  'cpu-quota.crio.io',
-  'irq-load-balancing.crio.io',
-  'cpu-c-states.crio.io',
-  'cpu-freq-governor.crio.io',
-  'cpu-shared.crio.io',
-  'io.containers.trace-syscall',
-  'org.opencontainers.image.stopSignal',
-  'io.kubernetes.cri.rdt-class',
-  'bundle',
-  'org.systemd.property.',
-  'org.criu.config',
-  'module.wasm.image/variant',
-  'io.kubernetes.cri.container-type',
-  'run.oci.',
-];
-
 /**
  * Never taken from a user, allowed or not: crun loads the filter in this annotation instead of the profile, so it would
  * switch seccomp off.
  */
 const neverAllowed = ['run.oci.seccomp'];
 
-/** The annotations that are left when the control annotations that `allowed` does not list are removed. */
+/**
+ * The annotations that are left when the control annotations that `allowed` does not list are removed. A name covers all
+ * keys that start with it.
+ */
 export function filterAnnotations(annotations: ReadonlyMap<string, string>, allowed: readonly string[]): Map<string, string> {
-  const forbidden = [...neverAllowed, ...controlAnnotations.filter((name) => !allowed.includes(name))];
+  const forbidden = [...neverAllowed, ...[...allowableAnnotations].filter((name) => !allowed.includes(name))];
   return new Map([...annotations].filter(([key]) => !forbidden.some((name) => key.startsWith(name))));
 }
 

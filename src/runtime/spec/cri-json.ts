@@ -1,3 +1,4 @@
+import { escapeForHtml, goJson } from '../../base/go-json.ts';
 import type { ContainerMount } from '../../container/config.ts';
 import type { IdMapping, LinuxResources, NamespaceOptions, PortMapping } from '../../pod/config.ts';
 import { writeExactIntegers } from './exact-integer.ts';
@@ -7,23 +8,20 @@ import { writeExactIntegers } from './exact-integer.ts';
  * they are the database that a restarted daemon, ours or CRI-O's, reads.
  */
 
-/** JSON with `<`, `>` and `&` escaped, as Go's encoder does. */
-export function goJson(value: unknown): string {
-  return JSON.stringify(value, writeExactIntegers).replaceAll(
-    /[<>&\u2028\u2029]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+/** JSON as Go's encoder writes a struct: members in the order given. */
+function structJson(value: unknown): string {
+  return escapeForHtml(JSON.stringify(value, writeExactIntegers));
 }
 
 /** Keys sorted; `null` stands for a map the request did not have. */
 export function mapJson(map: ReadonlyMap<string, string>, empty: 'null' | '{}'): string {
   if (map.size === 0) return empty;
-  return goJson(Object.fromEntries([...map].toSorted(([a], [b]) => (a < b ? -1 : 1))));
+  return goJson(Object.fromEntries(map));
 }
 
 export function metadataJson(metadata: { name: string; uid?: string; namespace?: string; attempt: number }): string {
   const { name, uid, namespace, attempt } = metadata;
-  return goJson(withoutZeros({ name, uid, namespace, attempt }));
+  return structJson(withoutZeros({ name, uid, namespace, attempt }));
 }
 
 export function namespaceOptionsJson(options: NamespaceOptions): string {
@@ -31,11 +29,11 @@ export function namespaceOptionsJson(options: NamespaceOptions): string {
   const mappings = (list: readonly IdMapping[]) =>
     list.map(({ hostId, containerId, size }) => withoutZeros({ host_id: hostId, container_id: containerId, length: size }));
   const usernsOptions = userns && withoutZeros({ mode: userns.mode, uids: mappings(userns.uids), gids: mappings(userns.gids) });
-  return goJson(withoutZeros({ network, pid, ipc, target_id: targetId, userns_options: usernsOptions }));
+  return structJson(withoutZeros({ network, pid, ipc, target_id: targetId, userns_options: usernsOptions }));
 }
 
 export function portMappingsJson(mappings: readonly PortMapping[]): string {
-  return goJson(
+  return structJson(
     mappings.map(({ hostPort, containerPort, protocol, hostIp }) => ({
       HostPort: hostPort,
       ContainerPort: containerPort,
@@ -47,7 +45,7 @@ export function portMappingsJson(mappings: readonly PortMapping[]): string {
 
 export function resourcesJson(resources: LinuxResources | undefined): string {
   if (resources === undefined) return 'null';
-  return goJson(
+  return structJson(
     withoutZeros({
       cpu_period: resources.cpuPeriod,
       cpu_quota: resources.cpuQuota,
@@ -64,7 +62,7 @@ export function resourcesJson(resources: LinuxResources | undefined): string {
 }
 
 export function volumesJson(mounts: readonly ContainerMount[]): string {
-  return goJson(
+  return structJson(
     mounts.map((mount) => ({
       container_path: mount.containerPath,
       host_path: mount.hostPath,
