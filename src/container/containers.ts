@@ -3,7 +3,7 @@ import { Call } from '../base/call.ts';
 import { systemClock } from '../base/clock.ts';
 import { KeyedLock } from '../base/keyed-lock.ts';
 import { Operations } from '../base/operations.ts';
-import type { PodId } from '../base/ids.ts';
+import type { ContainerId, PodId } from '../base/ids.ts';
 import { resolveCgroupsPath } from '../cgroup/path.ts';
 import type { LinuxResources } from '../pod/config.ts';
 import type { ExitRecord } from '../runtime/runtime.ts';
@@ -28,16 +28,19 @@ const keepResultMs = 120_000;
 
 /** The container feature as the CRI service and the pods see it. Ids may be unique prefixes. */
 export interface Containers extends Disposable {
-  create(call: Call, request: CreateRequest): Promise<Container>;
+  /** Returns the id. */
+  create(call: Call, request: CreateRequest): Promise<ContainerId>;
   start(call: Call, id: string): Promise<void>;
   /** Unknown and stopped are success. */
-  stop(call: Call, id: string, options: { timeoutMs: number }): Promise<void>;
+  stop(call: Call, id: string, timeoutMs: number): Promise<void>;
   /** Unknown is success. Emits the event `deleted`. */
   remove(call: Call, id: string): Promise<void>;
   list(filter?: ContainerFilter): readonly Container[];
   find(id: string): Container | undefined;
   /** Throws not-found with CRI-O's text. */
-  require(id: string): Container;
+  status(call: Call, id: string): Promise<Container>;
+  /** Visible ones of a pod, newest first. */
+  ofPod(podId: PodId): readonly Container[];
   execSync(call: Call, id: string, request: ExecSyncRequest): Promise<ExecSyncOutput>;
   /** Throws when no exec may start in the container now. */
   requireExecutable(id: string): Container;
@@ -48,9 +51,9 @@ export interface Containers extends Disposable {
   /** From the exits watcher; false when the id is no container's (an infra container's, say). */
   handleExit(record: ExitRecord): Promise<boolean>;
   /** All of a pod, also those whose creation nobody has taken yet; for the pod's stop and removal. */
-  ofPod(podId: PodId): readonly Container[];
-  /** As `stop`, for a pod that goes down. */
-  stopForPod(call: Call, id: string, options: { timeoutMs: number }): Promise<void>;
+  allOfPod(podId: PodId): readonly Container[];
+  /** As `stop`, also for one that nobody has taken yet. */
+  stopForPod(call: Call, id: string, timeoutMs: number): Promise<void>;
   /** As `remove`, without an event, also for one that nobody has taken yet. */
   removeForPod(call: Call, id: string): Promise<void>;
   /** Creations that have not ended. */
@@ -62,13 +65,14 @@ export function createContainers(deps: ContainersDeps): Containers {
   const { index } = context;
   const known = (id: string) => index.get(id);
   return {
-    create: (call, request) => createContainer(context, call, request),
+    create: async (call, request) => (await createContainer(context, call, request)).id,
     start: (call, id) => startContainer(context, call, id),
-    stop: (call, id, options) => stopContainer(context, call, id, options),
+    stop: (call, id, timeoutMs) => stopContainer(context, call, id, timeoutMs),
     remove: (call, id) => removeContainer(context, call, id),
     list: (filter = {}) => listContainers(index, filter, (prefix) => context.findPod(prefix)?.id),
     find: (id) => index.find(id)?.container,
-    require: (id) => index.require(id).container,
+    status: async (_, id) => index.require(id).container,
+    ofPod: (podId) => index.ofPodNewestFirst(podId),
     execSync: (call, id, request) => execSync(context, call, id, request),
     requireExecutable(id) {
       const entry = index.require(id);
@@ -79,8 +83,8 @@ export function createContainers(deps: ContainersDeps): Containers {
     updateResources: (call, id, resources) => updateContainer(context, call, id, resources),
     restore: (call) => restoreContainers(context, call),
     handleExit: (record) => handleExit(context, record),
-    ofPod: (podId) => index.ofPod(podId).map((entry) => entry.container),
-    async stopForPod(call, id, { timeoutMs }) {
+    allOfPod: (podId) => index.ofPod(podId).map((entry) => entry.container),
+    async stopForPod(call, id, timeoutMs) {
       const entry = known(id);
       if (entry !== undefined) await stopEntry(context, call, entry, timeoutMs);
     },

@@ -4,13 +4,15 @@ import type { Process } from '../runtime/spec/oci.ts';
 import { runtimeFor, type Context } from './context.ts';
 import type { Entry } from './store.ts';
 
-/** Of both streams together; the protocol's own limit for a probe. */
-const maxOutputBytes = 16 * 1024 * 1024;
+/** CRI-O's. */
+const defaultMaxOutputBytes = 16 * 1024 * 1024;
 
 export interface ExecSyncRequest {
   readonly command: readonly string[];
   /** 0: none */
   readonly timeoutMs: number;
+  /** Bytes kept of both streams together; 16 MiB by default. */
+  readonly maxOutputBytes?: number;
 }
 
 export interface ExecSyncOutput {
@@ -34,7 +36,7 @@ export async function execSync(
     bundle: entry.container.bundle,
     process: { ...process, args: [...request.command], terminal: entry.container.terminal },
     timeoutMs: request.timeoutMs,
-    maxOutputBytes,
+    maxOutputBytes: request.maxOutputBytes ?? defaultMaxOutputBytes,
     init,
   });
   if (!result.timedOut) return result;

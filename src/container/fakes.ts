@@ -14,6 +14,7 @@ import { mapJson, metadataJson, rfc3339Nano, volumesJson } from '../runtime/spec
 import type { Spec } from '../runtime/spec/oci.ts';
 import type { ContainerRecord, ContainerStore, Store } from '../storage/store.ts';
 import type { ContainerConfig } from './config.ts';
+import type { Container } from './container.ts';
 import type { ContainerEvent, ContainersDeps } from './context.ts';
 import { createContainers, type Containers } from './containers.ts';
 import type { PrepareRequest, PreparedContainer } from './prepare.ts';
@@ -72,6 +73,12 @@ export class FakeHost {
 
   call(signal?: AbortSignal): Call {
     return new Call({ name: 'test', id: '1', log: silentLog, ...(signal === undefined ? {} : { signal }) });
+  }
+
+  require(id: string): Container {
+    const found = this.containers.find(id);
+    if (found === undefined) throw new Error(`no container ${id}`);
+    return found;
   }
 
   process(id: string): FakeProcess {

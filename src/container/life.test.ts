@@ -8,7 +8,8 @@ const podId = 'a'.repeat(64);
 
 async function create(host: FakeHost, name = 'main'): Promise<Container> {
   const config = containerConfig({ metadata: { name, attempt: 0 } });
-  return host.containers.create(host.call(), { podId, config, podConfig });
+  const id = await host.containers.create(host.call(), { podId, config, podConfig });
+  return host.require(id);
 }
 
 async function run(host: FakeHost, name = 'main'): Promise<Container> {
@@ -30,7 +31,7 @@ test('a container goes from created to running to stopped to removed', async () 
   await host.containers.start(host.call(), container.id);
   assert.equal(container.state.status, 'running');
   const version = container.version;
-  await host.containers.stop(host.call(), container.id, { timeoutMs: 5000 });
+  await host.containers.stop(host.call(), container.id, 5000);
   assert.equal(container.state.status, 'stopped');
   assert.equal(container.state.exitCode, 0);
   assert.ok(container.version > version);
@@ -52,7 +53,7 @@ test('a plain process is signalled without the runtime', async () => {
   using host = new FakeHost();
   const { id } = await run(host);
   const process = host.process(id);
-  await host.containers.stop(host.call(), id, { timeoutMs: 5000 });
+  await host.containers.stop(host.call(), id, 5000);
   assert.deepEqual(process.signals, [15]);
   assert.equal(host.calls.includes(`kill ${id}`), false);
 });
@@ -62,7 +63,7 @@ test('a container that ignores its signal is killed when the grace period is ove
   const { id, state } = await run(host);
   const process = host.process(id);
   process.onSignal = undefined;
-  await host.containers.stop(host.call(), id, { timeoutMs: 50 });
+  await host.containers.stop(host.call(), id, 50);
   assert.deepEqual(process.signals, [15, 9]);
   assert.equal(state.exitCode, 137);
 });
@@ -72,9 +73,9 @@ test('a later stop shortens the grace period and never prolongs it', async () =>
   const { id } = await run(host);
   host.process(id).onSignal = undefined;
   const began = performance.now();
-  const patient = host.containers.stop(host.call(), id, { timeoutMs: 60_000 });
-  const hasty = host.containers.stop(host.call(), id, { timeoutMs: 40 });
-  const late = host.containers.stop(host.call(), id, { timeoutMs: 60_000 });
+  const patient = host.containers.stop(host.call(), id, 60_000);
+  const hasty = host.containers.stop(host.call(), id, 40);
+  const late = host.containers.stop(host.call(), id, 60_000);
   await Promise.all([patient, hasty, late]);
   assert.ok(performance.now() - began < 5000);
   assert.equal(host.containers.find(id)?.state.exitCode, 137);
@@ -85,10 +86,10 @@ test('a stop goes on when its caller has gone', async () => {
   const { id, state } = await run(host);
   host.process(id).onSignal = undefined;
   const caller = new AbortController();
-  const stop = host.containers.stop(host.call(caller.signal), id, { timeoutMs: 30 });
+  const stop = host.containers.stop(host.call(caller.signal), id, 30);
   caller.abort();
   await assert.rejects(stop, { kind: 'canceled' });
-  await host.containers.stop(host.call(), id, { timeoutMs: 60_000 });
+  await host.containers.stop(host.call(), id, 60_000);
   assert.equal(state.exitCode, 137);
 });
 
@@ -96,7 +97,7 @@ test('a thousand stops of one container are one stop', async () => {
   using host = new FakeHost();
   const { id } = await run(host);
   const process = host.process(id);
-  await Promise.all(Array.from({ length: 1000 }, () => host.containers.stop(host.call(), id, { timeoutMs: 1000 })));
+  await Promise.all(Array.from({ length: 1000 }, () => host.containers.stop(host.call(), id, 1000)));
   assert.deepEqual(process.signals, [15]);
 });
 
@@ -106,7 +107,7 @@ test('a young program without a handler gets its signal when it has set one', as
   const process = host.process(id);
   process.hasHandler = false;
   setTimeout(() => (process.hasHandler = true), 30);
-  await host.containers.stop(host.call(), id, { timeoutMs: 5000 });
+  await host.containers.stop(host.call(), id, 5000);
   assert.deepEqual(process.signals, [15]);
   assert.equal(state.exitCode, 0);
 });
@@ -114,16 +115,16 @@ test('a young program without a handler gets its signal when it has set one', as
 test('a created container is killed without waiting', async () => {
   using host = new FakeHost();
   const { id, state } = await create(host);
-  await host.containers.stop(host.call(), id, { timeoutMs: 60_000 });
+  await host.containers.stop(host.call(), id, 60_000);
   assert.equal(state.exitCode, 137);
   assert.equal(state.startedAtNs, 0n);
 });
 
 test('stopping or removing what is not there is success, and an empty id is an error', async () => {
   using host = new FakeHost();
-  await host.containers.stop(host.call(), 'f00', { timeoutMs: 1 });
+  await host.containers.stop(host.call(), 'f00', 1);
   await host.containers.remove(host.call(), 'f00');
-  await assert.rejects(host.containers.stop(host.call(), '', { timeoutMs: 1 }), { kind: 'not-found' });
+  await assert.rejects(host.containers.stop(host.call(), '', 1), { kind: 'not-found' });
   await assert.rejects(host.containers.start(host.call(), 'f00'), { kind: 'not-found', message: /could not find container/ });
 });
 
@@ -134,10 +135,10 @@ test('an exit without a monitor is noticed with code 255', async () => {
   process.isMonitored = false;
   host.startDaemon();
   await host.containers.restore(host.call());
-  const restored = host.containers.require(id);
+  const restored = host.require(id);
   restored.state.monitor = undefined;
   host.end(id, 3);
-  await host.containers.stop(host.call(), id, { timeoutMs: 60_000 });
+  await host.containers.stop(host.call(), id, 60_000);
   assert.equal(restored.state.exitCode, 255);
   assert.ok(restored.state.finishedAtNs >= state.startedAtNs);
 });
@@ -149,7 +150,7 @@ test('an exit whose notification was lost is read from the monitor file', async 
   writeFileSync(`${host.root}/containers/${id}/oom`, '');
   host.process(id).isMonitored = false;
   host.end(id, 4);
-  await host.containers.stop(host.call(), id, { timeoutMs: 60_000 });
+  await host.containers.stop(host.call(), id, 60_000);
   assert.equal(state.exitCode, 4);
   assert.equal(state.oomKilled, true);
 });
@@ -216,14 +217,14 @@ test('a restarted daemon finds running containers untouched and exits that happe
   host.startDaemon();
   const report = await host.containers.restore(host.call());
   assert.equal(report.restored, 3);
-  const restored = host.containers.require(running.id);
+  const restored = host.require(running.id);
   assert.deepEqual({ ...restored, version: 0 }, { ...running, version: 0 });
   assert.equal(host.process(running.id).signals.length, 0);
   assert.equal(host.calls.includes(`state ${running.id}`), false);
-  const seen = host.containers.require(ended.id).state;
+  const seen = host.require(ended.id).state;
   assert.equal(seen.status, 'stopped');
   assert.equal(seen.exitCode, 7);
-  assert.equal(host.containers.require(created.id).state.status, 'created');
+  assert.equal(host.require(created.id).state.status, 'created');
   await host.containers.start(host.call(), created.id);
 });
 
@@ -269,7 +270,7 @@ test('execSync takes the process of the container with other arguments, and none
   await assert.rejects(host.containers.execSync(host.call(), id, { command: [], timeoutMs: 0 }), /exec command cannot be empty/);
   const process = host.process(id);
   process.onSignal = undefined;
-  const stop = host.containers.stop(host.call(), id, { timeoutMs: 0 });
+  const stop = host.containers.stop(host.call(), id, 0);
   await Promise.resolve().then(() => {});
   await assert.rejects(host.containers.execSync(host.call(), id, request), /container is being killed/);
   await stop;

@@ -40,5 +40,5 @@ function candidatesFor(
   }
   if (podId === undefined || podId === '') return index.list();
   const found = findPodId(podId);
-  return found === undefined ? [] : index.list().filter((container) => container.podId === found);
+  return found === undefined ? [] : index.ofPodNewestFirst(found);
 }

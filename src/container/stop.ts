@@ -30,12 +30,12 @@ export async function stopContainer(
   context: Context,
   call: Call,
   idOrPrefix: string,
-  options: { timeoutMs: number },
+  timeoutMs: number,
 ): Promise<void> {
   const entry = context.index.lookUp(idOrPrefix);
   if (idOrPrefix === '') throw new CrioError('not-found', 'container ID should not be empty');
   if (entry === 'ambiguous') throw notFound(idOrPrefix);
-  if (entry !== undefined) await stopEntry(context, call, entry, options.timeoutMs);
+  if (entry !== undefined) await stopEntry(context, call, entry, timeoutMs);
 }
 
 export async function stopEntry(context: Context, call: Call, entry: Entry, timeoutMs: number): Promise<void> {

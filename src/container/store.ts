@@ -89,6 +89,12 @@ export class ContainerStore {
     return [...(this.#byPod.get(podId) ?? [])];
   }
 
+  /** Visible ones of a pod. */
+  ofPodNewestFirst(podId: PodId): readonly Container[] {
+    const visible = this.ofPod(podId).filter((entry) => entry.isVisible);
+    return visible.map((entry) => entry.container).sort(newestFirst);
+  }
+
   all(): Iterable<Entry> {
     return this.#byId.values();
   }
