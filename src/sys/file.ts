@@ -56,7 +56,7 @@ const c = {
     'int utimensat(int dirfd, const char *path, void *times, int flags)',
   ),
   readlinkat: bind<(dirFd: number, path: Text, buffer: Pointer, size: number) => number>(
-    'ssize_t readlinkat(int dirfd, const char *path, void *buf, size_t size)',
+    'intptr_t readlinkat(int dirfd, const char *path, void *buf, size_t size)',
   ),
   statx: bind<(dirFd: number, path: Text, flags: number, mask: number, buffer: Pointer) => number>(
     'int statx(int dirfd, const char *path, int flags, uint mask, void *buf)',

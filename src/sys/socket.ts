@@ -21,7 +21,7 @@ const c = {
   socket: bind<(domain: number, type: number, protocol: number) => number>('int socket(int domain, int type, int protocol)'),
   connect: bind<(fd: number, address: Pointer, length: number) => number>('int connect(int fd, const void *addr, uint length)'),
   send: bind<(fd: number, data: Pointer, length: number, flags: number) => number>(
-    'ssize_t send(int fd, const void *data, size_t length, int flags)',
+    'intptr_t send(int fd, const void *data, size_t length, int flags)',
   ),
   shutdown: bind<(fd: number, how: number) => number>('int shutdown(int fd, int how)'),
 };

@@ -10,10 +10,10 @@ type Text = string | Uint8Array;
 
 const c = {
   lgetxattr: bind<(path: Text, name: string, value: Pointer, size: number) => number>(
-    'ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size)',
+    'intptr_t lgetxattr(const char *path, const char *name, void *value, size_t size)',
   ),
   fgetxattr: bind<(fd: number, name: string, value: Pointer, size: number) => number>(
-    'ssize_t fgetxattr(int fd, const char *name, void *value, size_t size)',
+    'intptr_t fgetxattr(int fd, const char *name, void *value, size_t size)',
   ),
   lsetxattr: bind<(path: Text, name: string, value: Pointer, size: number, flags: number) => number>(
     'int lsetxattr(const char *path, const char *name, const void *value, size_t size, int flags)',
@@ -22,9 +22,9 @@ const c = {
     'int fsetxattr(int fd, const char *name, const void *value, size_t size, int flags)',
   ),
   llistxattr: bind<(path: Text, list: Pointer, size: number) => number>(
-    'ssize_t llistxattr(const char *path, void *list, size_t size)',
+    'intptr_t llistxattr(const char *path, void *list, size_t size)',
   ),
-  flistxattr: bind<(fd: number, list: Pointer, size: number) => number>('ssize_t flistxattr(int fd, void *list, size_t size)'),
+  flistxattr: bind<(fd: number, list: Pointer, size: number) => number>('intptr_t flistxattr(int fd, void *list, size_t size)'),
   lremovexattr: bind<(path: Text, name: string) => number>('int lremovexattr(const char *path, const char *name)'),
 };
 
