@@ -2,6 +2,7 @@ import { open } from 'node:fs/promises';
 import { CrioError } from '../base/errors.ts';
 import type { IdMapping } from '../pod/config.ts';
 import type { Mount } from '../runtime/spec/oci.ts';
+import { hostId } from './host-id.ts';
 import { openRegularInRoot, readChunks, type RootFile } from './read-in-root.ts';
 import type { UserLookup } from './users.ts';
 
@@ -55,11 +56,6 @@ async function addLine(request: UserFilesRequest, name: 'passwd' | 'group', line
 function isWritableBy({ stat }: RootFile, uid: number, uidMap: readonly IdMapping[]): boolean {
   const isOwner = stat.uid === hostId(uid, uidMap);
   return (stat.mode & 0o022) !== 0 || (isOwner && (stat.mode & 0o200) !== 0);
-}
-
-function hostId(id: number, map: readonly IdMapping[]): number {
-  const range = map.find(({ containerId, size }) => id >= containerId && id < containerId + size);
-  return range === undefined ? id : range.hostId + id - range.containerId;
 }
 
 /** Same mode and owner as the original; `wx` because the bundle is new and nothing may stand there. */

@@ -1,6 +1,12 @@
 import type { Draft } from './draft.ts';
 import type { Mount } from './oci.ts';
 
+/** Of every process, unless image or request know better. */
+export const baseEnvironment: readonly string[] = [
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'TERM=xterm',
+];
+
 /** What every spec starts from: namespaces, file systems and a rule that denies all devices. */
 export function baseSpec(ociVersion: string): Draft {
   return {
@@ -8,7 +14,7 @@ export function baseSpec(ociVersion: string): Draft {
     process: {
       user: { uid: 0, gid: 0 },
       args: [],
-      env: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'TERM=xterm'],
+      env: [...baseEnvironment],
       cwd: '/',
     },
     root: { path: 'rootfs' },

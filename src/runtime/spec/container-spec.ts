@@ -3,7 +3,7 @@ import type { ContainerSecurityContext } from '../../container/config.ts';
 import { NamespaceMode } from '../../pod/config.ts';
 import { controlAnnotation } from './annotation-filter.ts';
 import { containerAnnotations } from './annotations.ts';
-import { baseSpec } from './base-spec.ts';
+import { baseEnvironment, baseSpec } from './base-spec.ts';
 import { chooseCapabilities } from './capabilities.ts';
 import { cgroupsPath } from './cgroups-path.ts';
 import { chooseArguments, chooseWorkingDirectory, isSystemd } from './command.ts';
@@ -133,10 +133,34 @@ function setContainerNamespaces(draft: Draft, input: ContainerSpecInput): void {
   setIdMappings(draft, input.pod.uidMap, input.pod.gidMap);
 }
 
-function setCommand(draft: Draft, { config, image }: ContainerSpecInput): void {
-  draft.process.args = chooseArguments({ command: config.command, args: config.args, image: image.config });
+function setCommand(draft: Draft, input: ContainerSpecInput): void {
+  draft.process.args = argumentsOf(input);
   rejectNul(draft.process.args, 'argument');
-  draft.process.cwd = chooseWorkingDirectory(config.workingDir, image.config.workingDir);
+  draft.process.cwd = chooseWorkingDirectory(input.config.workingDir, input.image.config.workingDir);
+}
+
+/** What decides on command and environment; known before anything is mounted. */
+export type ProcessInput = Pick<ContainerSpecInput, 'config' | 'settings' | 'extraEnv'> & {
+  readonly pod: Pick<ContainerSpecInput['pod'], 'hostname'>;
+  readonly image: Pick<ContainerSpecInput['image'], 'config'>;
+};
+
+export function argumentsOf({ config, image }: ProcessInput): string[] {
+  return chooseArguments({ command: config.command, args: config.args, image: image.config });
+}
+
+export function environmentOf(input: ProcessInput): string[] {
+  const { pod, config } = input;
+  return mergeEnvironment({
+    base: baseEnvironment,
+    terminal: config.tty,
+    systemd: isSystemd(argumentsOf(input)),
+    hostname: pod.hostname,
+    defaults: input.settings.defaultEnv,
+    request: config.envs,
+    image: input.image.config.env,
+    extra: input.extraEnv,
+  });
 }
 
 function setPodMounts(draft: Draft, input: ContainerSpecInput): void {
@@ -147,18 +171,8 @@ function setPodMounts(draft: Draft, input: ContainerSpecInput): void {
 }
 
 function setEnvironment(draft: Draft, input: ContainerSpecInput): void {
-  const { pod, config } = input;
-  if (pod.hostname !== '') draft.hostname = pod.hostname;
-  draft.process.env = mergeEnvironment({
-    base: draft.process.env,
-    terminal: config.tty,
-    systemd: isSystemd(draft.process.args),
-    hostname: pod.hostname,
-    defaults: input.settings.defaultEnv,
-    request: config.envs,
-    image: input.image.config.env,
-    extra: input.extraEnv,
-  });
+  if (input.pod.hostname !== '') draft.hostname = input.pod.hostname;
+  draft.process.env = environmentOf(input);
   rejectNul(draft.process.env, 'environment variable');
 }
 
