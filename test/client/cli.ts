@@ -46,12 +46,12 @@ async function showVersion(client: CriClient): Promise<undefined> {
 
 async function listPods(client: CriClient): Promise<undefined> {
   const { items } = await client.runtime.listPodSandbox({});
-  printTable(['POD', 'STATE', 'NAMESPACE', 'NAME', 'CREATED'], items.map((pod) => [short(pod.id), PodSandboxState[pod.state].replace('SANDBOX_', ''), pod.metadata?.namespace ?? '', pod.metadata?.name ?? '', since(pod.createdAt)]));
+  printTable(['POD', 'STATE', 'NAMESPACE', 'NAME', 'CREATED'], items.map((pod) => [short(pod.id), nameOf(PodSandboxState, pod.state).replace('SANDBOX_', ''), pod.metadata?.namespace ?? '', pod.metadata?.name ?? '', since(pod.createdAt)]));
 }
 
 async function listContainers(client: CriClient): Promise<undefined> {
   const { containers } = await client.runtime.listContainers({});
-  printTable(['CONTAINER', 'STATE', 'NAME', 'IMAGE', 'POD', 'CREATED'], containers.map((item) => [short(item.id), ContainerState[item.state].replace('CONTAINER_', ''), item.metadata?.name ?? '', item.image?.image ?? '', short(item.podSandboxId), since(item.createdAt)]));
+  printTable(['CONTAINER', 'STATE', 'NAME', 'IMAGE', 'POD', 'CREATED'], containers.map((item) => [short(item.id), nameOf(ContainerState, item.state).replace('CONTAINER_', ''), item.metadata?.name ?? '', item.image?.image ?? '', short(item.podSandboxId), since(item.createdAt)]));
 }
 
 async function listImages(client: CriClient): Promise<undefined> {
@@ -93,6 +93,10 @@ async function stop(client: CriClient, [containerId = '']: readonly string[]): P
 
 async function remove(client: CriClient, [id = '']: readonly string[]): Promise<undefined> {
   await removePod(client, id);
+}
+
+function nameOf(values: Readonly<Record<string, number>>, value: number): string {
+  return Object.keys(values).find((name) => values[name] === value) ?? String(value);
 }
 
 function since(nanoseconds: bigint): string {

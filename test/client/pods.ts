@@ -1,4 +1,4 @@
-import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { Message, MessageInitShape } from '@bufbuild/protobuf';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -10,8 +10,9 @@ import {
 } from '../../src/cri/gen/api_pb.ts';
 import type { CriClient } from './client.ts';
 
-type PodInit = MessageInitShape<typeof PodSandboxConfigSchema>;
-type ContainerInit = MessageInitShape<typeof ContainerConfigSchema>;
+/** Plain objects, not messages, so that they can be spread. */
+export type PodInit = Exclude<MessageInitShape<typeof PodSandboxConfigSchema>, Message>;
+export type ContainerInit = Exclude<MessageInitShape<typeof ContainerConfigSchema>, Message>;
 
 export interface Pod {
   readonly id: string;
@@ -40,7 +41,7 @@ export function podConfig({ name = `pod-${randomUUID().slice(0, 8)}`, namespace 
       securityContext: { namespaceOptions: separateNamespaces },
     },
     ...config,
-  } as PodInit; // the spread of an optional part loses that it is an init object and not a message
+  };
 }
 
 export const separateNamespaces = { network: NamespaceMode.POD, pid: NamespaceMode.CONTAINER, ipc: NamespaceMode.POD };
@@ -68,7 +69,7 @@ export function containerConfig({ name = 'main', image = busybox, command = [], 
     logPath: `${name}/0.log`,
     linux: { securityContext: { namespaceOptions: separateNamespaces } },
     ...config,
-  } as ContainerInit; // as in podConfig
+  };
 }
 
 /** Pulls the image unless it is there already; returns its id. */
