@@ -116,9 +116,8 @@ function contextOf(deps: ContainersDeps): Context {
       return path === undefined ? undefined : resolveCgroupsPath(path);
     },
     isHostProcess: ({ runtimeHandler }) => {
-      const name = runtimeHandler === '' ? deps.config.runtime.defaultRuntime : runtimeHandler;
-      const type = deps.config.runtime.runtimes.get(name)?.runtimeType ?? '';
-      return type !== 'vm';
+      const { runtimes, defaultRuntime } = deps.config().runtime;
+      return runtimes.get(runtimeHandler === '' ? defaultRuntime : runtimeHandler)?.runtimeType !== 'vm';
     },
     creations: new Operations<Entry>({
       keepResultMs,

@@ -24,7 +24,8 @@ export type ContainerEvent = {
 
 /** What `main.ts` hands in. */
 export interface ContainersDeps {
-  readonly config: Config;
+  /** Read at each call: a reload replaces it. */
+  readonly config: () => Config;
   readonly store: Store;
   readonly images: Pick<Images, 'find'>;
   /** By handler name. */
@@ -60,7 +61,7 @@ export interface Context extends Required<ContainersDeps> {
 
 /** Runtime of a handler name; `` is the default one. */
 export function runtimeFor(context: Context, handler: string): ContainerRuntime {
-  const name = handler === '' ? context.config.runtime.defaultRuntime : handler;
+  const name = handler === '' ? context.config().runtime.defaultRuntime : handler;
   const runtime = context.runtimes.get(name);
   if (runtime !== undefined) return runtime;
   const known = [...context.runtimes.keys()].join(', ');

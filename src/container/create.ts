@@ -223,7 +223,7 @@ async function createProcess(
 const defaultTimeoutSeconds = 240;
 
 function createTimeoutMs({ config }: Context, handler: string): number {
-  const seconds = config.runtime.runtimes.get(handler)?.containerCreateTimeout ?? 0;
+  const seconds = config().runtime.runtimes.get(handler)?.containerCreateTimeout ?? 0;
   return (seconds === 0 ? defaultTimeoutSeconds : seconds) * 1000;
 }
 

@@ -162,7 +162,7 @@ async function killLeftovers(context: Context, container: Container): Promise<vo
 
 async function removeExitFile({ config }: Context, { id }: Container): Promise<void> {
   try {
-    await unlink(`${config.runtime.containerExitsDir}/${id}`);
+    await unlink(`${config().runtime.containerExitsDir}/${id}`);
   } catch (error) {
     if (!hasCode(error, 'ENOENT', 'ENOTDIR')) throw error;
   }

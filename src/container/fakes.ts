@@ -114,14 +114,14 @@ export class FakeHost {
   #deps(): ContainersDeps {
     const config = defaultConfig();
     return {
-      config: {
+      config: () => ({
         ...config,
         runtime: {
           ...config.runtime,
           containerExitsDir: `${this.root}/exits`,
           containerAttachSocketDir: `${this.root}/attach`,
         },
-      },
+      }),
       store: this.#store(),
       images: { find: async (name) => (name === 'missing' ? undefined : fakeImage) },
       runtimes: new Map([[config.runtime.defaultRuntime, this.#runtime()]]),

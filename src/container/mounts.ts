@@ -10,7 +10,7 @@ import type { Context } from './context.ts';
  */
 export async function releaseMounts({ config }: Context, container: Container): Promise<void> {
   const subPath = `${container.bundle}/subpath`;
-  const pinned = `${config.runtime.namespacesDir}/pidns/`;
+  const pinned = `${config().runtime.namespacesDir}/pidns/`;
   const mounts = (container.spec.mounts ?? []).map(({ source }) => source ?? '').filter((source) => source.startsWith(subPath));
   const namespace = container.spec.linux?.namespaces?.find(({ path }) => path?.startsWith(pinned) === true)?.path;
   for (const path of mounts) await unmountAndRemove(path);
