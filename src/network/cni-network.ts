@@ -127,6 +127,11 @@ export class CniNetwork implements Network {
     });
   }
 
+  async recordedNetns(podId: string): Promise<string | undefined> {
+    const [entry] = await this.#cache.ofContainer(podId);
+    return entry?.attachment.netns === '' ? undefined : entry?.attachment.netns;
+  }
+
   async gc(validPodIds: readonly string[], signal: AbortSignal): Promise<void> {
     for (const id of validPodIds) this.#livePods.add(id);
     await this.waitReady(signal);

@@ -24,6 +24,8 @@ export interface Network extends AsyncDisposable {
    * most one minute, in its own time. A failure is thrown after everything was tried; the network counts as stopped.
    */
   tearDown(pod: NetworkPod): Promise<void>;
+  /** Where the network namespace of a pod was when it was set up; undefined when there is no record of it. */
+  recordedNetns(podId: string): Promise<string | undefined>;
   /**
    * Undoes attachments of pods that are neither in the list nor set up by this process, runs GC of the networks, and
    * removes host port rules of lost pods. Waits until the network is ready; errors are logged.

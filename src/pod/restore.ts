@@ -1,12 +1,15 @@
 import { readFile } from 'node:fs/promises';
+import { basename } from 'node:path';
 import { Call } from '../base/call.ts';
 import { messageOf } from '../base/errors.ts';
 import { isNamespaceFile } from '../network/netns-file.ts';
+import type { Spec } from '../runtime/spec/oci.ts';
 import { decodeSpec } from '../runtime/spec/spec-json.ts';
 import type { ContainerRecord } from '../storage/store.ts';
 import type { Context } from './context.ts';
 import { exists } from './files.ts';
 import { isInfraAlive } from './infra.ts';
+import { planNamespaces } from './namespace-plan.ts';
 import { unpinPodNamespaces } from './namespaces.ts';
 import type { PendingPod } from './pending.ts';
 import type { Pod } from './pod.ts';
@@ -57,14 +60,39 @@ async function restoreOne(context: Context, request: RestoreRequest): Promise<Po
     runDirectory: context.store.containers.runDirectory(record.id),
   };
   try {
-    const spec = decodeSpec(await readFile(`${places.directory}/config.json`, 'utf8'));
-    const pod = podFromSpec({ spec, stored, places });
+    const pod = podFromSpec({ spec: await readEitherSpec(places), stored, places });
     await restoreLife(pod);
     return pod;
   } catch (error) {
     request.onDamage();
     context.log.warn(`Pod ${stored.name} (${record.id}) cannot be restored, it is listed as not ready`, error);
-    return podFromMetadata({ stored, places, record });
+    const namespacePaths = await findPins(context, record.id);
+    return podFromMetadata({ stored, places, record, namespacePaths });
+  }
+}
+
+/** All pins of a pod have one name, and the network's record has the path of one of them. */
+async function findPins(context: Context, podId: string): Promise<Pod['namespacePaths']> {
+  const netns = await context.network.recordedNetns(podId);
+  if (netns === undefined) return new Map();
+  const { namespacesDir } = context.config().runtime;
+  const { paths } = planNamespaces({ namespacesDir, uuid: basename(netns), namespaces: noNamespaces, hasUserNamespace: true });
+  const found = await Promise.all([...paths].map(async ([kind, path]) => ((await isNamespaceFile(path)) ? [[kind, path] as const] : [])));
+  return new Map(found.flat());
+}
+
+const noNamespaces = { network: 0, pid: 0, ipc: 0, targetId: '', userns: undefined } as const;
+
+/** There are two copies, and a power cut may have left one of them empty. */
+async function readEitherSpec(places: { directory: string; runDirectory: string }): Promise<Spec> {
+  try {
+    return decodeSpec(await readFile(`${places.directory}/config.json`, 'utf8'));
+  } catch (error) {
+    try {
+      return decodeSpec(await readFile(`${places.runDirectory}/config.json`, 'utf8'));
+    } catch {
+      throw error;
+    }
   }
 }
 

@@ -68,8 +68,13 @@ export function podFromSpec(options: { spec: Spec; stored: StoredPod; places: Re
 }
 
 /** All that is left of a pod whose config.json cannot be read: enough to list it and to remove it. */
-export function podFromMetadata(options: { stored: StoredPod; places: RestoredPlaces; record: ContainerRecord }): Pod {
-  const { stored, places, record } = options;
+export function podFromMetadata(options: {
+  stored: StoredPod;
+  places: RestoredPlaces;
+  record: ContainerRecord;
+  namespacePaths: Pod['namespacePaths'];
+}): Pod {
+  const { stored, places, record, namespacePaths } = options;
   const { metadata } = stored;
   return {
     id: stored.id,
@@ -94,7 +99,7 @@ export function podFromMetadata(options: { stored: StoredPod; places: RestoredPl
     sysctls: new Map(),
     uidMap: record.uidMap,
     gidMap: record.gidMap,
-    namespacePaths: new Map(),
+    namespacePaths,
     ...places,
     shmPath: `${places.runDirectory}/shm`,
     resolvPath: '',
