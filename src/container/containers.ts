@@ -13,6 +13,7 @@ import { createContainer, type CreateRequest } from './create.ts';
 import { execSync, requireExecutable, type ExecSyncOutput, type ExecSyncRequest } from './exec-sync.ts';
 import { handleExit } from './exit.ts';
 import { listContainers, type ContainerFilter } from './list.ts';
+import { watchMonitors } from './monitor-watch.ts';
 import { hostProcesses } from './processes.ts';
 import { removeContainer, removeEntry } from './remove.ts';
 import { reopenLog } from './reopen-log.ts';
@@ -64,6 +65,7 @@ export function createContainers(deps: ContainersDeps): Containers {
   const context = contextOf(deps);
   const { index } = context;
   const known = (id: string) => index.get(id);
+  const monitors = watchMonitors(context);
   return {
     create: async (call, request) => (await createContainer(context, call, request)).id,
     start: (call, id) => startContainer(context, call, id),
@@ -94,6 +96,7 @@ export function createContainers(deps: ContainersDeps): Containers {
     },
     creations: () => context.creations.calls(),
     [Symbol.dispose]() {
+      monitors[Symbol.dispose]();
       for (const entry of index.all()) entry.gone.abort();
     },
   };

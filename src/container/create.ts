@@ -152,6 +152,7 @@ async function createStorage(context: Context, call: Call, draft: Draft, undo: A
   call.stage('container storage creation');
   const { id, name, pod, image, config, imageName, createdAtNs } = draft;
   const { containers } = context.store;
+  await removeStale(context, call, draft);
   deferLogged(context, undo, `delete storage of container ${id}`, () => containers.delete(id));
   await containers.create({
     id,
@@ -172,6 +173,18 @@ async function createStorage(context: Context, call: Call, draft: Draft, undo: A
     uidMap: pod.uidMap,
     gidMap: pod.gidMap,
   });
+}
+
+/**
+ * A container of this name that is on disk but not known here (its record could not be read at the start of the daemon)
+ * would keep the name for good: who asks for the name anew does not know of it either.
+ */
+async function removeStale(context: Context, call: Call, { name, pod }: Draft): Promise<void> {
+  const stale = await context.store.containers.find(name);
+  if (stale === undefined || !stale.names.includes(name) || context.index.get(stale.id) !== undefined) return;
+  context.log.warn(`Container ${stale.id} has the name ${name} and cannot be read: removed for a new one`);
+  await runtimeFor(context, pod.runtimeHandler).delete(call, stale.id);
+  await context.store.containers.delete(stale.id);
 }
 
 function prepare(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<PreparedContainer> {

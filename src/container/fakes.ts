@@ -246,7 +246,7 @@ export class FakeHost {
   #store(): Store {
     const containers: ContainerStore = {
       list: async () => [...this.records.values()],
-      find: async (id) => this.records.get(id),
+      find: async (id) => this.records.get(id) ?? [...this.records.values()].find(({ names }) => names.includes(id)),
       create: async ({ id, names, metadata }) => {
         mkdirSync(containers.directory(id), { recursive: true });
         mkdirSync(containers.runDirectory(id), { recursive: true });

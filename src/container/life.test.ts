@@ -245,6 +245,9 @@ test('restore removes what a crash left half-made and leaves damaged records alo
     host.containers.list().map(({ id }) => id),
     [fine.id],
   );
+  // The damaged one must not keep its name for good.
+  await create(host, 'damaged');
+  assert.equal(host.records.has(damaged.id), false);
 });
 
 test('lists are newest first and filtered by id, pod, status and labels', async () => {
