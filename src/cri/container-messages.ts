@@ -5,7 +5,6 @@ import type { LinuxResources } from '../pod/config.ts';
 import { fromMap } from './checked.ts';
 import {
   ContainerState,
-  Signal,
   type ContainerAttributesSchema,
   type ContainerSchema,
   type ContainerStatusSchema,
@@ -71,14 +70,8 @@ export function containerStatusMessage(container: Container): MessageInitShape<t
         supplementalGroups: (user?.additionalGids ?? []).map(BigInt),
       },
     },
-    stopSignal: stopSignalOf(container),
+    stopSignal: fromSignalNumber(container.stopSignalRequested),
   };
-}
-
-/** The default unless the request or the image named one: config.json keeps that as an annotation. */
-function stopSignalOf({ spec, stopSignal }: Container): Signal {
-  const isNamed = spec.annotations?.['org.opencontainers.image.stopSignal'] !== undefined;
-  return isNamed ? fromSignalNumber(stopSignal) : Signal.RUNTIME_DEFAULT;
 }
 
 export function containerAttributes(container: Container): MessageInitShape<typeof ContainerAttributesSchema> {
