@@ -1,0 +1,88 @@
+import { readFile } from 'node:fs/promises';
+import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { JsonReader, parseLooseJson } from '../json.ts';
+import { repositoryOf } from '../reference.ts';
+import type { Reference } from '../reference.ts';
+import type { ResolvedCredentials } from './resolved-credentials.ts';
+
+/** containers-auth.json(5), or a Docker config.json. */
+export interface AuthFile {
+  readonly path: string;
+  /** By normalized key: a registry or a namespace in it. */
+  readonly entries: ReadonlyMap<string, ResolvedCredentials>;
+  /** Registry to helper name. */
+  readonly helpers: ReadonlyMap<string, string>;
+  /** Docker's `credsStore`; empty for none. */
+  readonly defaultHelper: string;
+}
+
+/** Undefined when the file does not exist. */
+export async function readAuthFile(path: string): Promise<AuthFile | undefined> {
+  let data;
+  try {
+    data = await readFile(path);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw wrap(`read auth file "${path}"`, error);
+  }
+  return parseAuthFile(data, path);
+}
+
+export function parseAuthFile(data: Uint8Array, path: string): AuthFile {
+  const what = `auth file "${path}"`;
+  const reader = new JsonReader(data.length === 0 ? new Map() : parseLooseJson(data, what), what);
+  // The old `.dockercfg` is the inner object alone.
+  const auths = reader.has('auths') || !path.endsWith('.dockercfg') ? reader.object('auths') : reader;
+  const entries = new Map<string, ResolvedCredentials>();
+  for (const key of auths?.keys ?? []) {
+    const entry = auths?.object(key);
+    const credentials = entry === undefined ? undefined : readEntry(entry, `${what}, entry "${key}"`);
+    if (credentials !== undefined && !entries.has(registryKey(key))) entries.set(registryKey(key), credentials);
+  }
+  return { path, entries, helpers: reader.stringMap('credHelpers'), defaultHelper: reader.string('credsStore') ?? '' };
+}
+
+/** The entry for the repository, its namespaces from the longest to the shortest, or its registry. */
+export function findInAuthFile(file: AuthFile, reference: Reference): ResolvedCredentials | undefined {
+  const { domain } = reference;
+  let key = repositoryOf({ ...reference, domain: authDomain(domain) });
+  for (;;) {
+    const entry = file.entries.get(key);
+    if (entry !== undefined) return entry;
+    const slash = key.lastIndexOf('/');
+    if (slash < 0) return undefined;
+    key = key.slice(0, slash);
+  }
+}
+
+/** Docker Hub goes by several names: one key for all. Older files have URLs as keys. */
+export function registryKey(text: string): string {
+  const withoutScheme = text.replace(/^https?:\/\//, '');
+  const isUrl = withoutScheme !== text;
+  const name = isUrl || /\/v[12]\/?$/.test(withoutScheme) ? (withoutScheme.split('/', 1)[0] ?? '') : withoutScheme.replace(/\/+$/, '');
+  const slash = name.indexOf('/');
+  const domain = slash < 0 ? name : name.slice(0, slash);
+  return `${authDomain(domain)}${slash < 0 ? '' : name.slice(slash)}`;
+}
+
+export function authDomain(domain: string): string {
+  return ['index.docker.io', 'registry-1.docker.io', 'docker.io'].includes(domain) ? 'docker.io' : domain;
+}
+
+function readEntry(entry: JsonReader, source: string): ResolvedCredentials | undefined {
+  const identityToken = entry.string('identitytoken') ?? '';
+  const registryToken = entry.string('registrytoken') ?? '';
+  const auth = entry.string('auth') ?? '';
+  const { username, password } =
+    auth === '' ? { username: entry.string('username') ?? '', password: entry.string('password') ?? '' } : decodeAuth(auth, source);
+  if (username === '' && password === '' && identityToken === '' && registryToken === '') return undefined;
+  return { username, password, identityToken, registryToken, source };
+}
+
+/** base64 of `user:password`; the error does not repeat what could not be read. */
+export function decodeAuth(auth: string, source: string): { username: string; password: string } {
+  const text = Buffer.from(auth, 'base64').toString('utf8');
+  const colon = text.indexOf(':');
+  if (colon < 0) throw new CrioError('invalid', `${source}: auth is not base64 of "user:password"`);
+  return { username: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, '') };
+}

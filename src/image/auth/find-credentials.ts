@@ -1,0 +1,89 @@
+import { join } from 'node:path';
+import { CrioError } from '../../base/errors.ts';
+import { repositoryOf } from '../reference.ts';
+import type { Reference } from '../reference.ts';
+import { authDomain, findInAuthFile, readAuthFile, registryKey } from './auth-file.ts';
+import type { AuthFile } from './auth-file.ts';
+import { askHelper } from './helper.ts';
+import type { ResolvedCredentials } from './resolved-credentials.ts';
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** In `credential-helpers` of registries.conf this stands for the auth files. */
+const authFiles = 'containers-auth.json';
+
+/** The server name that helpers know Docker Hub by. */
+const dockerHubServer = 'https://index.docker.io/v1/';
+
+export interface CredentialFiles {
+  /** Only this file, when set (`global_auth_file`, or one for a namespace); it must exist. */
+  readonly explicit: string | undefined;
+  /** Read in order when there is no explicit one; each may be missing. */
+  readonly defaults: readonly string[];
+  /** From registries.conf; undefined for only auth files. */
+  readonly helpers: readonly string[] | undefined;
+}
+
+/** Where credentials lie when nothing is configured. containers-auth.json(5) */
+export function defaultAuthFiles(env: Env, uid: number): readonly string[] {
+  const runtimeDir = env['XDG_RUNTIME_DIR'];
+  const home = env['HOME'] ?? '/root';
+  const configHome = env['XDG_CONFIG_HOME'] ?? join(home, '.config');
+  return [
+    runtimeDir === undefined || runtimeDir === '' ? `/run/containers/${uid}/auth.json` : join(runtimeDir, 'containers/auth.json'),
+    join(configHome, 'containers/auth.json'),
+    join(env['DOCKER_CONFIG'] ?? join(home, '.docker'), 'config.json'),
+    join(home, '.dockercfg'),
+  ];
+}
+
+/** The credentials of the machine for a place; undefined for none. */
+export async function findCredentials(
+  files: CredentialFiles,
+  reference: Reference,
+  signal: AbortSignal,
+): Promise<ResolvedCredentials | undefined> {
+  for (const helper of files.helpers ?? [authFiles]) {
+    const found = helper === authFiles ? await findInFiles(files, reference, signal) : await askHelper(helper, serverName(reference), signal);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+async function findInFiles(files: CredentialFiles, reference: Reference, signal: AbortSignal): Promise<ResolvedCredentials | undefined> {
+  for (const path of files.explicit === undefined ? files.defaults : [files.explicit]) {
+    const file = await readAuthFile(path);
+    if (file === undefined) {
+      if (path === files.explicit) throw new CrioError('invalid', `read auth file "${path}": no such file`);
+      continue;
+    }
+    const found = await findInFile(file, reference, signal);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/** A helper named for the registry wins over an entry, as with Docker; Docker's `credsStore` comes last. */
+async function findInFile(file: AuthFile, reference: Reference, signal: AbortSignal): Promise<ResolvedCredentials | undefined> {
+  const helper = helperFor(file, reference);
+  if (helper !== undefined) {
+    const found = await askHelper(helper, serverName(reference), signal);
+    return found === undefined ? undefined : { ...found, source: `auth file "${file.path}", ${found.source}` };
+  }
+  const entry = findInAuthFile(file, reference);
+  if (entry !== undefined || file.defaultHelper === '') return entry;
+  return askHelper(file.defaultHelper, serverName(reference), signal);
+}
+
+function helperFor(file: AuthFile, reference: Reference): string | undefined {
+  const repository = repositoryOf({ ...reference, domain: authDomain(reference.domain) });
+  for (const [key, helper] of file.helpers) {
+    const name = registryKey(key);
+    if (name === authDomain(reference.domain) || name === repository) return helper;
+  }
+  return undefined;
+}
+
+function serverName(reference: Reference): string {
+  return authDomain(reference.domain) === 'docker.io' ? dockerHubServer : reference.domain;
+}

@@ -1,0 +1,180 @@
+import { join } from 'node:path';
+import { env, getuid } from 'node:process';
+import type { Call } from '../base/call.ts';
+import { systemClock } from '../base/clock.ts';
+import { CrioError } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+import type { Config } from '../config/config.ts';
+import type { Store } from '../storage/store.ts';
+import { defaultAuthFiles } from './auth/find-credentials.ts';
+import { Catalog } from './catalog.ts';
+import { findImage, namesWithout } from './find-image.ts';
+import type { FoundImage } from './find-image.ts';
+import type { Images } from './images.ts';
+import { createPinFilter } from './pinned.ts';
+import { systemPolicyPaths } from './policy/policy-file.ts';
+import type { PullProgress } from './pull-progress.ts';
+import { backgroundCall, PullService } from './pull-service.ts';
+import { repositoryOf } from './reference.ts';
+import type { Reference } from './reference.ts';
+import type { RegistriesConf, ShortNameMode } from './registries-conf.ts';
+import { loadRegistriesConf, registriesPaths } from './registries-file.ts';
+import type { RegistriesPaths } from './registries-file.ts';
+import { defaultCertificateDirs } from './registry/certificates.ts';
+import { Endpoints } from './registry/endpoints.ts';
+import { defaultLimits } from './registry/limits.ts';
+import type { TransportLimits } from './registry/limits.ts';
+import { resolveName } from './short-names.ts';
+
+export interface ImagesOptions {
+  readonly store: Store;
+  readonly config: Pick<Config, 'image'>;
+  readonly log: Logger;
+  /** Values of the flags `--registries-conf` and `--registries-conf-dir`; `$CONTAINERS_REGISTRIES_CONF` wins. */
+  readonly registries?: { readonly file?: string; readonly dropInDir?: string };
+  /** Makes the Call of a pull, which outlives the request that started it. */
+  readonly newCall?: (name: string, signal: AbortSignal) => Call;
+  /** Who uses an image as a volume; such an image is not removed. */
+  readonly volumeUser?: (imageId: string) => string | undefined;
+  /** Where things are and how long they may take, when not as usual; for tests. */
+  readonly places?: Partial<ImagePlaces>;
+}
+
+export interface ImagePlaces {
+  readonly registries: RegistriesPaths;
+  readonly certificateDirs: readonly string[];
+  readonly authFiles: readonly string[];
+  readonly policyFiles: readonly string[];
+  readonly limits: TransportLimits;
+}
+
+export interface ImageService extends Images, Disposable {
+  /** Pulls that run now. */
+  pulls(): readonly PullProgress[];
+  /** Takes over a new configuration and reads registries.conf again. On an error the old ones stay. */
+  reload(config: Pick<Config, 'image'>): Promise<void>;
+}
+
+/** Opens the image feature: reads registries.conf, which must be valid. */
+export async function createImages(options: ImagesOptions): Promise<ImageService> {
+  const paths = options.places?.registries ?? registriesPaths(env, options.registries);
+  return new StoredImages(options, paths, await loadRegistriesConf(paths));
+}
+
+class StoredImages implements ImageService {
+  readonly #store: Store;
+  readonly #options: ImagesOptions;
+  readonly #registriesPaths: RegistriesPaths;
+  readonly #catalog: Catalog;
+  readonly #endpoints: Endpoints;
+  readonly #pulls: PullService;
+  #image: Config['image'];
+  #registries: RegistriesConf;
+
+  constructor(options: ImagesOptions, paths: RegistriesPaths, registries: RegistriesConf) {
+    const { store, log, places } = options;
+    this.#options = options;
+    this.#store = store;
+    this.#registriesPaths = paths;
+    this.#registries = registries;
+    this.#image = options.config.image;
+    this.#catalog = new Catalog({ store, log, isPinned: pinFilter(this.#image) });
+    this.#endpoints = new Endpoints({
+      limits: places?.limits ?? defaultLimits,
+      certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
+      log,
+    });
+    this.#pulls = new PullService({
+      store,
+      log,
+      endpoints: this.#endpoints,
+      authFiles: places?.authFiles ?? defaultAuthFiles(env, getuid?.() ?? 0),
+      policyFiles: places?.policyFiles ?? systemPolicyPaths(env),
+      settings: () => ({ image: this.#image, registries: this.#registries }),
+      resolve: (name) => this.#resolve(name),
+      newCall: (signal) => options.newCall?.('PullImage', signal) ?? backgroundCall('PullImage', log, signal),
+    });
+  }
+
+  async list() {
+    return (await this.#catalog.snapshot()).images;
+  }
+
+  async find(idOrName: string) {
+    return (await this.#find(idOrName))?.image;
+  }
+
+  async pull(...[call, request]: Parameters<Images['pull']>) {
+    const id = await this.#pulls.pull(call, request);
+    const image = (await this.#catalog.snapshot()).byId(id);
+    if (image === undefined) throw new CrioError('not-found', `pull "${request.reference}": image ${id} was removed meanwhile`);
+    return image;
+  }
+
+  async remove(call: Call, idOrName: string) {
+    const found = await this.#find(idOrName);
+    if (found === undefined) return;
+    const { image, name } = found;
+    const names = (await this.#store.images.find(image.id))?.names ?? [];
+    const left = name === undefined ? [] : namesLeft(names, name);
+    if (left.length > 0) {
+      await this.#store.images.setNames(image.id, left);
+      return;
+    }
+    const user = this.#options.volumeUser?.(image.id);
+    if (user !== undefined) throw new CrioError('failed-precondition', `the image is in use by ${user}`);
+    call.throwIfAborted();
+    await this.#store.images.delete(image.id);
+  }
+
+  async usage() {
+    const { bytes, inodes } = await this.#store.layers.usage();
+    const mountPoint = join(this.#store.imageStore === '' ? this.#store.graphRoot : this.#store.imageStore, `${this.#store.driverName}-images`);
+    return { mountPoint, usedBytes: bytes, inodesUsed: inodes, timestampNs: systemClock.nowNs() };
+  }
+
+  pulls() {
+    return this.#pulls.progress();
+  }
+
+  async reload(config: Pick<Config, 'image'>) {
+    this.#registries = await loadRegistriesConf(this.#registriesPaths);
+    this.#image = config.image;
+    this.#catalog.setPins(pinFilter(this.#image));
+    // Certificates and what is known about servers may be out of date.
+    this.#endpoints.forget();
+    this.#options.log.info('Applied new registry configuration');
+  }
+
+  [Symbol.dispose]() {
+    this.#endpoints[Symbol.dispose]();
+  }
+
+  async #find(idOrName: string): Promise<FoundImage | undefined> {
+    const name = idOrName.replace(/^docker:\/\//, '');
+    if (name === '') throw new CrioError('invalid', 'no image specified');
+    return findImage(await this.#catalog.snapshot(), name, (text) => this.#resolve(text));
+  }
+
+  #resolve(name: string): readonly Reference[] {
+    return resolveName(this.#registries, configuredMode(this.#image.shortNameMode), name);
+  }
+}
+
+/** The names an image keeps. A digest that is no name of its own stands for all names of its repository. */
+function namesLeft(names: readonly string[], name: Reference): readonly string[] {
+  const left = namesWithout(names, name);
+  if (left.length < names.length || name.digest === undefined) return left;
+  const repository = repositoryOf(name);
+  return names.filter((candidate) => !candidate.startsWith(`${repository}:`) && !candidate.startsWith(`${repository}@`));
+}
+
+/** Empty: registries.conf decides. */
+function configuredMode(text: string): ShortNameMode | undefined {
+  return text === 'enforcing' || text === 'disabled' ? text : undefined;
+}
+
+/** The pause image is always pinned. */
+function pinFilter(image: Config['image']): (names: readonly string[]) => boolean {
+  return createPinFilter([...image.pinnedImages, image.pauseImage]);
+}

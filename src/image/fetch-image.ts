@@ -1,0 +1,92 @@
+import { CrioError } from '../base/errors.ts';
+import type { Digest } from '../base/ids.ts';
+import { parseImageConfig } from './image-config.ts';
+import type { ImageDocument } from './image-config.ts';
+import { parseManifest } from './manifest.ts';
+import type { Descriptor, ImageManifest, IndexManifest } from './manifest.ts';
+import { choosePlatform, formatPlatform, hostPlatform } from './platform.ts';
+import { formatReference } from './reference.ts';
+import type { Reference } from './reference.ts';
+import { bodyLimits } from './registry/limits.ts';
+import { askPlaces } from './registry/places.ts';
+import type { Place } from './registry/places.ts';
+
+/** The manifest of one image for this machine, and what led to it. */
+export interface FetchedImage {
+  readonly manifest: ImageManifest;
+  readonly data: Buffer;
+  readonly digest: Digest;
+  /** The lists on the way, outermost first. */
+  readonly lists: readonly { readonly digest: Digest; readonly data: Buffer }[];
+  /** Places to ask for its blobs, best first. */
+  readonly places: readonly Place[];
+}
+
+const maxNesting = 3;
+
+/** Fetches the manifest, through lists to the entry for this machine. */
+export async function fetchImage(reference: Reference, places: readonly Place[], signal: AbortSignal): Promise<FetchedImage> {
+  const lists: { digest: Digest; data: Buffer }[] = [];
+  let tagOrDigest = reference.digest ?? reference.tag ?? 'latest';
+  let order = places;
+  for (;;) {
+    const wanted = tagOrDigest;
+    const { answer, places: next } = await askPlaces(`read manifest ${wanted}`, order, signal, (client) => client.fetchManifest(wanted, signal));
+    order = next;
+    const manifest = parseManifest(answer.data, answer.contentType);
+    if (manifest.kind === 'artifact') {
+      throw new CrioError('invalid', `${formatReference(reference)} is no image but an artifact of type ${JSON.stringify(manifest.artifactType)}`);
+    }
+    if (manifest.kind === 'image') return { manifest, data: answer.data, digest: answer.digest, lists, places: order };
+    if (lists.length === maxNesting) throw new CrioError('invalid', `read manifest ${wanted}: lists nested deeper than ${maxNesting}`);
+    lists.push({ digest: answer.digest, data: answer.data });
+    tagOrDigest = chooseEntry(manifest, reference);
+  }
+}
+
+/** The image's config, checked against the manifest. `read` gives it when it is stored already. */
+export async function fetchConfig(
+  image: FetchedImage,
+  read: () => Promise<Buffer | undefined>,
+  signal: AbortSignal,
+): Promise<{ readonly data: Buffer; readonly document: ImageDocument }> {
+  const { config, layers } = image.manifest;
+  const data =
+    (await read()) ??
+    (await askPlaces(`read config ${config.digest}`, image.places, signal, (client) => client.fetchBlob(config, bodyLimits.config, signal))).answer;
+  const document = parseImageConfig(data);
+  if (document.diffIds.length !== layers.length) {
+    throw new CrioError('invalid', `image config names ${document.diffIds.length} layers, but the manifest has ${layers.length}`);
+  }
+  for (const layer of layers) checkLayerType(layer);
+  return { data, document };
+}
+
+function chooseEntry(index: IndexManifest, reference: Reference): Digest {
+  const entry = choosePlatform(index.entries) ?? nestedEntry(index);
+  if (entry !== undefined) return entry.digest;
+  const available = index.entries.flatMap(({ platform }) => (platform === undefined ? [] : [formatPlatform(platform)]));
+  throw new CrioError(
+    'not-found',
+    `no image found in the list of ${formatReference(reference)} for ${formatPlatform(hostPlatform)}, there are: ${[...new Set(available)].slice(0, 20).join(', ') || 'none'}`,
+  );
+}
+
+/** A list inside the list, or the only entry, when platforms are not named. */
+function nestedEntry(index: IndexManifest): Descriptor | undefined {
+  const unnamed = index.entries.filter(({ platform }) => platform === undefined);
+  return unnamed.find(({ mediaType }) => /index|manifest\.list/.test(mediaType)) ?? (index.entries.length === 1 ? unnamed[0] : undefined);
+}
+
+const layerTypes = [
+  /^application\/vnd\.oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+gzip|\+zstd)?$/,
+  /^application\/vnd\.docker\.image\.rootfs\.(?:diff|foreign\.diff)\.tar(?:\.gzip|\.zstd)?$/,
+];
+
+function checkLayerType(layer: Descriptor): void {
+  if (layerTypes.some((type) => type.test(layer.mediaType))) return;
+  if (layer.mediaType.endsWith('+encrypted')) {
+    throw new CrioError('unimplemented', `layer ${layer.digest} is encrypted, which is not supported yet`);
+  }
+  throw new CrioError('invalid', `layer ${layer.digest} has the unsupported media type ${JSON.stringify(layer.mediaType)}`);
+}

@@ -1,0 +1,46 @@
+import type { Snapshot } from './catalog.ts';
+import type { Image } from './images.ts';
+import { formatReference } from './reference.ts';
+import type { Reference } from './reference.ts';
+
+/** Shorter strings are names, also when they are hexadecimal. */
+const minPrefixLength = 3;
+
+export interface FoundImage {
+  readonly image: Image;
+  /** The name it was found under; undefined when by id. */
+  readonly name: Reference | undefined;
+}
+
+/**
+ * By id, unique id prefix, or name; an id wins over a name. `resolve` gives the complete names a name may stand for, and
+ * throws when it is none; a hexadecimal string that is no id is only unknown.
+ */
+export function findImage(snapshot: Snapshot, text: string, resolve: (name: string) => readonly Reference[]): FoundImage | undefined {
+  const id = text.startsWith('sha256:') && text.length === 71 ? text.slice('sha256:'.length) : text;
+  const isHex = /^[a-f0-9]+$/.test(id) && id.length <= 64;
+  if (isHex && id.length >= minPrefixLength) {
+    const image = snapshot.byId(id) ?? snapshot.byIdPrefix(id);
+    if (image !== undefined) return { image, name: undefined };
+  }
+  for (const name of candidates(text, isHex, resolve)) {
+    const image = snapshot.byReference(name);
+    if (image !== undefined) return { image, name };
+  }
+  return undefined;
+}
+
+function candidates(text: string, isHex: boolean, resolve: (name: string) => readonly Reference[]): readonly Reference[] {
+  try {
+    return resolve(text);
+  } catch (error) {
+    if (isHex && text.length >= minPrefixLength) return [];
+    throw error;
+  }
+}
+
+/** The names an image keeps when this one is taken from it. */
+export function namesWithout(names: readonly string[], name: Reference): readonly string[] {
+  const text = formatReference(name);
+  return names.filter((candidate) => candidate !== text);
+}

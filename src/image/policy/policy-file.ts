@@ -1,0 +1,80 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { JsonReader, parseStrictJson } from '../json.ts';
+import type { Json, JsonObject } from '../json.ts';
+
+/** One requirement of containers-policy.json(5). Of a type that is not decided here, only the name is kept. */
+export interface Requirement {
+  readonly type: string;
+  readonly fields: JsonObject;
+}
+
+export interface Policy {
+  readonly path: string;
+  readonly default: readonly Requirement[];
+  /** Transport name to scope to requirements; the scope `''` is the transport's default. */
+  readonly transports: ReadonlyMap<string, ReadonlyMap<string, readonly Requirement[]>>;
+}
+
+const knownTypes = ['insecureAcceptAnything', 'reject', 'signedBy', 'signedBaseLayer', 'sigstoreSigned'];
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** Where the system's policy may be; the first that exists is used. */
+export function systemPolicyPaths(env: Env): readonly string[] {
+  const home = env['HOME'];
+  const own = home === undefined || home === '' ? [] : [join(home, '.config/containers/policy.json')];
+  return [...own, '/etc/containers/policy.json', '/usr/share/containers/policy.json'];
+}
+
+/** Reads the first of these files that exists. Throws when there is none: without a policy nothing is accepted. */
+export async function loadPolicy(paths: readonly string[]): Promise<Policy> {
+  for (const path of paths) {
+    const data = await readOptional(path);
+    if (data !== undefined) return parsePolicy(data, path);
+  }
+  throw new CrioError('failed-precondition', `read signature policy: no such file: ${paths.map((path) => `"${path}"`).join(', ')}`);
+}
+
+/** As strict as the format asks: an unknown key or one that stands twice makes the whole file invalid. */
+export function parsePolicy(data: Uint8Array, path: string): Policy {
+  const reader = new JsonReader(parseStrictJson(data, `policy "${path}"`), `policy "${path}"`);
+  allowKeys(reader, ['default', 'transports']);
+  const transports = new Map<string, ReadonlyMap<string, readonly Requirement[]>>();
+  const transportsReader = reader.object('transports');
+  for (const name of transportsReader?.keys ?? []) {
+    const scopes = transportsReader?.object(name);
+    if (scopes !== undefined) transports.set(name, new Map(scopes.keys.map((scope) => [scope, readRequirements(scopes, scope)])));
+  }
+  return { path, default: readRequirements(reader, 'default'), transports };
+}
+
+function readRequirements(reader: JsonReader, key: string): readonly Requirement[] {
+  const where = `${reader.path}.${JSON.stringify(key)}`;
+  const items = reader.array(key);
+  if (items.length === 0) throw new CrioError('invalid', `${where}: list of policy requirements must not be empty`);
+  return items.map((item, index) => readRequirement(item, `${where}[${index}]`));
+}
+
+function readRequirement(value: Json, where: string): Requirement {
+  const reader = new JsonReader(value, where);
+  const type = reader.string('type') ?? '';
+  if (!knownTypes.includes(type)) throw new CrioError('invalid', `${where}: unknown policy requirement type ${JSON.stringify(type)}`);
+  if (type === 'insecureAcceptAnything' || type === 'reject') allowKeys(reader, ['type']);
+  return { type, fields: new Map(reader.keys.map((key) => [key, reader.raw(key) ?? null])) };
+}
+
+function allowKeys(reader: JsonReader, allowed: readonly string[]): void {
+  const unknown = reader.keys.find((key) => !allowed.includes(key));
+  if (unknown !== undefined) throw new CrioError('invalid', `${reader.path}: unknown key ${JSON.stringify(unknown)}`);
+}
+
+async function readOptional(path: string): Promise<Buffer | undefined> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw wrap(`read signature policy "${path}"`, error);
+  }
+}

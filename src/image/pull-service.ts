@@ -1,0 +1,176 @@
+import { join } from 'node:path';
+import { createHash } from 'node:crypto';
+import { Call } from '../base/call.ts';
+import { CrioError, kindOf, messageOf } from '../base/errors.ts';
+import type { ImageId } from '../base/ids.ts';
+import { newId } from '../base/ids.ts';
+import type { Logger } from '../base/log.ts';
+import type { Config } from '../config/config.ts';
+import type { Store } from '../storage/store.ts';
+import { findCredentials } from './auth/find-credentials.ts';
+import { takeNamespacedAuth } from './auth/namespaced-auth.ts';
+import { requestCredentials } from './auth/request-credentials.ts';
+import { anonymous } from './auth/resolved-credentials.ts';
+import type { PullOptions } from './images.ts';
+import { JoinedWork } from './joined-work.ts';
+import { PolicyError } from './policy/decide.ts';
+import { loadPolicy } from './policy/policy-file.ts';
+import { pullImage } from './pull.ts';
+import { PullTracker } from './pull-progress.ts';
+import type { PullProgress } from './pull-progress.ts';
+import type { Reference } from './reference.ts';
+import type { RegistriesConf } from './registries-conf.ts';
+import { pullSources } from './registries-conf.ts';
+import type { Endpoints } from './registry/endpoints.ts';
+import { isRegistryUnavailable } from './registry/failures.ts';
+import { Place } from './registry/places.ts';
+
+/** What may change while the daemon runs; read at the start of each pull. */
+export interface PullSettings {
+  readonly image: Config['image'];
+  readonly registries: RegistriesConf;
+}
+
+export interface PullServiceOptions {
+  readonly store: Store;
+  readonly log: Logger;
+  readonly endpoints: Endpoints;
+  readonly authFiles: readonly string[];
+  readonly policyFiles: readonly string[];
+  settings(): PullSettings;
+  resolve(name: string): readonly Reference[];
+  /** Makes the Call of a pull, which outlives the request that started it. */
+  newCall(signal: AbortSignal): Call;
+}
+
+/** After the last waiter has gone, a pull goes on this long: kubelet comes back for it. */
+const graceMs = 60_000;
+
+/** Runs pulls: joins the same ones, finds policy and credentials, and gives errors the texts that kubelet knows. */
+export class PullService {
+  readonly #options: PullServiceOptions;
+  readonly #pulls = new JoinedWork<ImageId>({ graceMs });
+  readonly #layers = new JoinedWork<void>({ graceMs: 0 });
+  readonly #trackers = new Set<PullTracker>();
+
+  constructor(options: PullServiceOptions) {
+    this.#options = options;
+  }
+
+  /** What is being pulled now. */
+  progress(): readonly PullProgress[] {
+    return [...this.#trackers].map((tracker) => tracker.snapshot);
+  }
+
+  async pull(caller: Call, request: PullOptions): Promise<ImageId> {
+    const name = request.reference.replace(/^docker:\/\//, '');
+    if (name === '') throw new CrioError('invalid', 'no image specified');
+    const candidates = this.#options.resolve(name);
+    const { result } = this.#pulls.join(joinKey(request), caller.signal, (signal) => this.#run(request, candidates, signal));
+    return result;
+  }
+
+  async #run(request: PullOptions, candidates: readonly Reference[], signal: AbortSignal): Promise<ImageId> {
+    const { log } = this.#options;
+    const tracker = new PullTracker(request.reference);
+    this.#trackers.add(tracker);
+    const stalled = new AbortController();
+    const timer = this.#watchProgress(tracker, stalled);
+    log.info(`Pulling image: ${request.reference}`);
+    try {
+      const id = await this.#pull(request, candidates, tracker, AbortSignal.any([signal, stalled.signal]));
+      tracker.setPhase('done');
+      log.info(`Pulled image: ${id}`);
+      return id;
+    } catch (error) {
+      tracker.setPhase('failed');
+      throw clientError(error);
+    } finally {
+      clearInterval(timer);
+      this.#trackers.delete(tracker);
+    }
+  }
+
+  async #pull(request: PullOptions, candidates: readonly Reference[], tracker: PullTracker, signal: AbortSignal): Promise<ImageId> {
+    const { store, log } = this.#options;
+    const settings = this.#options.settings();
+    const call = this.#options.newCall(signal);
+    const policy = await loadPolicy(this.#policyFiles(settings, request.namespace));
+    log.debug(() => `Using pull policy path for image ${request.reference}: "${policy.path}"`);
+    await using namespaced = await this.#takeAuth(settings, request.namespace, candidates);
+    const explicit = namespaced?.path ?? (settings.image.globalAuthFile || undefined);
+    return pullImage(
+      { store, log, runningLayers: this.#layers, placesFor: (reference) => this.#places(settings, request, reference, explicit) },
+      { candidates, policy, call, tracker },
+    );
+  }
+
+  async #takeAuth(settings: PullSettings, namespace: string, candidates: readonly Reference[]) {
+    for (const reference of candidates) {
+      const taken = await takeNamespacedAuth(settings.image.namespacedAuthDir, namespace, reference, this.#options.log);
+      if (taken !== undefined) return taken;
+    }
+    return undefined;
+  }
+
+  #places(settings: PullSettings, request: PullOptions, logical: Reference, explicitAuthFile: string | undefined): readonly Place[] {
+    const { endpoints, authFiles, log } = this.#options;
+    const files = { explicit: explicitAuthFile, defaults: authFiles, helpers: settings.registries.credentialHelpers };
+    return pullSources(settings.registries, logical).map(
+      (source) =>
+        new Place({
+          source,
+          endpoint: endpoints.get(source.reference.domain, source.insecure),
+          log,
+          findCredentials: async (signal) =>
+            requestCredentials(request.credentials, logical, source) ?? (await findCredentials(files, source.reference, signal)) ?? anonymous,
+        }),
+    );
+  }
+
+  /** The policy of the namespace, else the configured one, else the system's. */
+  #policyFiles(settings: PullSettings, namespace: string): readonly string[] {
+    const { signaturePolicy, signaturePolicyDir } = settings.image;
+    const isName = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(namespace);
+    const own = isName && signaturePolicyDir !== '' ? [join(signaturePolicyDir, `${namespace}.json`)] : [];
+    return [...own, ...(signaturePolicy === '' ? this.#options.policyFiles : [signaturePolicy])];
+  }
+
+  /** `pull_progress_timeout`; 0 means no limit. */
+  #watchProgress(tracker: PullTracker, stalled: AbortController): NodeJS.Timeout | undefined {
+    const timeoutMs = this.#options.settings().image.pullProgressTimeoutMs;
+    if (timeoutMs <= 0) return undefined;
+    const check = () => {
+      if (tracker.idleMs > timeoutMs) {
+        stalled.abort(new CrioError('canceled', `context canceled: no progress for ${timeoutMs / 1000} s (pull_progress_timeout)`));
+      }
+    };
+    return setInterval(check, Math.max(10, timeoutMs / 10)).unref();
+  }
+}
+
+/** A Call for work that no request owns. */
+export function backgroundCall(name: string, log: Logger, signal: AbortSignal): Call {
+  return new Call({ name, id: newId().slice(0, 12), log, signal });
+}
+
+/** Pulls are the same when all that decides their result is. The secret itself is not kept. */
+function joinKey(request: PullOptions): string {
+  const parts = [request.reference, request.cgroupParent, request.namespace, request.credentials ?? null];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
+}
+
+/** Kubelet looks for the two prefixes; the third is CRI-O's for everything else. */
+function clientError(error: unknown): CrioError {
+  const kind = kindOf(error);
+  if (kind === 'canceled') return error instanceof CrioError ? error : new CrioError('canceled', 'context canceled', { cause: error });
+  const text = messageOf(error);
+  if (isPolicyError(error)) return new CrioError('unknown', `SignatureValidationFailed: ${text}`, { cause: error });
+  if (isRegistryUnavailable(error)) return new CrioError('unknown', `RegistryUnavailable: ${text}`, { cause: error });
+  return new CrioError('unknown', `unable to pull image: ${text}`, { cause: error });
+}
+
+function isPolicyError(error: unknown): boolean {
+  for (let current = error; current instanceof Error; current = current.cause) if (current instanceof PolicyError) return true;
+  return false;
+}

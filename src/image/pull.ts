@@ -1,0 +1,148 @@
+import type { Call } from '../base/call.ts';
+import { CrioError, messageOf, wrap } from '../base/errors.ts';
+import type { ImageId } from '../base/ids.ts';
+import type { Logger } from '../base/log.ts';
+import { systemClock } from '../base/clock.ts';
+import type { NewImage, Store } from '../storage/store.ts';
+import { fetchConfig, fetchImage } from './fetch-image.ts';
+import type { FetchedImage } from './fetch-image.ts';
+import type { ImageDocument } from './image-config.ts';
+import type { JoinedWork } from './joined-work.ts';
+import { checkPolicy } from './policy/decide.ts';
+import type { Policy } from './policy/policy-file.ts';
+import { pullLayers } from './pull-layers.ts';
+import type { PullTracker } from './pull-progress.ts';
+import { formatReference } from './reference.ts';
+import type { Reference } from './reference.ts';
+import type { Place } from './registry/places.ts';
+
+export interface PullDependencies {
+  readonly store: Store;
+  /** Layers that any pull is working on, by id. */
+  readonly runningLayers: JoinedWork<void>;
+  readonly log: Logger;
+  /** Places to read a name from, best first. Throws when its registry is blocked. */
+  placesFor(reference: Reference): readonly Place[];
+}
+
+export interface PullRequest {
+  /** Complete names the request may mean, in the order to try. */
+  readonly candidates: readonly Reference[];
+  readonly policy: Policy;
+  readonly call: Call;
+  readonly tracker: PullTracker;
+}
+
+/** An unfinished pull writes what it has into the index this often: unpacked layers are not kept for ever outside of it. */
+const commitIntervalMs = 4 * 60_000;
+
+/** Pulls the first candidate that there is. Returns the id; the image is in the store under the candidate's name. */
+export async function pullImage(dependencies: PullDependencies, request: PullRequest): Promise<ImageId> {
+  const failures: { readonly name: string; readonly error: unknown }[] = [];
+  for (const reference of request.candidates) {
+    try {
+      return await pullCandidate(dependencies, request, reference);
+    } catch (error) {
+      if (request.call.signal.aborted) request.call.throwIfAborted();
+      failures.push({ name: formatReference(reference), error });
+    }
+  }
+  const [first, ...others] = failures;
+  if (first === undefined) throw new CrioError('invalid', 'no name to pull');
+  if (others.length === 0) throw wrap(`pull "${first.name}"`, first.error);
+  const texts = failures.map(({ name, error }) => `"${name}": ${messageOf(error)}`);
+  throw new CrioError('unknown', `pull ${texts.join('; ')}`, { cause: new AggregateError(failures.map(({ error }) => error)) });
+}
+
+async function pullCandidate(dependencies: PullDependencies, request: PullRequest, reference: Reference): Promise<ImageId> {
+  const { store } = dependencies;
+  const { call, tracker } = request;
+  const { signal } = call;
+  checkPolicy(request.policy, reference);
+  call.stage('image manifest');
+  const image = await fetchImage(reference, dependencies.placesFor(reference), signal);
+  const id = imageIdOf(image);
+  call.stage('image config');
+  const config = await fetchConfig(image, () => store.images.readBigData(id, image.manifest.config.digest), signal);
+  call.stage('image layers');
+  const commit = async (): Promise<void> => {
+    const topLayer = await bringLayers(dependencies, request, image, config.document);
+    call.stage('image commit');
+    tracker.setPhase('committing');
+    await store.layers.sync();
+    await store.images.put(newImage({ id, image, config, topLayer, reference }));
+  };
+  try {
+    await commit();
+  } catch (error) {
+    // A removal may have taken a layer that was there when we looked.
+    if (signal.aborted || !(await isLayerMissing(store, image, config.document))) throw error;
+    await commit();
+  }
+  call.stage('image done');
+  return id;
+}
+
+async function bringLayers(dependencies: PullDependencies, request: PullRequest, image: FetchedImage, document: ImageDocument): Promise<string | undefined> {
+  const { store, runningLayers, log } = dependencies;
+  const { tracker, call } = request;
+  tracker.setPhase('layers');
+  const commits = setInterval(() => {
+    store.layers.sync().catch((error: unknown) => log.warn(`Commit layers of a pull that still runs`, error));
+  }, commitIntervalMs);
+  try {
+    return await pullLayers({
+      layers: image.manifest.layers,
+      diffIds: document.diffIds,
+      trackers: tracker.setLayers(image.manifest.layers),
+      places: image.places,
+      store: store.layers,
+      running: runningLayers,
+      signal: call.signal,
+      log,
+    });
+  } finally {
+    clearInterval(commits);
+  }
+}
+
+async function isLayerMissing(store: Store, image: FetchedImage, document: ImageDocument): Promise<boolean> {
+  let parent: string | undefined;
+  for (const diffId of document.diffIds.slice(0, image.manifest.layers.length)) {
+    parent = store.layers.idFor(parent, diffId);
+    if ((await store.layers.find(parent)) === undefined) return true;
+  }
+  return false;
+}
+
+/** The id is the config's digest, without its algorithm: that must be sha256. */
+function imageIdOf(image: FetchedImage): ImageId {
+  const { digest } = image.manifest.config;
+  if (!digest.startsWith('sha256:')) throw new CrioError('invalid', `config digest ${digest} is not a sha256 digest`);
+  return digest.slice('sha256:'.length);
+}
+
+/** The record as the format has it: storage-format 6 names the big data and its order. */
+function newImage(parts: {
+  readonly id: ImageId;
+  readonly image: FetchedImage;
+  readonly config: { readonly data: Buffer; readonly document: ImageDocument };
+  readonly topLayer: string | undefined;
+  readonly reference: Reference;
+}): NewImage {
+  const { id, image, config, topLayer, reference } = parts;
+  return {
+    id,
+    digest: image.digest,
+    addNames: [formatReference(reference)],
+    topLayer,
+    createdNs: config.document.createdNs ?? systemClock.nowNs(),
+    metadata: '{}',
+    bigData: [
+      { key: image.manifest.config.digest, data: config.data, digest: image.manifest.config.digest },
+      ...image.lists.map(({ digest, data }) => ({ key: `manifest-${digest}`, data, digest })),
+      { key: `manifest-${image.digest}`, data: image.data, digest: image.digest },
+      { key: 'manifest', data: image.data, digest: image.digest },
+    ],
+  };
+}

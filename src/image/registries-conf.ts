@@ -1,0 +1,114 @@
+import { CrioError } from '../base/errors.ts';
+import { formatReference, parseReference } from './reference.ts';
+import type { Reference } from './reference.ts';
+
+export type PullFromMirror = 'all' | 'digest-only' | 'tag-only';
+export type ShortNameMode = 'enforcing' | 'permissive' | 'disabled';
+
+/** What containers-registries.conf(5) says, all files merged. */
+export interface RegistriesConf {
+  readonly searchRegistries: readonly string[];
+  /** Undefined when no file says. */
+  readonly shortNameMode: ShortNameMode | undefined;
+  /** Undefined when no file says: only auth files then. */
+  readonly credentialHelpers: readonly string[] | undefined;
+  /** Short name to repository. */
+  readonly aliases: ReadonlyMap<string, string>;
+  readonly rules: readonly RegistryRule[];
+  /** The files, for error texts. */
+  readonly source: string;
+}
+
+/** One `[[registry]]` table. */
+export interface RegistryRule {
+  readonly prefix: string;
+  /** Empty: names below the prefix (a wildcard) are used as they are. */
+  readonly location: string;
+  readonly insecure: boolean;
+  readonly blocked: boolean;
+  readonly mirrorByDigestOnly: boolean;
+  readonly mirrors: readonly MirrorRule[];
+}
+
+export interface MirrorRule {
+  readonly location: string;
+  readonly insecure: boolean;
+  readonly pullFromMirror: PullFromMirror;
+}
+
+/** One place an image may be read from. */
+export interface PullSource {
+  /** The physical reference: the registry to ask, and what for. */
+  readonly reference: Reference;
+  readonly insecure: boolean;
+  readonly isMirror: boolean;
+}
+
+/** The places to try, in order: the mirrors that serve this kind of reference, then the registry itself. */
+export function pullSources(conf: RegistriesConf, reference: Reference): readonly PullSource[] {
+  const rule = findRule(conf, reference);
+  if (rule === undefined) return [{ reference, insecure: false, isMirror: false }];
+  if (rule.blocked) {
+    throw new CrioError('failed-precondition', `registry ${rule.prefix} is blocked in ${conf.source}`);
+  }
+  const mirrors = rule.mirrors
+    .filter((mirror) => servesReference(mirror, rule, reference))
+    .map((mirror) => ({
+      reference: rewrite(reference, rule.prefix, mirror.location),
+      insecure: mirror.insecure,
+      isMirror: true,
+    }));
+  const primary = { reference: rewrite(reference, rule.prefix, rule.location), insecure: rule.insecure, isMirror: false };
+  return [...mirrors, primary];
+}
+
+/** The table with the longest match; undefined when none matches. */
+export function findRule(conf: RegistriesConf, reference: Reference): RegistryRule | undefined {
+  const text = formatReference(reference);
+  let best: RegistryRule | undefined;
+  let bestLength = 0;
+  for (const rule of conf.rules) {
+    const length = matchLength(text, rule.prefix);
+    if (length > bestLength) [best, bestLength] = [rule, length];
+  }
+  return best;
+}
+
+/**
+ * Number of characters of the reference that the prefix covers, 0 for none. What follows the prefix must start a new
+ * part: `/`, `:` or `@`. (So `example.com` covers `example.com:5000` too, as with the other tools.)
+ */
+export function matchLength(reference: string, prefix: string): number {
+  if (prefix.startsWith('*.')) return wildcardLength(reference, prefix.slice(1));
+  return reference.startsWith(prefix) && endsPart(reference, prefix.length) ? prefix.length : 0;
+}
+
+function wildcardLength(reference: string, suffix: string): number {
+  const start = reference.indexOf(suffix);
+  if (start < 1 || reference.slice(0, start).includes('/')) return 0;
+  const end = start + suffix.length;
+  return endsPart(reference, end) ? end : 0;
+}
+
+function endsPart(reference: string, index: number): boolean {
+  return index === reference.length || '/:@'.includes(reference.charAt(index));
+}
+
+function servesReference(mirror: MirrorRule, rule: RegistryRule, reference: Reference): boolean {
+  const byDigest = reference.digest !== undefined;
+  if (rule.mirrorByDigestOnly) return byDigest;
+  if (mirror.pullFromMirror === 'all') return true;
+  return byDigest === (mirror.pullFromMirror === 'digest-only');
+}
+
+/** Replaces what the prefix covers by the location. */
+function rewrite(reference: Reference, prefix: string, location: string): Reference {
+  if (location === '') return reference;
+  const text = formatReference(reference);
+  const rewritten = location + text.slice(matchLength(text, prefix));
+  const result = parseReference(rewritten);
+  if (formatReference(result) !== rewritten) {
+    throw new CrioError('invalid', `rewrite "${text}" to location "${location}": "${rewritten}" is not a complete reference`);
+  }
+  return result;
+}

@@ -1,0 +1,307 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { getStaticTOMLValue, parseTOML } from 'toml-eslint-parser';
+import { CrioError, hasCode, messageOf, wrap } from '../base/errors.ts';
+import { isShortName, parseReference } from './reference.ts';
+import type { MirrorRule, PullFromMirror, RegistriesConf, RegistryRule, ShortNameMode } from './registries-conf.ts';
+
+export interface RegistriesPaths {
+  readonly file: string;
+  readonly dropInDirs: readonly string[];
+  /** Aliases that other tools recorded; they win. */
+  readonly aliasFile: string;
+}
+
+type Env = Readonly<Record<string, string | undefined>>;
+
+/** Where the files are: the environment wins, then what the configuration says, then the user's, then the system's. */
+export function registriesPaths(env: Env, configured: { readonly file?: string; readonly dropInDir?: string } = {}): RegistriesPaths {
+  const file = env['CONTAINERS_REGISTRIES_CONF'] ?? configured.file;
+  const dropInDir = env['CONTAINERS_REGISTRIES_CONF_DIR'] ?? configured.dropInDir;
+  return {
+    file: file === undefined || file === '' ? '/etc/containers/registries.conf' : file,
+    dropInDirs: dropInDir === undefined || dropInDir === '' ? ['/etc/containers/registries.conf.d'] : [dropInDir],
+    aliasFile: '/var/cache/containers/short-name-aliases.conf',
+  };
+}
+
+interface Layer {
+  readonly searchRegistries: readonly string[] | undefined;
+  readonly shortNameMode: ShortNameMode | undefined;
+  readonly credentialHelpers: readonly string[] | undefined;
+  readonly aliases: ReadonlyMap<string, string>;
+  readonly rules: readonly RegistryRule[];
+}
+
+/** Reads and merges all files; a missing one is as an empty one. Throws `invalid` naming the file. */
+export async function loadRegistriesConf(paths: RegistriesPaths): Promise<RegistriesConf> {
+  const layers: Layer[] = [];
+  const main = await readOptional(paths.file);
+  if (main !== undefined) layers.push(parseLayer(main, paths.file, { allowVersion1: true }));
+  for (const file of await dropIns(paths.dropInDirs)) {
+    const text = await readOptional(file);
+    if (text !== undefined) layers.push(parseLayer(text, file, { allowVersion1: false }));
+  }
+  const recorded = await readOptional(paths.aliasFile);
+  if (recorded !== undefined) layers.push({ ...emptyLayer, aliases: parseLayer(recorded, paths.aliasFile, { allowVersion1: false }).aliases });
+  return merge(layers, `${paths.file} or ${paths.dropInDirs.join(' or ')}`);
+}
+
+/** Parses one file. Exported for tests. */
+export function parseRegistriesConf(text: string, file: string): RegistriesConf {
+  return merge([parseLayer(text, file, { allowVersion1: true })], file);
+}
+
+const emptyLayer: Layer = {
+  searchRegistries: undefined,
+  shortNameMode: undefined,
+  credentialHelpers: undefined,
+  aliases: new Map(),
+  rules: [],
+};
+
+function merge(layers: readonly Layer[], source: string): RegistriesConf {
+  const aliases = new Map<string, string>();
+  const rules = new Map<string, RegistryRule>();
+  let { searchRegistries, shortNameMode, credentialHelpers } = emptyLayer;
+  for (const layer of layers) {
+    searchRegistries = layer.searchRegistries ?? searchRegistries;
+    shortNameMode = layer.shortNameMode ?? shortNameMode;
+    credentialHelpers = layer.credentialHelpers ?? credentialHelpers;
+    for (const rule of layer.rules) rules.set(rule.prefix, rule);
+    for (const [name, value] of layer.aliases) {
+      if (value === '') aliases.delete(name);
+      else aliases.set(name, value);
+    }
+  }
+  return { searchRegistries: searchRegistries ?? [], shortNameMode, credentialHelpers, aliases, rules: [...rules.values()], source };
+}
+
+function parseLayer(text: string, file: string, options: { readonly allowVersion1: boolean }): Layer {
+  try {
+    const table = new Table(getStaticTOMLValue(parseTOML(text)), '');
+    const version1 = table.table('registries');
+    if (version1 === undefined) return readVersion2(table);
+    if (!options.allowVersion1) throw new CrioError('invalid', 'version 1 format is not allowed in a drop-in file');
+    if (table.tables('registry').length > 0 || table.strings('unqualified-search-registries') !== undefined) {
+      throw new CrioError('invalid', 'mixing sysregistry v1/v2 is not supported');
+    }
+    return readVersion1(version1);
+  } catch (error) {
+    if (error instanceof CrioError) throw wrap(`read registries configuration "${file}"`, error);
+    throw new CrioError('invalid', `read registries configuration "${file}"${position(error)}: ${messageOf(error)}`);
+  }
+}
+
+/** TOML syntax errors carry their place. */
+function position(error: unknown): string {
+  if (!(error instanceof Error) || !('lineNumber' in error) || typeof error.lineNumber !== 'number') return '';
+  const column = 'column' in error && typeof error.column === 'number' ? `:${error.column + 1}` : '';
+  return `:${error.lineNumber}${column}`;
+}
+
+function readVersion2(table: Table): Layer {
+  return {
+    searchRegistries: table.strings('unqualified-search-registries')?.map((item) => parseLocation(item)),
+    shortNameMode: readMode(table.string('short-name-mode')),
+    credentialHelpers: table.strings('credential-helpers'),
+    aliases: readAliases(table.table('aliases')),
+    rules: readRules(table.tables('registry')),
+  };
+}
+
+function readVersion1(table: Table): Layer {
+  const list = (key: string) => (table.table(key)?.strings('registries') ?? []).map((item) => parseLocation(item));
+  const insecure = new Set(list('insecure'));
+  const blocked = new Set(list('block'));
+  const rules = [...new Set([...insecure, ...blocked])].map((location) => ({
+    prefix: location,
+    location,
+    insecure: insecure.has(location),
+    blocked: blocked.has(location),
+    mirrorByDigestOnly: false,
+    mirrors: [],
+  }));
+  return { ...emptyLayer, searchRegistries: list('search'), rules };
+}
+
+function readRules(tables: readonly Table[]): readonly RegistryRule[] {
+  const rules = new Map<string, RegistryRule>();
+  for (const table of tables) {
+    const rule = readRule(table);
+    const before = rules.get(rule.prefix);
+    for (const key of ['insecure', 'blocked'] as const) {
+      if (before !== undefined && before[key] !== rule[key]) {
+        throw new CrioError('invalid', `registry '${rule.location}' is defined multiple times with conflicting '${key}' setting`);
+      }
+    }
+    rules.set(rule.prefix, rule);
+  }
+  return [...rules.values()];
+}
+
+function readRule(table: Table): RegistryRule {
+  const prefix = table.string('prefix') ?? '';
+  const locationText = table.string('location') ?? '';
+  const isWildcard = prefix.startsWith('*.');
+  if (prefix === '' && locationText === '') throw new CrioError('invalid', 'invalid condition: both location and prefix are unset');
+  if (locationText === '' && !isWildcard) {
+    throw new CrioError('invalid', `invalid condition: location is unset and prefix "${prefix}" is not in the format: *.example.com`);
+  }
+  if (isWildcard && /[/@:]|\*/.test(prefix.slice(2))) {
+    throw new CrioError('invalid', `prefix "${prefix}": a wildcard stands for subdomains of a host only, as in *.example.com`);
+  }
+  const location = locationText === '' ? '' : parseLocation(locationText);
+  const mirrorByDigestOnly = table.boolean('mirror-by-digest-only') ?? false;
+  return {
+    prefix: prefix === '' ? location : isWildcard ? prefix : parseLocation(prefix),
+    location,
+    insecure: table.boolean('insecure') ?? false,
+    blocked: table.boolean('blocked') ?? false,
+    mirrorByDigestOnly,
+    mirrors: table.tables('mirror').map((mirror) => readMirror(mirror, mirrorByDigestOnly, prefix || location)),
+  };
+}
+
+function readMirror(table: Table, mirrorByDigestOnly: boolean, prefix: string): MirrorRule {
+  const mode = table.string('pull-from-mirror') ?? '';
+  if (mode !== '' && mirrorByDigestOnly) {
+    throw new CrioError(
+      'invalid',
+      `cannot set mirror usage mirror-by-digest-only for the registry ("${prefix}") and pull-from-mirror for per-mirror ("${mode}") at the same time`,
+    );
+  }
+  if (!isPullFromMirror(mode)) throw new CrioError('invalid', `unsupported pull-from-mirror value "${mode}" for mirror`);
+  return {
+    location: parseLocation(table.string('location') ?? ''),
+    insecure: table.boolean('insecure') ?? false,
+    pullFromMirror: mode === '' ? 'all' : mode,
+  };
+}
+
+function isPullFromMirror(text: string): text is PullFromMirror | '' {
+  return ['', 'all', 'digest-only', 'tag-only'].includes(text);
+}
+
+function readMode(text: string | undefined): ShortNameMode | undefined {
+  switch (text) {
+    case undefined:
+    case '':
+      return undefined;
+    case 'enforcing':
+    case 'permissive':
+    case 'disabled':
+      return text;
+    default:
+      throw new CrioError('invalid', `invalid short-name mode: "${text}"`);
+  }
+}
+
+function readAliases(table: Table | undefined): ReadonlyMap<string, string> {
+  const aliases = new Map<string, string>();
+  for (const name of table?.keys ?? []) {
+    const value = table?.string(name) ?? '';
+    if (!isShortName(name)) throw new CrioError('invalid', `invalid alias "${name}": not a short name`);
+    if (value !== '') checkAliasValue(name, value);
+    aliases.set(name, value);
+  }
+  return aliases;
+}
+
+function checkAliasValue(name: string, value: string): void {
+  const reference = parseReference(value);
+  if (isShortName(value) || reference.tag !== undefined || reference.digest !== undefined) {
+    throw new CrioError('invalid', `invalid value "${value}" for alias "${name}": must be a repository with its registry, without tag or digest`);
+  }
+}
+
+/** A registry or a namespace of one; no scheme, no trailing slash. */
+function parseLocation(text: string): string {
+  const trimmed = text.replace(/\/+$/, '');
+  if (trimmed === '') throw new CrioError('invalid', 'invalid location: cannot be empty');
+  if (/^https?:\/\//.test(trimmed)) throw new CrioError('invalid', `invalid location "${text}": URI schemes are not supported`);
+  return trimmed;
+}
+
+async function readOptional(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw wrap(`read registries configuration "${path}"`, error);
+  }
+}
+
+async function dropIns(dirs: readonly string[]): Promise<readonly string[]> {
+  const files: string[] = [];
+  for (const dir of dirs) {
+    try {
+      const names = await readdir(dir);
+      files.push(...names.filter((name) => name.endsWith('.conf')).toSorted().map((name) => join(dir, name)));
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw wrap(`read folder "${dir}"`, error);
+    }
+  }
+  return files;
+}
+
+/** Typed access to a TOML table; errors name the key. */
+class Table {
+  readonly #values: Readonly<Record<string, unknown>>;
+  readonly #path: string;
+
+  constructor(value: unknown, path: string) {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new CrioError('invalid', `${path}: expected a table`);
+    this.#values = Object.fromEntries(Object.entries(value));
+    this.#path = path;
+  }
+
+  get keys(): readonly string[] {
+    return Object.keys(this.#values);
+  }
+
+  string(key: string): string | undefined {
+    const value = this.#get(key);
+    if (value === undefined || typeof value === 'string') return value;
+    throw this.#wrong(key, 'a string');
+  }
+
+  boolean(key: string): boolean | undefined {
+    const value = this.#get(key);
+    if (value === undefined || typeof value === 'boolean') return value;
+    throw this.#wrong(key, 'true or false');
+  }
+
+  strings(key: string): readonly string[] | undefined {
+    const value = this.#get(key);
+    if (value === undefined) return undefined;
+    if (!Array.isArray(value)) throw this.#wrong(key, 'a list of strings');
+    return value.map((item: unknown) => {
+      if (typeof item !== 'string') throw this.#wrong(key, 'a list of strings');
+      return item;
+    });
+  }
+
+  table(key: string): Table | undefined {
+    const value = this.#get(key);
+    return value === undefined ? undefined : new Table(value, this.#name(key));
+  }
+
+  tables(key: string): readonly Table[] {
+    const value = this.#get(key) ?? [];
+    if (!Array.isArray(value)) throw this.#wrong(key, 'a list of tables');
+    return value.map((item: unknown, index) => new Table(item, `${this.#name(key)}[${index}]`));
+  }
+
+  #get(key: string): unknown {
+    return Object.hasOwn(this.#values, key) ? this.#values[key] : undefined;
+  }
+
+  #name(key: string): string {
+    return this.#path === '' ? key : `${this.#path}.${key}`;
+  }
+
+  #wrong(key: string, want: string): CrioError {
+    return new CrioError('invalid', `${this.#name(key)}: expected ${want}`);
+  }
+}

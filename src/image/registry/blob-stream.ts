@@ -1,0 +1,97 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CrioError, messageOf } from '../../base/errors.ts';
+import type { Digest } from '../../base/ids.ts';
+import type { Logger } from '../../base/log.ts';
+import { isPassing } from './client.ts';
+import type { RegistryClient } from './client.ts';
+import { describeFailures } from './failures.ts';
+import type { Failure } from './failures.ts';
+import type { Place } from './places.ts';
+
+export interface BlobStreamOptions {
+  readonly digest: Digest;
+  /** bytes */
+  readonly size: number;
+  /** Places that have it, best first. */
+  readonly places: readonly Place[];
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  /** Called with the number of new bytes, and when another endpoint serves. */
+  onBytes(count: number): void;
+  onEndpoint(label: string): void;
+}
+
+/** Breaks in a row, without a byte between them, before an endpoint is given up. */
+const maxBreaks = 3;
+
+/**
+ * A blob as one stream of exactly `size` bytes, whatever happens to the connections below it: a broken one is resumed
+ * by range, and the next endpoint goes on where the last one failed. The digest is the consumer's to check.
+ */
+export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Buffer, void, undefined> {
+  const failures: Failure[] = [];
+  const state = { offset: 0 };
+  for (const place of options.places) {
+    options.onEndpoint(place.label);
+    try {
+      yield* streamFrom(await place.open(options.signal), options, state);
+      return;
+    } catch (error) {
+      if (options.signal.aborted || isFinal(error)) throw error;
+      failures.push({ where: place.describe(), error });
+      options.log.debug(() => `Blob ${options.digest} from ${place.label}: ${messageOf(error)}`);
+    }
+  }
+  throw describeFailures(`read blob ${options.digest}`, failures);
+}
+
+async function* streamFrom(client: RegistryClient, options: BlobStreamOptions, state: { offset: number }): AsyncGenerator<Buffer, void, undefined> {
+  for (let breaks = 0; ; ) {
+    const before = state.offset;
+    try {
+      yield* streamOnce(client, options, state);
+      return;
+    } catch (error) {
+      if (options.signal.aborted || isFinal(error)) throw error;
+      // The connection broke after the last byte.
+      if (state.offset === options.size && state.offset > before) return;
+      breaks = state.offset > before ? 1 : breaks + 1;
+      if (breaks > maxBreaks || !isBroken(error)) throw error;
+      options.log.debug(() => `Blob ${options.digest} broke at ${state.offset} of ${options.size} bytes, resuming: ${messageOf(error)}`);
+      await sleep(client.endpoint.limits.backoffMs * breaks, undefined, { signal: options.signal });
+    }
+  }
+}
+
+async function* streamOnce(client: RegistryClient, options: BlobStreamOptions, state: { offset: number }): AsyncGenerator<Buffer, void, undefined> {
+  const opened = await client.openBlob(options.digest, state.offset, options.signal);
+  let skip = state.offset - opened.offset;
+  for await (const chunk of opened.body) {
+    const wanted = skip === 0 ? chunk : chunk.subarray(Math.min(skip, chunk.length));
+    skip -= chunk.length - wanted.length;
+    if (state.offset + wanted.length > options.size) throw new BlobSizeError(`read blob ${options.digest}: longer than the ${options.size} bytes its manifest names`);
+    state.offset += wanted.length;
+    options.onBytes(wanted.length);
+    if (wanted.length > 0) yield wanted;
+  }
+  if (state.offset < options.size) {
+    throw new CrioError('unavailable', `ended after ${state.offset} of ${options.size} bytes`);
+  }
+}
+
+/** The content is wrong: no other try can make it right, as its size is part of the manifest. */
+class BlobSizeError extends CrioError {
+  constructor(message: string) {
+    super('invalid', message);
+    this.name = 'BlobSizeError';
+  }
+}
+
+function isFinal(error: unknown): boolean {
+  return error instanceof BlobSizeError;
+}
+
+/** A connection that broke or went silent inside the body, in contrast to an answer that says no. */
+function isBroken(error: unknown): boolean {
+  return isPassing(error) || (error instanceof CrioError && (error.kind === 'unavailable' || error.kind === 'deadline'));
+}

@@ -1,0 +1,146 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { CrioError, hasCode, messageOf, wrap } from '../../base/errors.ts';
+import type { Digest } from '../../base/ids.ts';
+import type { Logger } from '../../base/log.ts';
+import type { ResolvedCredentials } from '../auth/resolved-credentials.ts';
+import { checkDigest, digestOf } from '../digest.ts';
+import { acceptedManifests } from '../manifest.ts';
+import { parseDigest } from '../reference.ts';
+import type { PullSource } from '../registries-conf.ts';
+import { Authorizer } from './authorizer.ts';
+import { parseChallenges } from './challenge.ts';
+import type { Endpoint } from './endpoint.ts';
+import { readAll } from './http.ts';
+import type { HttpResponse } from './http.ts';
+import { bodyLimits } from './limits.ts';
+import { readRegistryError, RegistryError } from './registry-error.ts';
+
+export interface FetchedManifest {
+  readonly data: Buffer;
+  readonly contentType: string;
+  readonly digest: Digest;
+}
+
+interface GetOptions {
+  readonly accept: string;
+  readonly range?: number;
+  readonly signal: AbortSignal;
+}
+
+/** Reads one repository at one endpoint, with its credentials and with retries. */
+export class RegistryClient {
+  readonly source: PullSource;
+  readonly endpoint: Endpoint;
+  readonly credentialSource: string;
+  readonly #authorizer: Authorizer;
+  readonly #log: Logger;
+  readonly #base: string;
+
+  constructor(options: { source: PullSource; endpoint: Endpoint; credentials: ResolvedCredentials; log: Logger }) {
+    this.source = options.source;
+    this.endpoint = options.endpoint;
+    this.credentialSource = options.credentials.source;
+    this.#log = options.log;
+    const repository = options.source.reference.path;
+    this.#authorizer = new Authorizer(options.endpoint, repository, options.credentials);
+    this.#base = `/v2/${repository}`;
+  }
+
+  /** By tag or digest. The answer has the digest asked for, or the one it claims. */
+  async fetchManifest(tagOrDigest: string, signal: AbortSignal): Promise<FetchedManifest> {
+    const what = `manifest ${tagOrDigest}`;
+    const response = await this.#get(`${this.#base}/manifests/${tagOrDigest}`, { accept: acceptedManifests, signal });
+    const data = await readAll(response, bodyLimits.manifest, what);
+    const claimed = header(response, 'docker-content-digest');
+    if (tagOrDigest.includes(':')) checkDigest(data, parseDigest(tagOrDigest), what);
+    else if (claimed !== undefined) checkDigest(data, parseDigest(claimed), `${what} against its Docker-Content-Digest`);
+    const digest = tagOrDigest.includes(':') ? parseDigest(tagOrDigest) : digestOf(data);
+    return { data, contentType: header(response, 'content-type') ?? '', digest };
+  }
+
+  /** A small blob, whole, with its digest checked. */
+  async fetchBlob(blob: { readonly digest: Digest; readonly size: number }, limit: number, signal: AbortSignal): Promise<Buffer> {
+    const what = `blob ${blob.digest}`;
+    if (blob.size > limit) throw new CrioError('resource-exhausted', `read ${what}: ${blob.size} bytes, more than ${limit}`);
+    const response = await this.#get(`${this.#base}/blobs/${blob.digest}`, { accept: '*/*', signal });
+    const data = await readAll(response, limit, what);
+    if (data.length !== blob.size) throw new CrioError('invalid', `read ${what}: ${data.length} bytes, expected ${blob.size}`);
+    checkDigest(data, blob.digest, what);
+    return data;
+  }
+
+  /** A blob from `offset` on; a server that ignores ranges sends it from the start, which `offset` of the result tells. */
+  async openBlob(digest: Digest, offset: number, signal: AbortSignal): Promise<{ body: AsyncIterable<Buffer>; offset: number; discard: () => void }> {
+    const response = await this.#get(`${this.#base}/blobs/${digest}`, { accept: '*/*', signal, ...(offset > 0 ? { range: offset } : {}) });
+    const discard = () => response.discard();
+    if (response.status !== 206) return { body: response.body, offset: 0, discard };
+    const start = /^bytes (\d+)-/.exec(header(response, 'content-range') ?? '')?.[1];
+    if (offset === 0 || Number(start) !== offset) {
+      response.discard();
+      throw new CrioError('unavailable', `${this.endpoint.label}: answered another range than asked for`);
+    }
+    return { body: response.body, offset, discard };
+  }
+
+  async #get(path: string, options: GetOptions): Promise<HttpResponse> {
+    const { attempts, maxRetryAfterMs } = this.endpoint.limits;
+    for (let attempt = 1; ; attempt += 1) {
+      let pauseMs = this.#backoffMs(attempt);
+      try {
+        const response = await this.#getAuthorized(path, options);
+        if (response.status === 200 || response.status === 206) return response;
+        throw await readRegistryError(response);
+      } catch (error) {
+        if (options.signal.aborted || attempt >= attempts || !isPassing(error)) throw error;
+        if (error instanceof RegistryError && error.retryAfterMs !== undefined) {
+          if (error.retryAfterMs > maxRetryAfterMs) {
+            throw wrap(`asks to wait ${Math.ceil(error.retryAfterMs / 1000)} s`, error);
+          }
+          pauseMs = Math.max(pauseMs, error.retryAfterMs);
+        }
+        this.#log.debug(() => `Registry ${this.endpoint.label}: ${messageOf(error)}; next try in ${Math.round(pauseMs)} ms`);
+      }
+      await sleep(pauseMs, undefined, { signal: options.signal });
+    }
+  }
+
+  async #getAuthorized(path: string, options: GetOptions): Promise<HttpResponse> {
+    let authorization = this.#authorizer.current();
+    // Two rounds: a cached token may have been revoked, and its successor may need other challenges answered.
+    for (let round = 0; ; round += 1) {
+      const response = await this.#send(path, options, authorization);
+      if (response.status !== 401 || round === 2 || response.url.host !== this.endpoint.host) return response;
+      const challenges = parseChallenges(header(response, 'www-authenticate'));
+      const next = await this.#authorizer.answer(challenges, authorization, options.signal);
+      if (next === undefined || next === authorization) return response;
+      response.discard();
+      authorization = next;
+    }
+  }
+
+  #send(path: string, options: GetOptions, authorization: string | undefined): Promise<HttpResponse> {
+    const range = options.range === undefined ? {} : { Range: `bytes=${options.range}-` };
+    return this.endpoint.send({
+      target: path,
+      headers: { Accept: options.accept, 'User-Agent': 'cri-o', ...range },
+      authorization,
+      signal: options.signal,
+    });
+  }
+
+  /** Doubles, with up to a half of chance in it so that many nodes do not come back at once. */
+  #backoffMs(attempt: number): number {
+    return this.endpoint.limits.backoffMs * 2 ** (attempt - 1) * (1 + Math.random() / 2);
+  }
+}
+
+/** Failures that another try may not have. */
+export function isPassing(error: unknown): boolean {
+  if (error instanceof RegistryError) return error.status === 429 || error.status >= 500;
+  return hasCode(error, 'ECONNRESET', 'EPIPE', 'EAI_AGAIN', 'ECONNABORTED');
+}
+
+function header(response: HttpResponse, name: string): string | undefined {
+  const value = response.headers[name];
+  return Array.isArray(value) ? value.join(', ') : value;
+}

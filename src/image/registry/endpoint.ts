@@ -1,0 +1,222 @@
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import type { LookupFunction } from 'node:net';
+import { env } from 'node:process';
+import type { SecureContext } from 'node:tls';
+import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
+import type { Logger } from '../../base/log.ts';
+import { loadTlsContext } from './certificates.ts';
+import { sendRequest } from './http.ts';
+import type { HttpResponse } from './http.ts';
+import { maxRedirects } from './limits.ts';
+import type { TransportLimits } from './limits.ts';
+import { TokenCache } from './token-cache.ts';
+
+export interface EndpointOptions {
+  /** `host[:port]` as in references. */
+  readonly host: string;
+  /** TLS without verification, and plain HTTP where there is no TLS. */
+  readonly insecure: boolean;
+  readonly certificateDirs: readonly string[];
+  readonly lookup: LookupFunction;
+  readonly limits: TransportLimits;
+  readonly log: Logger;
+}
+
+export interface EndpointRequest {
+  /** A path of this endpoint, or a complete URL of another server that it named. */
+  readonly target: string | URL;
+  readonly method?: 'GET' | 'HEAD' | 'POST';
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string;
+  /** Sent to the first server only, never to one that a redirect names. */
+  readonly authorization?: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** The host that serves a registry's API. */
+const apiHosts: ReadonlyMap<string, string> = new Map([['docker.io', 'registry-1.docker.io']]);
+const firstPauseMs = 10_000;
+const longestPauseMs = 300_000;
+const schemeMemoryMs = 300_000;
+const idleSocketMs = 30_000;
+
+/**
+ * One registry server: its connections, its tokens, whether it speaks TLS, and whether it was dead a moment ago.
+ * Shared by all pulls.
+ */
+export class Endpoint {
+  readonly host: string;
+  readonly insecure: boolean;
+  readonly limits: TransportLimits;
+  readonly tokens = new TokenCache();
+  readonly #options: EndpointOptions;
+  readonly #breaker = new Breaker();
+  readonly #plainAgent: HttpAgent;
+  readonly #tlsAgents = new Map<string, Promise<HttpsAgent>>();
+  #scheme: { readonly name: 'http' | 'https'; readonly atMs: number } | undefined;
+
+  constructor(options: EndpointOptions) {
+    this.#options = options;
+    this.host = apiHosts.get(options.host) ?? options.host;
+    this.insecure = options.insecure;
+    this.limits = options.limits;
+    this.#plainAgent = new HttpAgent(agentOptions);
+  }
+
+  /** `https://host:port`, for people. */
+  get label(): string {
+    return `${this.#scheme?.name ?? 'https'}://${this.host}`;
+  }
+
+  /** Why this endpoint should be skipped when there is another; undefined when it should not. */
+  get problem(): string | undefined {
+    return this.#breaker.problem;
+  }
+
+  /**
+   * Sends one request and follows redirects. Throws for what kept an answer from coming; every status is an answer.
+   */
+  async send(request: EndpointRequest): Promise<HttpResponse> {
+    const first = typeof request.target === 'string' ? new URL(request.target, await this.#base(request.signal)) : request.target;
+    this.checkScheme(first);
+    const origin = first.origin;
+    let url = first;
+    for (let hops = 0; ; hops += 1) {
+      const isFirst = url.origin === origin;
+      const response = await this.#sendOne(url, request, isFirst ? request.authorization : undefined);
+      const location = response.headers.location;
+      if (!isRedirect(response.status) || location === undefined) return response;
+      response.discard();
+      if (hops === maxRedirects) throw new CrioError('unavailable', `${origin}: more than ${maxRedirects} redirects`);
+      url = this.#redirectTarget(url, location);
+    }
+  }
+
+  /** Refuses plain HTTP, and everything that is not HTTP, where the registry was not declared insecure. */
+  checkScheme(url: URL): void {
+    if (url.protocol === 'https:' || (url.protocol === 'http:' && this.insecure)) return;
+    throw new CrioError(
+      'failed-precondition',
+      `${this.label} leads to ${JSON.stringify(url.origin)}: only https is allowed, the registry is not configured as insecure`,
+    );
+  }
+
+  close(): void {
+    this.#plainAgent.destroy();
+    for (const agent of this.#tlsAgents.values()) agent.then((opened) => opened.destroy()).catch(() => {});
+  }
+
+  async #sendOne(url: URL, request: EndpointRequest, authorization: string | undefined): Promise<HttpResponse> {
+    const isOwn = url.host === this.host;
+    try {
+      const response = await sendRequest({
+        url,
+        method: request.method ?? 'GET',
+        headers: { ...request.headers, ...(authorization === undefined ? {} : { Authorization: authorization }) },
+        ...(request.body === undefined ? {} : { body: request.body }),
+        agent: url.protocol === 'https:' ? await this.#tlsAgent(url.host) : this.#plainAgent,
+        lookup: this.#options.lookup,
+        limits: this.limits,
+        signal: request.signal,
+      });
+      if (isOwn) this.#breaker.succeeded();
+      return response;
+    } catch (error) {
+      if (isOwn && !request.signal.aborted && isDeadly(error)) {
+        this.#scheme = undefined;
+        this.#breaker.failed(messageOf(error));
+      }
+      throw error;
+    }
+  }
+
+  #redirectTarget(from: URL, location: string): URL {
+    let url;
+    try {
+      url = new URL(location, from);
+    } catch {
+      throw new CrioError('invalid', `${from.origin}: redirect to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
+    }
+    // Credentials inside a URL would be sent by the client as its own.
+    url.username = '';
+    url.password = '';
+    this.checkScheme(url);
+    return url;
+  }
+
+  async #base(signal: AbortSignal): Promise<string> {
+    if (!this.insecure) return `https://${this.host}`;
+    if (this.#scheme === undefined || performance.now() - this.#scheme.atMs > schemeMemoryMs) {
+      this.#scheme = { name: await this.#detectScheme(signal), atMs: performance.now() };
+    }
+    return `${this.#scheme.name}://${this.host}`;
+  }
+
+  /** An insecure registry may speak either: TLS is tried first, HTTP when the connection fails. */
+  async #detectScheme(signal: AbortSignal): Promise<'http' | 'https'> {
+    try {
+      const response = await this.#sendOne(new URL(`https://${this.host}/v2/`), { target: '', signal }, undefined);
+      response.discard();
+      return 'https';
+    } catch (error) {
+      if (signal.aborted) throw error;
+      this.#options.log.debug(() => `Registry ${this.host} does not speak TLS, trying HTTP: ${messageOf(error)}`);
+    }
+    const response = await this.#sendOne(new URL(`http://${this.host}/v2/`), { target: '', signal }, undefined);
+    response.discard();
+    return 'http';
+  }
+
+  #tlsAgent(host: string): Promise<HttpsAgent> {
+    const known = this.#tlsAgents.get(host);
+    if (known !== undefined) return known;
+    const agent = loadTlsContext(this.#options.certificateDirs, host).then((context) => this.#newTlsAgent(context));
+    this.#tlsAgents.set(host, agent);
+    // Certificates may be put right meanwhile: the next request reads them again.
+    agent.catch(() => this.#tlsAgents.delete(host));
+    return agent;
+  }
+
+  #newTlsAgent(secureContext: SecureContext): HttpsAgent {
+    return new HttpsAgent({ ...agentOptions, secureContext, rejectUnauthorized: !this.insecure });
+  }
+}
+
+/** `proxyEnv`: HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured. */
+const agentOptions = { keepAlive: true, maxFreeSockets: 8, timeout: idleSocketMs, proxyEnv: env } as const;
+
+/** Remembers a dead server, so that a mirror's timeout is paid once and not for every layer of every pull. */
+class Breaker {
+  #failures = 0;
+  #untilMs = 0;
+  #reason = '';
+
+  get problem(): string | undefined {
+    const leftMs = this.#untilMs - performance.now();
+    if (leftMs <= 0) return undefined;
+    return `not tried again for ${Math.ceil(leftMs / 1000)} s after: ${this.#reason}`;
+  }
+
+  succeeded(): void {
+    this.#failures = 0;
+    this.#untilMs = 0;
+  }
+
+  failed(reason: string): void {
+    const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failures);
+    this.#failures += 1;
+    this.#untilMs = performance.now() + pauseMs;
+    this.#reason = reason;
+  }
+}
+
+function isRedirect(status: number): boolean {
+  return [301, 302, 303, 307, 308].includes(status);
+}
+
+/** Failures that say the server is not there, in contrast to one broken connection. */
+function isDeadly(error: unknown): boolean {
+  if (error instanceof CrioError) return error.kind === 'deadline';
+  return hasCode(error, 'ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'EHOSTDOWN', 'ENETDOWN');
+}

@@ -1,0 +1,46 @@
+import { CrioError, hasCode, kindOf, messageOf } from '../../base/errors.ts';
+import { RegistryError } from './registry-error.ts';
+
+/** One endpoint that was tried in vain. */
+export interface Failure {
+  /** The endpoint, its role and the credentials used: `https://m.io (mirror, no credentials)`. */
+  readonly where: string;
+  readonly error: unknown;
+}
+
+/** One error for all endpoints: which was tried, with which credentials, and what it answered. */
+export function describeFailures(what: string, failures: readonly Failure[]): CrioError {
+  const texts = failures.map(({ where, error }) => `${where}: ${causeText(error)}`);
+  const last = failures.at(-1)?.error;
+  return new CrioError(kindOf(last), `${what}: ${texts.join('; ')}`, { cause: failures.length > 1 ? new AggregateError(failures.map(({ error }) => error)) : last });
+}
+
+/** The label metrics use for a failure: the registry's code, or what happened to the connection. */
+export function failureLabel(error: unknown): string {
+  for (const cause of causes(error)) {
+    if (cause instanceof RegistryError && cause.code !== '') return cause.code;
+    if (cause instanceof RegistryError && cause.status === 404) return 'NOT_FOUND';
+    if (hasCode(cause, 'ECONNREFUSED')) return 'CONNECTION_REFUSED';
+    if (hasCode(cause, 'ETIMEDOUT') || (cause instanceof CrioError && cause.kind === 'deadline')) return 'CONNECTION_TIMEOUT';
+  }
+  return 'UNKNOWN';
+}
+
+/** True when somewhere in the chain nobody listened at an address: CRI-O's definition of an unavailable registry. */
+export function isRegistryUnavailable(error: unknown): boolean {
+  return [...causes(error)].some((cause) => hasCode(cause, 'ECONNREFUSED'));
+}
+
+/** An error and everything below it: its cause, and the parts of an AggregateError (one per address or endpoint). */
+function* causes(error: unknown, depth = 0): Iterable<unknown> {
+  if (error === undefined || depth > 20) return;
+  yield error;
+  if (error instanceof AggregateError) for (const part of error.errors) yield* causes(part, depth + 1);
+  if (error instanceof Error) yield* causes(error.cause, depth + 1);
+}
+
+/** Node leaves the message of an AggregateError empty. */
+function causeText(error: unknown): string {
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join(', ');
+  return messageOf(error);
+}

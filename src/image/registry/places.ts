@@ -1,0 +1,80 @@
+import type { Logger } from '../../base/log.ts';
+import type { ResolvedCredentials } from '../auth/resolved-credentials.ts';
+import type { PullSource } from '../registries-conf.ts';
+import { RegistryClient } from './client.ts';
+import type { Endpoint } from './endpoint.ts';
+import { describeFailures } from './failures.ts';
+import type { Failure } from './failures.ts';
+
+/** One place that may have an image. Its credentials are looked up when it is first asked. */
+export class Place {
+  readonly source: PullSource;
+  readonly #endpoint: Endpoint;
+  readonly #findCredentials: (signal: AbortSignal) => Promise<ResolvedCredentials>;
+  readonly #log: Logger;
+  #client: RegistryClient | undefined;
+
+  constructor(options: {
+    source: PullSource;
+    endpoint: Endpoint;
+    findCredentials: (signal: AbortSignal) => Promise<ResolvedCredentials>;
+    log: Logger;
+  }) {
+    this.source = options.source;
+    this.#endpoint = options.endpoint;
+    this.#findCredentials = options.findCredentials;
+    this.#log = options.log;
+  }
+
+  get label(): string {
+    return this.#endpoint.label;
+  }
+
+  /** Why to try another place first; undefined for no reason. */
+  get problem(): string | undefined {
+    return this.#endpoint.problem;
+  }
+
+  async open(signal: AbortSignal): Promise<RegistryClient> {
+    this.#client ??= new RegistryClient({
+      source: this.source,
+      endpoint: this.#endpoint,
+      credentials: await this.#findCredentials(signal),
+      log: this.#log,
+    });
+    return this.#client;
+  }
+
+  /** For error texts. */
+  describe(): string {
+    const details = [...(this.source.isMirror ? ['mirror'] : []), this.#client?.credentialSource ?? 'not asked'];
+    return `${this.label} (${details.join(', ')})`;
+  }
+}
+
+/**
+ * Asks each place in turn until one answers; a mirror that was dead a moment ago is passed over. Returns the answer and
+ * the places in the order to ask next: the one that answered, the ones not tried, those that failed.
+ */
+export async function askPlaces<T>(
+  what: string,
+  places: readonly Place[],
+  signal: AbortSignal,
+  ask: (client: RegistryClient) => Promise<T>,
+): Promise<{ readonly answer: T; readonly places: readonly Place[] }> {
+  const failures: Failure[] = [];
+  const failed: Place[] = [];
+  for (const [index, place] of places.entries()) {
+    const isLast = index === places.length - 1;
+    try {
+      if (!isLast && place.problem !== undefined) throw new Error(place.problem);
+      const answer = await ask(await place.open(signal));
+      return { answer, places: [place, ...places.slice(index + 1), ...failed] };
+    } catch (error) {
+      if (signal.aborted) throw error;
+      failures.push({ where: place.describe(), error });
+      failed.push(place);
+    }
+  }
+  throw describeFailures(what, failures);
+}
