@@ -14,6 +14,7 @@ import { execSync, requireExecutable, type ExecSyncOutput, type ExecSyncRequest 
 import { handleExit } from './exit.ts';
 import { listContainers, type ContainerFilter } from './list.ts';
 import { watchMonitors } from './monitor-watch.ts';
+import { pauseContainer, resumeContainer } from './pause.ts';
 import { hostProcesses } from './processes.ts';
 import { removeContainer, removeEntry } from './remove.ts';
 import { reopenLog } from './reopen-log.ts';
@@ -47,6 +48,8 @@ export interface Containers extends Disposable {
   requireExecutable(id: string): Container;
   reopenLog(call: Call, id: string): Promise<void>;
   updateResources(call: Call, id: string, resources: LinuxResources | undefined): Promise<void>;
+  pause(call: Call, id: string): Promise<void>;
+  resume(call: Call, id: string): Promise<void>;
   /** Reads what an earlier daemon left; pods must be restored before. */
   restore(call: Call): Promise<RestoreReport>;
   /** From the exits watcher; false when the id is no container's (an infra container's, say). */
@@ -83,6 +86,8 @@ export function createContainers(deps: ContainersDeps): Containers {
     },
     reopenLog: (call, id) => reopenLog(context, call, id),
     updateResources: (call, id, resources) => updateContainer(context, call, id, resources),
+    pause: (call, id) => pauseContainer(context, call, id),
+    resume: (call, id) => resumeContainer(context, call, id),
     restore: (call) => restoreContainers(context, call),
     handleExit: (record) => handleExit(context, record),
     allOfPod: (podId) => index.ofPod(podId).map((entry) => entry.container),

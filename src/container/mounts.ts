@@ -9,12 +9,19 @@ import type { Context } from './context.ts';
  * PID namespace of another container. Its spec names them, so nothing has to be searched for.
  */
 export async function releaseMounts({ config }: Context, container: Container): Promise<void> {
-  const subPath = `${container.bundle}/subpath`;
   const pinned = `${config().runtime.namespacesDir}/pidns/`;
-  const mounts = (container.spec.mounts ?? []).map(({ source }) => source ?? '').filter((source) => source.startsWith(subPath));
   const namespace = container.spec.linux?.namespaces?.find(({ path }) => path?.startsWith(pinned) === true)?.path;
-  for (const path of mounts) await unmountAndRemove(path);
+  for (const path of subPaths(container)) await unmountAndRemove(path);
   if (namespace !== undefined) await unmountAndRemove(namespace);
+}
+
+/** An image volume is an overlay whose first lower layer is the bound sub path. */
+function subPaths({ bundle, spec }: Container): string[] {
+  const prefix = `lowerdir=${bundle}/subpath`;
+  const options = (spec.mounts ?? []).flatMap((mount) => (mount.type === 'overlay' ? (mount.options ?? []) : []));
+  return options
+    .filter((option) => option.startsWith(prefix))
+    .map((option) => option.slice('lowerdir='.length).split(':')[0] ?? '');
 }
 
 /** Nothing is there any more: success. The mount point may be a directory or a file. */
