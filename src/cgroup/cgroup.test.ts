@@ -88,7 +88,10 @@ test('parseProcCgroup reads v1, named and v2 lines', () => {
 
 test('resolveCgroupsPath knows both forms and never leaves the hierarchy', () => {
   assert.equal(resolveCgroupsPath('/kubepods/pod1/crio-x'), '/kubepods/pod1/crio-x');
-  assert.equal(resolveCgroupsPath('kubepods-burstable.slice:crio:x'), '/kubepods.slice/kubepods-burstable.slice/crio-x.scope');
+  assert.equal(
+    resolveCgroupsPath('kubepods-burstable.slice:crio:x'),
+    '/kubepods.slice/kubepods-burstable.slice/crio-x.scope',
+  );
   assert.throws(() => resolveCgroupsPath('/a/../../b'), /"\.\." is not allowed/);
   fc.assert(
     fc.property(fc.string(), (text) => {
@@ -146,7 +149,12 @@ test('readCgroupStats reads v1 and v2 files, and nothing where there is no cgrou
 test('removeCgroup tries a busy cgroup again and gives up with its code', async () => {
   const root = mkdtempSync(`${tmpdir()}/crio-ts-cgroup-`);
   try {
-    const hierarchies = { version: 'v1' as const, controllers: new Map([['cpu', root]]), roots: [root], unified: undefined };
+    const hierarchies = {
+      version: 'v1' as const,
+      controllers: new Map([['cpu', root]]),
+      roots: [root],
+      unified: undefined,
+    };
     const cgroups = openCgroups({ manager: 'cgroupfs', hierarchies });
     await cgroups.createCgroup('/a/b/c');
     // On a plain file system a file makes rmdir fail as a process does in a cgroup.

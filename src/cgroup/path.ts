@@ -31,7 +31,8 @@ export function parentPath(manager: CgroupManager, parent: string): string {
 /** Joins without ever leaving `parent`: a request's `..` has no meaning in a cgroup path. */
 function joinBelow(parent: string, child: string): string {
   const parts = `${parent}/${child}`.split('/').filter((part) => part !== '' && part !== '.');
-  if (parts.includes('..')) throw new CrioError('invalid', `join cgroup path "${parent}/${child}": ".." is not allowed`);
+  if (parts.includes('..'))
+    throw new CrioError('invalid', `join cgroup path "${parent}/${child}": ".." is not allowed`);
   return `/${parts.join('/')}`;
 }
 

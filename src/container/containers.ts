@@ -60,6 +60,8 @@ export interface Containers extends Disposable {
   stopForPod(call: Call, id: string, timeoutMs: number): Promise<void>;
   /** As `remove`, without an event, also for one that nobody has taken yet. */
   removeForPod(call: Call, id: string): Promise<void>;
+  /** Looks at all monitors now; it happens by itself every 10 s. */
+  checkMonitors(): Promise<void>;
   /** Creations that have not ended. */
   creations(): Iterable<Call>;
 }
@@ -99,6 +101,7 @@ export function createContainers(deps: ContainersDeps): Containers {
       const entry = known(id);
       if (entry !== undefined) await removeEntry(context, call, entry);
     },
+    checkMonitors: () => monitors.check(),
     creations: () => context.creations.calls(),
     [Symbol.dispose]() {
       monitors[Symbol.dispose]();

@@ -122,7 +122,9 @@ export function recordExit(context: Context, entry: Entry, exit: Exit): void {
   });
   entry.gone.abort();
   entry.ended.resolve();
-  context.log.debug(() => `Container ${container.id} exited with ${exit.exitCode}${exit.oomKilled ? ', OOM killed' : ''}`);
+  context.log.debug(
+    () => `Container ${container.id} exited with ${exit.exitCode}${exit.oomKilled ? ', OOM killed' : ''}`,
+  );
   context.onEvent({ type: 'stopped', container, timeNs: finishedAtNs });
 }
 
@@ -156,7 +158,8 @@ async function killLeftovers(context: Context, container: Container): Promise<vo
   const namespace = container.spec.linux?.namespaces?.find(({ type }) => type === 'pid');
   if (namespace !== undefined && namespace.path === undefined) return;
   const path = context.cgroupPath(container);
-  if (path === undefined) await runtimeFor(context, container.runtimeHandler).kill(context.ownCall('stop'), container.id, 9, { all: true });
+  if (path === undefined)
+    await runtimeFor(context, container.runtimeHandler).kill(context.ownCall('stop'), container.id, 9, { all: true });
   else await context.cgroups.killAll(path);
 }
 

@@ -100,6 +100,12 @@ export class FakeHost {
     void this.containers.handleExit({ containerId: id, exitCode, finishedAtNs, oomKilled: false });
   }
 
+  killMonitor(id: string): void {
+    this.process(id).isMonitored = false;
+    const monitor = this.#byPid.get((this.require(id).state.monitor ?? this.process(id).ref).pid);
+    if (monitor !== undefined) monitor.alive = false;
+  }
+
   writeExitFile(id: string, exitCode: number): void {
     writeFileSync(`${this.root}/containers/${id}/exit`, String(exitCode));
   }
@@ -237,7 +243,12 @@ export class FakeHost {
       update: async (_, id) => void record('update', id),
       execSync: async (_, { id, process }) => {
         record('exec', id);
-        return { stdout: Buffer.from((process.args ?? []).join(' ')), stderr: Buffer.alloc(0), exitCode: 0, timedOut: false };
+        return {
+          stdout: Buffer.from((process.args ?? []).join(' ')),
+          stderr: Buffer.alloc(0),
+          exitCode: 0,
+          timedOut: false,
+        };
       },
       reopenLog: async () => {},
     };
@@ -281,7 +292,17 @@ export class FakeHost {
 }
 
 function fakeRecord(id: string, names: readonly string[], metadata: string): ContainerRecord {
-  return { id, names, imageId: 'i'.repeat(64), layerId: '', metadata, createdNs: 0n, mountLabel: '', uidMap: [], gidMap: [] };
+  return {
+    id,
+    names,
+    imageId: 'i'.repeat(64),
+    layerId: '',
+    metadata,
+    createdNs: 0n,
+    mountLabel: '',
+    uidMap: [],
+    gidMap: [],
+  };
 }
 
 function fakeSpec({ config, id, name, pod, logPath, createdAtNs }: PrepareRequest, rootfs: string): Spec {

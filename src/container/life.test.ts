@@ -125,7 +125,10 @@ test('stopping or removing what is not there is success, and an empty id is an e
   await host.containers.stop(host.call(), 'f00', 1);
   await host.containers.remove(host.call(), 'f00');
   await assert.rejects(host.containers.stop(host.call(), '', 1), { kind: 'not-found' });
-  await assert.rejects(host.containers.start(host.call(), 'f00'), { kind: 'not-found', message: /could not find container/ });
+  await assert.rejects(host.containers.start(host.call(), 'f00'), {
+    kind: 'not-found',
+    message: /could not find container/,
+  });
 });
 
 test('an exit without a monitor is noticed with code 255', async () => {
@@ -270,7 +273,10 @@ test('execSync takes the process of the container with other arguments, and none
   const request = { command: ['echo', 'hi'], timeoutMs: 0 };
   const result = await host.containers.execSync(host.call(), id, request);
   assert.equal(Buffer.from(result.stdout).toString(), 'echo hi');
-  await assert.rejects(host.containers.execSync(host.call(), id, { command: [], timeoutMs: 0 }), /exec command cannot be empty/);
+  await assert.rejects(
+    host.containers.execSync(host.call(), id, { command: [], timeoutMs: 0 }),
+    /exec command cannot be empty/,
+  );
   const process = host.process(id);
   process.onSignal = undefined;
   const stop = host.containers.stop(host.call(), id, 0);
@@ -292,3 +298,67 @@ test('a container whose pod went down while it was created is undone', async () 
   await assert.rejects(creation, /sandbox was stopped/);
   assert.deepEqual([...host.records.keys()], [podId]);
 });
+
+test('pause and resume change a running container, and a stop resumes a paused one', async () => {
+  using host = new FakeHost();
+  const { id, state } = await run(host);
+  await assert.rejects(host.containers.resume(host.call(), id), { kind: 'failed-precondition' });
+  await host.containers.pause(host.call(), id);
+  assert.equal(state.status, 'paused');
+  await host.containers.resume(host.call(), id);
+  await host.containers.pause(host.call(), id);
+  await host.containers.stop(host.call(), id, 5000);
+  assert.equal(state.exitCode, 0);
+  assert.deepEqual(
+    host.calls.map((text) => text.split(' ')[0]),
+    ['create', 'start', 'pause', 'resume', 'pause', 'resume'],
+  );
+});
+
+test('updateResources changes the status, not the file, and only of a container that has not ended', async () => {
+  using host = new FakeHost();
+  const { id, version } = await run(host);
+  const before = readFileSync(`${host.root}/containers/${id}/config.json`, 'utf8');
+  const resources = { ...noResources, cpuShares: 512, cpusetCpus: '0' };
+  await host.containers.updateResources(host.call(), id, resources);
+  const container = host.require(id);
+  assert.equal(container.resources?.cpuShares, 512);
+  assert.ok(container.version > version);
+  assert.equal(readFileSync(`${host.root}/containers/${id}/config.json`, 'utf8'), before);
+  await assert.rejects(
+    host.containers.updateResources(host.call(), id, { ...noResources, memoryLimitBytes: -5 }),
+    /invalid memory limit: -5 bytes \(cannot be negative\)/,
+  );
+  await host.containers.stop(host.call(), id, 1000);
+  await assert.rejects(
+    host.containers.updateResources(host.call(), id, resources),
+    /is not running or created state: stopped/,
+  );
+});
+
+test('a container whose monitor is gone while it runs is reported once', async () => {
+  using host = new FakeHost();
+  const lost: string[] = [];
+  const { id } = await run(host);
+  const other = await run(host, 'other');
+  host.startDaemon({ onMonitorLost: ({ id: lostId }) => lost.push(lostId) });
+  await host.containers.restore(host.call());
+  host.killMonitor(id);
+  await host.containers.checkMonitors();
+  await host.containers.checkMonitors();
+  assert.deepEqual(lost, [id]);
+  await host.containers.remove(host.call(), other.id);
+});
+
+const noResources = {
+  cpuPeriod: 0,
+  cpuQuota: 0,
+  cpuShares: 0,
+  memoryLimitBytes: 0,
+  oomScoreAdj: 0,
+  cpusetCpus: '',
+  cpusetMems: '',
+  hugepageLimits: [],
+  unified: new Map<string, string>(),
+  memorySwapLimitBytes: 0,
+};

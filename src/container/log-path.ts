@@ -8,7 +8,8 @@ import { CrioError, hasCode } from '../base/errors.ts';
  */
 export function containerLogPath(options: { logDirectory: string; logPath: string; id: string }): string {
   const { logDirectory, logPath, id } = options;
-  if (!isAbsolute(logDirectory)) throw new CrioError('invalid', `log directory "${logDirectory}": not an absolute path`);
+  if (!isAbsolute(logDirectory))
+    throw new CrioError('invalid', `log directory "${logDirectory}": not an absolute path`);
   const path = normalize(`${logDirectory}/${logPath === '' ? `${id}.log` : logPath}`);
   if (!path.startsWith(normalize(`${logDirectory}/`))) {
     throw new CrioError('invalid', `log path "${logPath}": outside of the log directory "${logDirectory}"`);

@@ -9,21 +9,22 @@ const batch = 50;
  * Looks after the monitors of running containers, as CRI-O does: one that was killed takes logs and attach with it and
  * cannot be replaced, so somebody has to know. The container itself is watched in `exit.ts`.
  */
-export function watchMonitors(context: Context): Disposable {
+export function watchMonitors(context: Context): Disposable & { check(): Promise<void> } {
   const reported = new WeakSet<Entry>();
+  const check = () => checkAll(context, reported);
   let isBusy = false;
   const timer = setInterval(() => {
     if (isBusy) return;
     isBusy = true;
-    checkAll(context, reported)
+    check()
       .catch((error: unknown) => context.log.error('look after monitors', error))
       .finally(() => (isBusy = false));
   }, intervalMs);
   timer.unref();
-  return { [Symbol.dispose]: () => clearInterval(timer) };
+  return { check, [Symbol.dispose]: () => clearInterval(timer) };
 }
 
-export async function checkAll(context: Context, reported: WeakSet<Entry>): Promise<void> {
+async function checkAll(context: Context, reported: WeakSet<Entry>): Promise<void> {
   let count = 0;
   for (const entry of [...context.index.all()]) {
     count += 1;

@@ -2,7 +2,10 @@ import { CrioError } from '../base/errors.ts';
 import type { PodMetadata } from '../pod/config.ts';
 
 /** `k8s_<container>_<pod>_<namespace>_<uid>_<attempt>`: a container's name is built from the request's own pod config. */
-export function containerName(container: { readonly name: string; readonly attempt: number }, pod: PodMetadata): string {
+export function containerName(
+  container: { readonly name: string; readonly attempt: number },
+  pod: PodMetadata,
+): string {
   if (container.name === '') throw new CrioError('unknown', 'name is empty');
   return `k8s_${container.name}_${pod.name}_${pod.namespace}_${pod.uid}_${container.attempt}`;
 }

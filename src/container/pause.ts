@@ -23,7 +23,10 @@ async function change(context: Context, call: Call, idOrPrefix: string, { verb, 
   const { container } = entry;
   await context.locks.run(container.id, async () => {
     if (container.state.status !== from || entry.stop !== undefined) {
-      throw new CrioError('failed-precondition', `${verb} container "${container.id}": it is ${container.state.status}`);
+      throw new CrioError(
+        'failed-precondition',
+        `${verb} container "${container.id}": it is ${container.state.status}`,
+      );
     }
     await runtimeFor(context, container.runtimeHandler)[verb](call, container.id);
     // It may have ended meanwhile.

@@ -42,7 +42,8 @@ export async function restoreContainers(context: Context, call: Call): Promise<R
     else if (outcome === 'removed') removed.push(record.id);
     else if (outcome !== 'foreign') quarantined.push({ id: record.id, reason: outcome.quarantined });
   });
-  for (const { id, reason } of quarantined) context.log.warn(`Container ${id} cannot be restored and is left alone: ${reason}`);
+  for (const { id, reason } of quarantined)
+    context.log.warn(`Container ${id} cannot be restored and is left alone: ${reason}`);
   for (const id of removed) context.log.info(`Removed what was left of container ${id}`);
   return { restored, removed, quarantined };
 }

@@ -28,4 +28,3 @@ export function saveState(context: Context, entry: Entry): Promise<void> {
   entry.saved = mine;
   return mine;
 }
-

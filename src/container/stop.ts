@@ -73,7 +73,9 @@ async function runStop(context: Context, entry: Entry, grace: GracePeriod): Prom
     if (!hasEnded(entry) && !grace.over.aborted) await sendSignal(context, entry, stopSignal);
     await firstOf(entry.ended.promise, grace.over);
     if (!hasEnded(entry)) {
-      context.log.warn(`Stopping container ${entry.container.id} with stop signal(${stopSignal}) timed out. Killing...`);
+      context.log.warn(
+        `Stopping container ${entry.container.id} with stop signal(${stopSignal}) timed out. Killing...`,
+      );
     }
   }
   if (!hasEnded(entry)) await killUntilEnded(context, entry);

@@ -42,7 +42,10 @@ function requireUpdatable({ container }: Entry): void {
 /** The texts are CRI-O's; the kernel would refuse a limit below what is in use, or kill for it. */
 function checkMemory(context: Context, container: Container, limit: number): void {
   if (limit < 0) {
-    throw new CrioError('unknown', `memory validation failed: invalid memory limit: ${limit} bytes (cannot be negative)`);
+    throw new CrioError(
+      'unknown',
+      `memory validation failed: invalid memory limit: ${limit} bytes (cannot be negative)`,
+    );
   }
   const path = context.cgroupPath(container);
   const usage = limit === 0 || path === undefined ? undefined : context.cgroups.readMemoryUsage(path);

@@ -18,7 +18,8 @@ export class CpuRates {
     const elapsedNs = last === undefined ? 0n : timestampNs - last.timestampNs;
     if (last !== undefined && elapsedNs < minIntervalNs && elapsedNs >= 0n) return last.nanoCores;
     const usedNs = last === undefined ? undefined : usageNs - last.usageNs;
-    const nanoCores = usedNs === undefined || usedNs < 0n || elapsedNs <= 0n ? undefined : (usedNs * secondNs) / elapsedNs;
+    const nanoCores =
+      usedNs === undefined || usedNs < 0n || elapsedNs <= 0n ? undefined : (usedNs * secondNs) / elapsedNs;
     this.#samples.set(owner, { timestampNs, usageNs, nanoCores });
     return nanoCores;
   }

@@ -12,7 +12,16 @@ import { inNamespace } from '../sys/namespace.ts';
 import { CpuRates } from './cpu-rates.ts';
 import { LayerUsage } from './layer-usage.ts';
 import { parseNetDev } from './net-dev.ts';
-import type { ContainerStats, CpuUsage, FilesystemUsage, MemoryUsage, NetworkUsage, PodStats, Stats, SwapUsage } from './stats.ts';
+import type {
+  ContainerStats,
+  CpuUsage,
+  FilesystemUsage,
+  MemoryUsage,
+  NetworkUsage,
+  PodStats,
+  Stats,
+  SwapUsage,
+} from './stats.ts';
 
 export interface StatsDeps {
   readonly cgroups: Cgroups;
@@ -157,7 +166,8 @@ async function statsOfPods(context: Context, pods: readonly Pod[]): Promise<PodS
 /** From the pod's own cgroup; a pod without one shares the default parent, so its containers are added up. */
 function podUsage(context: Context, pod: Pod, containers: readonly ContainerStats[]) {
   const { cgroups, clock } = context;
-  const reading = pod.cgroupParent === '' ? undefined : cgroups.readStats(parentPath(cgroups.manager, pod.cgroupParent));
+  const reading =
+    pod.cgroupParent === '' ? undefined : cgroups.readStats(parentPath(cgroups.manager, pod.cgroupParent));
   const timestampNs = clock.nowNs();
   const network = networkUsage(context, pod, timestampNs);
   if (reading !== undefined) {
@@ -217,7 +227,8 @@ function readNetDev({ containersOf, log }: Context, pod: Pod): string | undefine
     if (path === undefined) return undefined;
     return inNamespace(path, 'network', () => readFileSync('/proc/thread-self/net/dev', 'latin1'));
   } catch (error) {
-    if (!hasCode(error, 'ENOENT', 'ESRCH', 'EINVAL')) log.debug(() => `read network counters of pod ${pod.id}: ${String(error)}`);
+    if (!hasCode(error, 'ENOENT', 'ESRCH', 'EINVAL'))
+      log.debug(() => `read network counters of pod ${pod.id}: ${String(error)}`);
     return undefined;
   }
 }

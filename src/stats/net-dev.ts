@@ -13,10 +13,20 @@ export function parseNetDev(text: string): InterfaceUsage[] {
   for (const line of text.split('\n')) {
     const colon = line.lastIndexOf(':');
     const name = line.slice(0, colon).trim();
-    const values = line.slice(colon + 1).trim().split(/\s+/);
-    if (colon <= 0 || name === '' || values.length !== columns || !values.every((value) => /^\d+$/.test(value))) continue;
+    const values = line
+      .slice(colon + 1)
+      .trim()
+      .split(/\s+/);
+    if (colon <= 0 || name === '' || values.length !== columns || !values.every((value) => /^\d+$/.test(value)))
+      continue;
     const at = (column: number) => BigInt(values[column] ?? 0);
-    interfaces.push({ name, rxBytes: at(rxBytes), rxErrors: at(rxErrors), txBytes: at(txBytes), txErrors: at(txErrors) });
+    interfaces.push({
+      name,
+      rxBytes: at(rxBytes),
+      rxErrors: at(rxErrors),
+      txBytes: at(txBytes),
+      txErrors: at(txErrors),
+    });
   }
   return interfaces;
 }

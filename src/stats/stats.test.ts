@@ -35,7 +35,10 @@ test('CpuRates needs an earlier sample, and keeps its answer when asked again at
 });
 
 test('CpuRates never goes negative', () => {
-  const sample = fc.record({ at: fc.bigInt({ min: 0n, max: 2n ** 62n }), used: fc.bigInt({ min: 0n, max: 2n ** 62n }) });
+  const sample = fc.record({
+    at: fc.bigInt({ min: 0n, max: 2n ** 62n }),
+    used: fc.bigInt({ min: 0n, max: 2n ** 62n }),
+  });
   fc.assert(
     fc.property(fc.array(sample), (samples) => {
       const rates = new CpuRates();
