@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 .PHONY: help run stop check test e2e conformance bench setup clean
 
 help: ## this list
-	@sed -nE 's/^([a-z0-9]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make run IMAGE=docker.io/library/nginx'
 	@echo '  make conformance FOCUS="Image Manager" HANDLER=runc'
@@ -14,7 +14,7 @@ run: ## install what is missing, build, start the daemon and run a pod (IMAGE=)
 	@sh test/setup/setup.sh run
 	@$(node) test/run/up.ts $(IMAGE)
 
-stop: ## end what `make run` started and take away all that it set up
+stop: ## end what make run started and take away all that it set up
 	@$(node) test/run/down.ts
 
 check: ## generated code, types, lint, format and unit tests, under a minute

@@ -1,5 +1,10 @@
 import { readFileSync } from 'node:fs';
-import { type ContainerConfig, type ContainerMount, type ContainerSecurityContext, MountPropagation } from '../../src/container/config.ts';
+import {
+  type ContainerConfig,
+  type ContainerMount,
+  type ContainerSecurityContext,
+  MountPropagation,
+} from '../../src/container/config.ts';
 import {
   type IdMapping,
   type LinuxResources,
@@ -87,13 +92,20 @@ function podConfig(json: Node): PodConfig {
     },
     hostname: json.at('hostname').text(),
     logDirectory: json.at('log_directory').text(),
-    dns: { servers: dns.at('servers').texts(), searches: dns.at('searches').texts(), options: dns.at('options').texts() },
-    portMappings: json.at('port_mappings').items().map((port) => ({
-      protocol: 'TCP',
-      containerPort: port.at('container_port').count(),
-      hostPort: port.at('host_port').count(),
-      hostIp: port.at('host_ip').text(),
-    })),
+    dns: {
+      servers: dns.at('servers').texts(),
+      searches: dns.at('searches').texts(),
+      options: dns.at('options').texts(),
+    },
+    portMappings: json
+      .at('port_mappings')
+      .items()
+      .map((port) => ({
+        protocol: 'TCP',
+        containerPort: port.at('container_port').count(),
+        hostPort: port.at('host_port').count(),
+        hostIp: port.at('host_ip').text(),
+      })),
     labels: json.at('labels').map(),
     annotations: json.at('annotations').map(),
     cgroupParent: linux.at('cgroup_parent').text(),
@@ -125,7 +137,10 @@ function containerConfig(json: Node): ContainerConfig {
     command: json.at('command').texts(),
     args: json.at('args').texts(),
     workingDir: json.at('working_dir').text(),
-    envs: json.at('envs').items().map((env) => ({ key: env.at('key').text(), value: env.at('value').text() })),
+    envs: json
+      .at('envs')
+      .items()
+      .map((env) => ({ key: env.at('key').text(), value: env.at('value').text() })),
     mounts: json.at('mounts').items().map(containerMount),
     devices: [],
     labels: json.at('labels').map(),
@@ -168,7 +183,10 @@ function containerSecurityContext(context: Node): ContainerSecurityContext {
     runAsGroup: context.at('run_as_group').read((group) => group.at('value').count()),
     runAsUsername: '',
     readonlyRootfs: context.at('readonly_rootfs').flag(),
-    supplementalGroups: context.at('supplemental_groups').items().map((gid) => gid.count()),
+    supplementalGroups: context
+      .at('supplemental_groups')
+      .items()
+      .map((gid) => gid.count()),
     supplementalGroupsPolicy: 'merge',
     noNewPrivs: context.at('no_new_privs').flag(),
     maskedPaths: context.at('masked_paths').texts(),
@@ -200,12 +218,19 @@ function namespaceMode(json: Node): NamespaceMode {
 }
 
 function idMapping(json: Node): IdMapping {
-  return { containerId: json.at('container_id').count(), hostId: json.at('host_id').count(), size: json.at('length').count() };
+  return {
+    containerId: json.at('container_id').count(),
+    hostId: json.at('host_id').count(),
+    size: json.at('length').count(),
+  };
 }
 
 function securityProfile(json: Node): SecurityProfile {
   const types = ['runtime-default', 'unconfined', 'localhost'] as const;
-  return { type: types[json.at('profile_type').count()] ?? 'runtime-default', localhostRef: json.at('localhost_ref').text() };
+  return {
+    type: types[json.at('profile_type').count()] ?? 'runtime-default',
+    localhostRef: json.at('localhost_ref').text(),
+  };
 }
 
 function linuxResources(json: Node): LinuxResources {
