@@ -18,7 +18,13 @@ export const crioVersion = '1.37.0';
 /** The number of our own release. */
 export const releaseVersion = '0.1.0';
 
-const unknownBuild: BuildInfo = { commit: 'unknown', commitDate: 'unknown', treeState: 'unknown', buildDate: '', dependencies: [] };
+const unknownBuild: BuildInfo = {
+  commit: 'unknown',
+  commitDate: 'unknown',
+  treeState: 'unknown',
+  buildDate: '',
+  dependencies: [],
+};
 
 export const buildInfo: BuildInfo = typeof __CRIO_BUILD__ === 'undefined' ? unknownBuild : __CRIO_BUILD__;
 

@@ -17,8 +17,20 @@ export function checkCommand(access: StoreAccess): Command {
       flag({ name: 'age', aliases: ['a'], default: '24h', usage: 'largest age of layers that nothing refers to' }),
       flag({ name: 'force', aliases: ['f'], type: 'bool', default: false, usage: 'remove damaged containers' }),
       flag({ name: 'repair', aliases: ['r'], type: 'bool', default: false, usage: 'remove damaged images and layers' }),
-      flag({ name: 'quick', aliases: ['q'], type: 'bool', default: false, usage: 'do not read the contents of images' }),
-      flag({ name: 'wipe', aliases: ['w'], type: 'bool', default: false, usage: 'wipe the storage when the repair fails' }),
+      flag({
+        name: 'quick',
+        aliases: ['q'],
+        type: 'bool',
+        default: false,
+        usage: 'do not read the contents of images',
+      }),
+      flag({
+        name: 'wipe',
+        aliases: ['w'],
+        type: 'bool',
+        default: false,
+        usage: 'wipe the storage when the repair fails',
+      }),
     ],
     run: (context) => check(context, access),
   };
@@ -68,7 +80,8 @@ function counted(images: number, containers: number): CrioError {
 async function findDamage(store: Store, options: { readonly readsContents: boolean }): Promise<Damage> {
   const images = new Map<string, string>();
   for (const image of await store.images.list()) {
-    const reason = (await imageDamage(store, image)) ?? (options.readsContents ? await dataDamage(store, image) : undefined);
+    const reason =
+      (await imageDamage(store, image)) ?? (options.readsContents ? await dataDamage(store, image) : undefined);
     if (reason !== undefined) images.set(image.id, reason);
   }
   const containers = new Map<string, string>();
@@ -85,7 +98,7 @@ async function imageDamage(store: Store, image: ImageRecord): Promise<string | u
 
 async function layerDamage(store: Store, top: string): Promise<string | undefined> {
   const seen = new Set<string>();
-  for (let id: string | undefined = top; id !== undefined; ) {
+  for (let id: string | undefined = top; id !== undefined;) {
     if (seen.has(id)) return `layer ${id} is its own parent`;
     seen.add(id);
     const layer = await store.layers.find(id);
@@ -99,7 +112,8 @@ async function dataDamage(store: Store, image: ImageRecord): Promise<string | un
   for (const [key, digest] of image.bigDataDigests) {
     const data = await store.images.readBigData(image.id, key);
     if (data === undefined) return `data item "${key}" is missing`;
-    if (`sha256:${createHash('sha256').update(data).digest('hex')}` !== digest) return `data item "${key}" has another digest`;
+    if (`sha256:${createHash('sha256').update(data).digest('hex')}` !== digest)
+      return `data item "${key}" has another digest`;
   }
   return undefined;
 }
@@ -121,7 +135,13 @@ async function repair(store: Store, damage: Damage, options: { readonly removesC
   for (const id of damage.images.keys()) await store.images.delete(id);
 }
 
-async function wipe(store: Store, resources: AsyncDisposableStack, isForced: boolean, log: Logger, cause: unknown): Promise<void> {
+async function wipe(
+  store: Store,
+  resources: AsyncDisposableStack,
+  isForced: boolean,
+  log: Logger,
+  cause: unknown,
+): Promise<void> {
   log.warn(`Repair failed, wiping storage directory ${store.graphRoot}: ${messageOf(cause)}`);
   if (!isForced && (await store.containers.list()).length > 0) {
     throw new CrioError('failed-precondition', `wipe storage directory "${store.graphRoot}": a container uses a layer`);

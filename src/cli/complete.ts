@@ -26,7 +26,9 @@ interface Word {
 
 function commandWords(commands: readonly Command[]): readonly Word[] {
   const visible = commands.filter(({ hidden }) => hidden !== true);
-  const words = visible.flatMap(({ name, aliases, usage }) => [name, ...aliases].map((word) => ({ name: word, usage })));
+  const words = visible.flatMap(({ name, aliases, usage }) =>
+    [name, ...aliases].map((word) => ({ name: word, usage })),
+  );
   return [...words, { name: 'help', usage: 'show help' }, { name: 'h', usage: 'show help' }];
 }
 
@@ -46,8 +48,12 @@ complete -o bashdefault -o default -F _crio crio
 }
 
 function fish(words: readonly Word[], options: readonly Word[]): string {
-  const commands = words.map(({ name, usage }) => `complete -c crio -n '__fish_use_subcommand' -f -a '${name}' -d '${quoted(usage)}'`);
-  const flags = options.map(({ name, usage }) => `complete -c crio -n '__fish_use_subcommand' -f -l ${name.slice(2)} -d '${quoted(usage)}'`);
+  const commands = words.map(
+    ({ name, usage }) => `complete -c crio -n '__fish_use_subcommand' -f -a '${name}' -d '${quoted(usage)}'`,
+  );
+  const flags = options.map(
+    ({ name, usage }) => `complete -c crio -n '__fish_use_subcommand' -f -l ${name.slice(2)} -d '${quoted(usage)}'`,
+  );
   return `${[...commands, ...flags].join('\n')}\n`;
 }
 

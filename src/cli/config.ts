@@ -1,5 +1,5 @@
-import { defaultConfig } from '../config/config.ts';
 import { boolFlag, flag } from '../config/flags.ts';
+import { hostDefaults } from '../config/load.ts';
 import { printTemplate } from '../config/print-template.ts';
 import { validateLight } from '../config/validate.ts';
 import type { Command } from './command.ts';
@@ -10,9 +10,10 @@ export const configCommand: Command = {
   usage: 'print the configuration as a commented file that can be used as crio.conf',
   flags: [flag({ name: 'default', type: 'bool', default: false, usage: 'print the built-in defaults' })],
   run({ flags, loaded, host, log, output }) {
+    const defaults = hostDefaults(host);
     const isDefault = boolFlag(flags, 'default');
-    const config = validateLight(isDefault ? defaultConfig() : loaded.config, { host, log });
-    output.stdout(printTemplate(isDefault ? defaultConfig() : config, { all: isDefault }));
+    const config = validateLight(isDefault ? defaults : loaded.config, { host, log });
+    output.stdout(printTemplate(isDefault ? defaults : config, defaults, isDefault));
     return 0;
   },
 };

@@ -5,8 +5,20 @@ import type { Command } from './command.ts';
 
 /** Help texts in the layout of the command line library that CRI-O uses. */
 
-export const helpFlag: Flag = flag({ name: 'help', aliases: ['h'], type: 'bool', default: undefined, usage: 'show help' });
-export const versionFlag: Flag = flag({ name: 'version', aliases: ['v'], type: 'bool', default: undefined, usage: 'print the version' });
+export const helpFlag: Flag = flag({
+  name: 'help',
+  aliases: ['h'],
+  type: 'bool',
+  default: undefined,
+  usage: 'show help',
+});
+export const versionFlag: Flag = flag({
+  name: 'version',
+  aliases: ['v'],
+  type: 'bool',
+  default: undefined,
+  usage: 'print the version',
+});
 
 export const appUsage = 'container runtime of a Kubernetes node';
 export const appDescription = [
@@ -51,7 +63,9 @@ function visible(flags: readonly Flag[]): readonly Flag[] {
 }
 
 function sections(parts: readonly (readonly [title: string, lines: readonly string[]])[]): string {
-  return parts.map(([title, lines]) => `${title}:\n${lines.map((line) => `   ${line}`.trimEnd()).join('\n')}\n`).join('\n');
+  return parts
+    .map(([title, lines]) => `${title}:\n${lines.map((line) => `   ${line}`.trimEnd()).join('\n')}\n`)
+    .join('\n');
 }
 
 function commandLines(commands: readonly Command[]): readonly string[] {

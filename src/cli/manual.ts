@@ -49,7 +49,11 @@ function flagBlocks(flags: readonly Flag[]): readonly Block[] {
       const value = defaultText(item);
       const env = item.env.map((name) => `$${name}`).join(', ');
       const notes = [value === '' ? '' : `Default: ${value}.`, env === '' ? '' : `Environment: ${env}.`];
-      return { kind: 'flag', syntax: flagSyntax(item), text: [item.usage, ...notes].filter((note) => note !== '').join(' ') };
+      return {
+        kind: 'flag',
+        syntax: flagSyntax(item),
+        text: [item.usage, ...notes].filter((note) => note !== '').join(' '),
+      };
     });
 }
 
@@ -71,7 +75,10 @@ export function manPage(commands: readonly Command[], flags: readonly Flag[]): s
 
 /** A backslash, a hyphen and a leading dot or quote mean something to roff. */
 function roff(text: string): string {
-  return text.replaceAll('\\', '\\e').replaceAll('-', '\\-').replace(/^([.'])/gm, '\\&$1');
+  return text
+    .replaceAll('\\', '\\e')
+    .replaceAll('-', '\\-')
+    .replace(/^([.'])/gm, '\\&$1');
 }
 
 export function markdownPage(commands: readonly Command[], flags: readonly Flag[]): string {

@@ -128,8 +128,7 @@ class Cli {
     const level = parseLevel(config.runtime.logLevel);
     const filter = parseFilter(config.runtime.logFilter);
     if (command === 'config') {
-      const { write } = this.#sink;
-      this.#sink.write = (line) => write(line.replace(/^time="[^"]*" /, ''));
+      this.#sink.write = (line) => this.#output.stderr(line.replace(/^time="[^"]*" /, ''));
     } else {
       this.#sink.level = level;
       this.#sink.filter = filter;
@@ -175,13 +174,23 @@ class Cli {
     }
     if (command.run === undefined) return this.#print(help());
     const { loaded, parentFlags } = from;
-    return command.run({ flags: values, parentFlags, args: rest, loaded, host: this.#host, log: this.#log, output: this.#output });
+    return command.run({
+      flags: values,
+      parentFlags,
+      args: rest,
+      loaded,
+      host: this.#host,
+      log: this.#log,
+      output: this.#output,
+    });
   }
 
   #help(commands: readonly Command[], path: string, topic: string | undefined, all: () => string): number {
     if (topic === undefined) return this.#print(all());
     const command = findCommand(commands, topic);
-    return command === undefined ? this.#unknownTopic(topic) : this.#print(commandHelp(command, `${path} ${command.name}`));
+    return command === undefined
+      ? this.#unknownTopic(topic)
+      : this.#print(commandHelp(command, `${path} ${command.name}`));
   }
 
   #unknownTopic(topic: string): number {
@@ -209,7 +218,14 @@ function allCommands(deps: CliDeps): readonly Command[] {
     pageCommand('man', [], 'print the manual page', () => manPage(commands, globalFlags)),
     pageCommand('markdown', ['md'], 'print the manual as markdown', () => markdownPage(commands, globalFlags)),
     // Shims of runtimes call it as their event callback; there is nothing to do with an event.
-    { name: 'publish', aliases: [], usage: 'receive an event of a shim', hidden: true, flags: publishFlags, run: () => 0 },
+    {
+      name: 'publish',
+      aliases: [],
+      usage: 'receive an event of a shim',
+      hidden: true,
+      flags: publishFlags,
+      run: () => 0,
+    },
     statusCommand,
     versionCommand,
     wipeCommand(deps),
@@ -217,10 +233,12 @@ function allCommands(deps: CliDeps): readonly Command[] {
   return commands;
 }
 
-const publishFlags = globalFlags.filter(({ name }) => name === 'address').flatMap((base) => [
-  { ...base, name: 'topic' },
-  { ...base, name: 'namespace' },
-]);
+const publishFlags = globalFlags
+  .filter(({ name }) => name === 'address')
+  .flatMap((base) => [
+    { ...base, name: 'topic' },
+    { ...base, name: 'namespace' },
+  ]);
 
 function pageCommand(name: string, aliases: readonly string[], usage: string, page: () => string): Command {
   return {
@@ -261,8 +279,10 @@ export function parseLevel(text: string): LogLevel {
 
 export function parseFilter(text: string): RegExp | undefined {
   if (text === '') return undefined;
+  // Go writes flags at the start of the pattern.
+  const [prefix = '', flags = ''] = /^\(\?([ims]+)\)/.exec(text) ?? [];
   try {
-    return new RegExp(text);
+    return new RegExp(text.slice(prefix.length), flags);
   } catch (error) {
     throw wrap('custom log level filter does not compile', error, 'invalid');
   }

@@ -10,14 +10,17 @@ export interface StoreAccess {
 }
 
 /** Names of the pod and of the image in the metadata of a container; undefined for another tool's container. */
-export function crioContainer(record: ContainerRecord): { readonly name: string; readonly imageId: string } | undefined {
+export function crioContainer(
+  record: ContainerRecord,
+): { readonly name: string; readonly imageId: string } | undefined {
   let metadata: unknown;
   try {
     metadata = JSON.parse(record.metadata);
   } catch {
     return undefined;
   }
-  if (typeof metadata !== 'object' || metadata === null || !('pod-name' in metadata) || !('pod-id' in metadata)) return undefined;
+  if (typeof metadata !== 'object' || metadata === null || !('pod-name' in metadata) || !('pod-id' in metadata))
+    return undefined;
   const { 'pod-name': podName, 'pod-id': podId } = metadata;
   if (typeof podName !== 'string' || podName === '' || typeof podId !== 'string' || podId === '') return undefined;
   return { name: record.names[0] ?? record.id, imageId: record.imageId };

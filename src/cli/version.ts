@@ -32,7 +32,8 @@ export function versionText(isVerbose = false): string {
   return fields
     .map(([label, value]) => {
       const start = `${label}:`.padEnd(width);
-      return Array.isArray(value) ? `${label}:\n${value.map((item) => `  ${item}\n`).join('')}` : `${start}  ${value}\n`;
+      if (typeof value !== 'object') return `${start}  ${value}\n`;
+      return `${label}:\n${value.map((item) => `  ${item}\n`).join('')}`;
     })
     .join('');
 }
@@ -49,7 +50,9 @@ function jsonKey(label: string): string {
 /** What `crio --version` prints. */
 export function versionSummary(): string {
   const [first = '', ...more] = versionText().trimEnd().split('\n');
-  return [`crio version ${first.replace(/^Version:\s*/, '')}`, ...more.map((line) => `   ${line}`)].join('\n').concat('\n');
+  return [`crio version ${first.replace(/^Version:\s*/, '')}`, ...more.map((line) => `   ${line}`)]
+    .join('\n')
+    .concat('\n');
 }
 
 export const versionCommand: Command = {

@@ -18,7 +18,15 @@ export function wipeCommand(access: StoreAccess): Command {
     name: 'wipe',
     aliases: [],
     usage: 'wipe containers and images of another version of crio',
-    flags: [flag({ name: 'force', aliases: ['f'], type: 'bool', default: false, usage: 'wipe whatever the version files say' })],
+    flags: [
+      flag({
+        name: 'force',
+        aliases: ['f'],
+        type: 'bool',
+        default: false,
+        usage: 'wipe whatever the version files say',
+      }),
+    ],
     run: (context) => wipe(context, access),
   };
 }

@@ -42,6 +42,8 @@ function defaultCrun(): Handler {
     runtimeType: 'oci',
     runtimeRoot: '/run/crun',
     containerMinMemory: '500KiB',
+    // Where systemd manages cgroups; validation takes it away where it does not.
+    monitorCgroup: 'system.slice',
     monitorEnv: ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
     allowedAnnotations: ['io.containers.trace-syscall', 'devices.crio.io'],
     containerCreateTimeout: 240,
@@ -76,4 +78,3 @@ export function withOption(
 ): UncheckedConfig {
   return { ...config, [group]: { ...config[group], [fieldName(key, option)]: value } };
 }
-

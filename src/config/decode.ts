@@ -35,7 +35,10 @@ export function decodeFile(base: UncheckedConfig, file: string, bytes: Uint8Arra
 
 function decodeError(file: string, line: number, column: number, key: string | undefined, message: string): CrioError {
   const lastKey = key === undefined ? '' : ` (last key "${key}")`;
-  return new CrioError('invalid', `unable to decode configuration ${file}: toml: line ${line}, column ${column}${lastKey}: ${message}`);
+  return new CrioError(
+    'invalid',
+    `unable to decode configuration ${file}: toml: line ${line}, column ${column}${lastKey}: ${message}`,
+  );
 }
 
 class Decoder implements Decoded {
@@ -93,7 +96,12 @@ class Decoder implements Decoded {
       case 'workloads':
         return this.#entries<Workload>(node, path, workloadOptions, fieldsOf<Workload>(workloadOptions));
       case 'resources':
-        return this.#fields(this.#table(node, path), path, resourceOptions, fieldsOf<WorkloadResources>(resourceOptions));
+        return this.#fields(
+          this.#table(node, path),
+          path,
+          resourceOptions,
+          fieldsOf<WorkloadResources>(resourceOptions),
+        );
       case 'string-map':
         return this.#stringMap(node, path);
       case 'strings':
@@ -157,7 +165,8 @@ class Decoder implements Decoded {
   }
 
   #integer(value: bigint, type: 'int' | 'uint', node: TomlNode, path: string): number {
-    const fits = type === 'int' ? BigInt.asIntN(64, value) === value : value >= 0n && BigInt.asUintN(64, value) === value;
+    const fits =
+      type === 'int' ? BigInt.asIntN(64, value) === value : value >= 0n && BigInt.asUintN(64, value) === value;
     if (fits) return Number(value);
     throw decodeError(this.#file, node.line, node.column, path, `${value} is out of range for ${type}64`);
   }

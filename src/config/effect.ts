@@ -12,12 +12,20 @@ export function withoutEffect(loaded: LoadedConfig, defaults: UncheckedConfig): 
   const { config, origins } = loaded;
   const paths = groupNames.flatMap((group) =>
     optionsOf(group).flatMap(([key, option]) => {
-      const isChanged = !isDeepStrictEqual(getOption(config, group, key, option), getOption(defaults, group, key, option));
+      const isChanged = !isDeepStrictEqual(
+        getOption(config, group, key, option),
+        getOption(defaults, group, key, option),
+      );
       return option.implemented === false && isChanged ? [`${groups[group].table}.${key}`] : [];
     }),
   );
   const handlers = [...config.runtime.runtimes].flatMap(([name, handler]) =>
-    changedFields(`crio.runtime.runtimes.${name}`, handlerOptions, handler, defaults.runtime.runtimes.get(name) ?? emptyHandler()),
+    changedFields(
+      `crio.runtime.runtimes.${name}`,
+      handlerOptions,
+      handler,
+      defaults.runtime.runtimes.get(name) ?? emptyHandler(),
+    ),
   );
   const workloads = [...config.runtime.workloads].flatMap(([name, workload]) =>
     changedFields(`crio.runtime.workloads.${name}`, workloadOptions, workload, fieldsOf<Workload>(workloadOptions)),
@@ -28,11 +36,18 @@ export function withoutEffect(loaded: LoadedConfig, defaults: UncheckedConfig): 
   });
 }
 
-function changedFields(path: string, options: Options, value: Handler | Workload, empty: Handler | Workload): readonly string[] {
+function changedFields(
+  path: string,
+  options: Options,
+  value: Handler | Workload,
+  empty: Handler | Workload,
+): readonly string[] {
   const fields = new Map<string, unknown>(Object.entries(value));
   const zero = new Map<string, unknown>(Object.entries(empty));
   return Object.entries(options).flatMap(([key, option]) => {
     const name = fieldName(key, option);
-    return option.implemented === false && !isDeepStrictEqual(fields.get(name), zero.get(name)) ? [`${path}.${key}`] : [];
+    return option.implemented === false && !isDeepStrictEqual(fields.get(name), zero.get(name))
+      ? [`${path}.${key}`]
+      : [];
   });
 }

@@ -23,7 +23,8 @@ export function parseUlimit(entry: string): Ulimit {
   const soft = Number(softText);
   const hard = Number(hardText);
   if (soft < -1 || hard < -1) throw invalid('ulimit', entry, 'a limit is -1 or more');
-  if (hard !== -1 && (soft > hard || soft === -1)) throw invalid('ulimit', entry, 'the soft limit is above the hard one');
+  if (hard !== -1 && (soft > hard || soft === -1))
+    throw invalid('ulimit', entry, 'the soft limit is above the hard one');
   return { type: `RLIMIT_${name.toUpperCase()}`, soft, hard };
 }
 

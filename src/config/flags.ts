@@ -40,9 +40,26 @@ const ownFlags: readonly Flag[] = [
     usage: 'Path to the folder of drop-in configuration files, read in lexical order after the configuration file.',
   }),
   flag({ name: 'log', env: ['CONTAINER_LOG'], usage: 'File to write the log to. Default: standard error.' }),
-  flag({ name: 'log-format', env: ['CONTAINER_LOG_FORMAT'], default: 'text', usage: 'Format of the log, "text" or "json".' }),
-  flag({ name: 'profile', type: 'bool', default: false, env: ['CONTAINER_PROFILE'], usage: 'Serve profiles over HTTP on the loopback address.' }),
-  flag({ name: 'profile-port', type: 'int', default: 6060, env: ['CONTAINER_PROFILE_PORT'], usage: 'Port for profiles.' }),
+  flag({
+    name: 'log-format',
+    env: ['CONTAINER_LOG_FORMAT'],
+    default: 'text',
+    usage: 'Format of the log, "text" or "json".',
+  }),
+  flag({
+    name: 'profile',
+    type: 'bool',
+    default: false,
+    env: ['CONTAINER_PROFILE'],
+    usage: 'Serve profiles over HTTP on the loopback address.',
+  }),
+  flag({
+    name: 'profile-port',
+    type: 'int',
+    default: 6060,
+    env: ['CONTAINER_PROFILE_PORT'],
+    usage: 'Port for profiles.',
+  }),
   flag({ name: 'profile-cpu', env: ['CONTAINER_PROFILE_CPU'], usage: 'File to write a CPU profile to at the end.' }),
   flag({ name: 'profile-mem', env: ['CONTAINER_PROFILE_MEM'], usage: 'File to write a memory profile to at the end.' }),
   flag({
@@ -52,8 +69,18 @@ const ownFlags: readonly Flag[] = [
     env: ['ENABLE_PROFILE_UNIX_SOCKET'],
     usage: 'Serve profiles on the socket of the daemon.',
   }),
-  flag({ name: 'registries-conf', env: ['CONTAINER_REGISTRIES_CONF'], hidden: true, usage: 'Path to registries.conf.' }),
-  flag({ name: 'registries-conf-dir', env: ['CONTAINER_REGISTRIES_CONF_DIR'], hidden: true, usage: 'Path to registries.conf.d.' }),
+  flag({
+    name: 'registries-conf',
+    env: ['CONTAINER_REGISTRIES_CONF'],
+    hidden: true,
+    usage: 'Path to registries.conf.',
+  }),
+  flag({
+    name: 'registries-conf-dir',
+    env: ['CONTAINER_REGISTRIES_CONF_DIR'],
+    hidden: true,
+    usage: 'Path to registries.conf.d.',
+  }),
   flag({ name: 'address', hidden: true, usage: 'Used by runtime shims that publish events.' }),
 ];
 

@@ -75,7 +75,8 @@ function validateHandler(name: string, source: Handler & { readonly lookUp?: str
   if (runtimeType !== 'oci') throw invalid(name, `runtime_type "${runtimeType}" is not supported yet`);
   if (handler.runtimeConfigPath !== '') throw invalid(name, 'runtime_config_path is only for runtime_type "vm"');
   if (handler.streamWebsockets) throw invalid(name, 'stream_websockets is only for runtime_type "pod"');
-  if (!['', 'first'].includes(handler.execCpuAffinity)) throw invalid(name, `invalid exec_cpu_affinity "${handler.execCpuAffinity}"`);
+  if (!['', 'first'].includes(handler.execCpuAffinity))
+    throw invalid(name, `invalid exec_cpu_affinity "${handler.execCpuAffinity}"`);
   checkHandlerAnnotations(name, handler);
   if (handler.seccompProfile !== '' && host.typeOf(handler.seccompProfile) !== 'file') {
     throw invalid(name, `read seccomp_profile "${handler.seccompProfile}": no such file`);
@@ -116,8 +117,13 @@ function withMonitor(name: string, handler: Handler, config: UncheckedConfig, ho
   const { monitorPath, monitorCgroup } = handler;
   const path = monitorPath === '' ? lookPath(host, 'conmon') : monitorPath;
   if (path === undefined) throw invalid(name, 'monitor "conmon" is not in $PATH');
-  if (!path.startsWith('/') || !host.isExecutable(path)) throw invalid(name, `monitor_path "${path}" is not an executable file`);
-  return { ...handler, monitorPath: path, monitorCgroup: monitorCgroupOf(name, monitorCgroup, config.runtime.cgroupManager) };
+  if (!path.startsWith('/') || !host.isExecutable(path))
+    throw invalid(name, `monitor_path "${path}" is not an executable file`);
+  return {
+    ...handler,
+    monitorPath: path,
+    monitorCgroup: monitorCgroupOf(name, monitorCgroup, config.runtime.cgroupManager),
+  };
 }
 
 function monitorCgroupOf(name: string, cgroup: string, manager: string): string {

@@ -132,7 +132,8 @@ function withHandlers(handlers: ReadonlyMap<string, Handler>, value: FlagValue['
 
 /** `name:path:root[:type[:privileged_without_host_devices[:config_path[:container_min_memory]]]]` */
 function parseHandler(text: string): readonly [string, Handler] {
-  const [name = '', runtimePath, runtimeRoot, type = 'oci', privileged = '', configPath = '', memory = '', ...more] = text.split(':');
+  const [name = '', runtimePath, runtimeRoot, type = 'oci', privileged = '', configPath = '', memory = '', ...more] =
+    text.split(':');
   if (runtimePath === undefined || runtimeRoot === undefined || more.length > 0) {
     throw new CrioError(
       'invalid',

@@ -97,13 +97,13 @@ export function fieldName(key: string, option: Pick<Option, 'type'>): string {
   return option.type === 'duration' ? `${name}Ms` : name;
 }
 
-type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}` ? `${Head}${Capitalize<CamelCase<Tail>>}` : S;
+type CamelCase<S extends string> = S extends `${infer Head}_${infer Tail}`
+  ? `${Head}${Capitalize<CamelCase<Tail>>}`
+  : S;
 
 /** The fields that a group of options becomes in `Config`. */
 export type Fields<T extends Options> = {
-  readonly [K in keyof T & string as T[K] extends DurationOption ? `${CamelCase<K>}Ms` : CamelCase<K>]: T[K] extends Option<
-    infer V
-  >
-    ? V
-    : never;
+  readonly [
+    K in keyof T & string as T[K] extends DurationOption ? `${CamelCase<K>}Ms` : CamelCase<K>
+  ]: T[K] extends Option<infer V> ? V : never;
 };

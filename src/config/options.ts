@@ -14,36 +14,60 @@ const crio = {
     aliases: ['r'],
     env: 'CONTAINER_ROOT',
   }),
-  runroot: string('/run/containers/storage', 'Run root: volatile state, such as bundles and mount counts. Should be on tmpfs.', {
-    flag: 'runroot',
-    env: 'CONTAINER_RUNROOT',
-  }),
-  imagestore: string('', 'Separate store for images, apart from that of containers. Empty: images are kept in the graph root.', {
-    flag: 'imagestore',
-    env: 'CONTAINER_IMAGESTORE',
-    implemented: false,
-  }),
-  storage_driver: string('', 'Storage driver, "overlay" or "vfs". Empty: taken from storage.conf, else found by looking at the graph root.', {
-    flag: 'storage-driver',
-    aliases: ['s'],
-    env: 'CONTAINER_STORAGE_DRIVER',
-  }),
+  runroot: string(
+    '/run/containers/storage',
+    'Run root: volatile state, such as bundles and mount counts. Should be on tmpfs.',
+    {
+      flag: 'runroot',
+      env: 'CONTAINER_RUNROOT',
+    },
+  ),
+  imagestore: string(
+    '',
+    'Separate store for images, apart from that of containers. Empty: images are kept in the graph root.',
+    {
+      flag: 'imagestore',
+      env: 'CONTAINER_IMAGESTORE',
+      implemented: false,
+    },
+  ),
+  storage_driver: string(
+    '',
+    'Storage driver, "overlay" or "vfs". Empty: taken from storage.conf, else found by looking at the graph root.',
+    {
+      flag: 'storage-driver',
+      aliases: ['s'],
+      env: 'CONTAINER_STORAGE_DRIVER',
+    },
+  ),
   storage_option: strings(absent, 'Options of the storage driver, each as "driver.key=value".', {
     flag: 'storage-opt',
     env: 'CONTAINER_STORAGE_OPT',
   }),
-  log_dir: string('/var/log/crio/pods', 'Parent of the log folders of pods for which the request names none. Must be an absolute path.', {
-    flag: 'log-dir',
-    env: 'CONTAINER_LOG_DIR',
-  }),
-  version_file: string('/var/run/crio/version', 'File on tmpfs with the version that ran last. When it is missing or of another minor version, containers are wiped at start. Empty disables it.', {
-    flag: 'version-file',
-    env: 'CONTAINER_VERSION_FILE',
-  }),
-  version_file_persist: string('', 'File on disk with the version that ran last. When it is missing or of another minor version, images are wiped as well. Empty disables it.', {
-    flag: 'version-file-persist',
-    env: 'CONTAINER_VERSION_FILE_PERSIST',
-  }),
+  log_dir: string(
+    '/var/log/crio/pods',
+    'Parent of the log folders of pods for which the request names none. Must be an absolute path.',
+    {
+      flag: 'log-dir',
+      env: 'CONTAINER_LOG_DIR',
+    },
+  ),
+  version_file: string(
+    '/var/run/crio/version',
+    'File on tmpfs with the version that ran last. When it is missing or of another minor version, containers are wiped at start. Empty disables it.',
+    {
+      flag: 'version-file',
+      env: 'CONTAINER_VERSION_FILE',
+    },
+  ),
+  version_file_persist: string(
+    '',
+    'File on disk with the version that ran last. When it is missing or of another minor version, images are wiped as well. Empty disables it.',
+    {
+      flag: 'version-file-persist',
+      env: 'CONTAINER_VERSION_FILE_PERSIST',
+    },
+  ),
   internal_wipe: bool(true, 'Wipe containers and images at start when a version file asks for it. Deprecated.', {
     flag: 'internal-wipe',
     env: 'CONTAINER_INTERNAL_WIPE',
@@ -55,10 +79,14 @@ const crio = {
     env: 'CONTAINER_INTERNAL_REPAIR',
     implemented: false,
   }),
-  clean_shutdown_file: string('/var/lib/crio/clean.shutdown', 'File that is written on a clean stop and removed at start. Missing at the next start: the storage is checked. Empty disables it.', {
-    flag: 'clean-shutdown-file',
-    env: 'CONTAINER_CLEAN_SHUTDOWN_FILE',
-  }),
+  clean_shutdown_file: string(
+    '/var/lib/crio/clean.shutdown',
+    'File that is written on a clean stop and removed at start. Missing at the next start: the storage is checked. Empty disables it.',
+    {
+      flag: 'clean-shutdown-file',
+      env: 'CONTAINER_CLEAN_SHUTDOWN_FILE',
+    },
+  ),
 } satisfies Options;
 
 const api = {
@@ -101,18 +129,26 @@ const api = {
     env: 'CONTAINER_TLS_CA',
     implemented: false,
   }),
-  tls_min_version: string('VersionTLS12', 'Lowest TLS version of the stream and metrics servers, "VersionTLS12" or "VersionTLS13".', {
-    flag: 'tls-min-version',
-    env: 'CONTAINER_TLS_MIN_VERSION',
-    goName: 'TLSMinVersion',
-    implemented: false,
-  }),
-  tls_cipher_suites: strings(absent, 'Cipher suites of the stream and metrics servers by Go name. Ignored when the lowest version is 1.3.', {
-    flag: 'tls-cipher-suites',
-    env: 'CONTAINER_TLS_CIPHER_SUITES',
-    goName: 'TLSCipherSuites',
-    implemented: false,
-  }),
+  tls_min_version: string(
+    'VersionTLS12',
+    'Lowest TLS version of the stream and metrics servers, "VersionTLS12" or "VersionTLS13".',
+    {
+      flag: 'tls-min-version',
+      env: 'CONTAINER_TLS_MIN_VERSION',
+      goName: 'TLSMinVersion',
+      implemented: false,
+    },
+  ),
+  tls_cipher_suites: strings(
+    absent,
+    'Cipher suites of the stream and metrics servers by Go name. Ignored when the lowest version is 1.3.',
+    {
+      flag: 'tls-cipher-suites',
+      env: 'CONTAINER_TLS_CIPHER_SUITES',
+      goName: 'TLSCipherSuites',
+      implemented: false,
+    },
+  ),
   grpc_max_send_msg_size: int(83886080, 'Largest gRPC message sent, in bytes. Zero or less: the default.', {
     flag: 'grpc-max-send-msg-size',
     env: 'CONTAINER_GRPC_MAX_SEND_MSG_SIZE',
@@ -139,10 +175,14 @@ const runtime = {
     reloadable: true,
     implemented: false,
   }),
-  additional_artifact_stores: strings(absent, 'Read-only stores of OCI artifacts, searched before the main one. Absolute paths of folders with an "artifacts" folder in it.', {
-    flag: 'additional-artifact-stores',
-    implemented: false,
-  }),
+  additional_artifact_stores: strings(
+    absent,
+    'Read-only stores of OCI artifacts, searched before the main one. Absolute paths of folders with an "artifacts" folder in it.',
+    {
+      flag: 'additional-artifact-stores',
+      implemented: false,
+    },
+  ),
   conmon: string('', 'Path of the monitor. Deprecated: use monitor_path of the handler.', {
     flag: 'conmon',
     env: 'CONTAINER_CONMON',
@@ -158,39 +198,55 @@ const runtime = {
     env: 'CONTAINER_CONMON_ENV',
     deprecated: true,
   }),
-  default_env: strings(absent, 'Environment variables for every container, each as "NAME=value". Those of the request win.', {
-    flag: 'default-env',
-    env: 'CONTAINER_DEFAULT_ENV',
-  }),
-  min_injected_gomaxprocs: int(0, 'Smallest GOMAXPROCS that is injected into burstable and best-effort containers. 0 injects none.', {
-    flag: 'min-injected-gomaxprocs',
-    env: 'CONTAINER_INJECT_GOMAXPROCS',
-    goName: 'MinInjectedGOMAXPROCS',
-    implemented: false,
-  }),
+  default_env: strings(
+    absent,
+    'Environment variables for every container, each as "NAME=value". Those of the request win.',
+    {
+      flag: 'default-env',
+      env: 'CONTAINER_DEFAULT_ENV',
+    },
+  ),
+  min_injected_gomaxprocs: int(
+    0,
+    'Smallest GOMAXPROCS that is injected into burstable and best-effort containers. 0 injects none.',
+    {
+      flag: 'min-injected-gomaxprocs',
+      env: 'CONTAINER_INJECT_GOMAXPROCS',
+      goName: 'MinInjectedGOMAXPROCS',
+      implemented: false,
+    },
+  ),
   selinux: bool(false, 'Label processes and files with SELinux. Default: whether SELinux is enabled on the host.', {
     flag: 'selinux',
     env: 'CONTAINER_SELINUX',
     goName: 'SELinux',
     implemented: false,
   }),
-  seccomp_profile: string('', 'Seccomp profile for containers that ask for RuntimeDefault, a JSON file. Empty or missing: the built-in profile.', {
-    flag: 'seccomp-profile',
-    env: 'CONTAINER_SECCOMP_PROFILE',
-    reloadable: true,
-  }),
+  seccomp_profile: string(
+    '',
+    'Seccomp profile for containers that ask for RuntimeDefault, a JSON file. Empty or missing: the built-in profile.',
+    {
+      flag: 'seccomp-profile',
+      env: 'CONTAINER_SECCOMP_PROFILE',
+      reloadable: true,
+    },
+  ),
   privileged_seccomp_profile: string('', 'Seccomp profile of privileged containers, a JSON file. Empty: none.', {
     flag: 'privileged-seccomp-profile',
     env: 'CONTAINER_PRIVILEGED_SECCOMP_PROFILE',
     reloadable: true,
   }),
-  apparmor_profile: string('crio-default', 'Name of the AppArmor profile for containers that ask for RuntimeDefault. "crio-default" is generated and loaded, "unconfined" is none, any other must be loaded already.', {
-    flag: 'apparmor-profile',
-    env: 'CONTAINER_APPARMOR_PROFILE',
-    goName: 'ApparmorProfile',
-    reloadable: true,
-    implemented: false,
-  }),
+  apparmor_profile: string(
+    'crio-default',
+    'Name of the AppArmor profile for containers that ask for RuntimeDefault. "crio-default" is generated and loaded, "unconfined" is none, any other must be loaded already.',
+    {
+      flag: 'apparmor-profile',
+      env: 'CONTAINER_APPARMOR_PROFILE',
+      goName: 'ApparmorProfile',
+      reloadable: true,
+      implemented: false,
+    },
+  ),
   blockio_config_file: string('', 'File that defines the classes of block I/O.', {
     flag: 'blockio-config-file',
     goName: 'BlockIOConfigFile',
@@ -208,21 +264,30 @@ const runtime = {
     goName: 'IrqBalanceConfigFile',
     implemented: false,
   }),
-  irqbalance_config_restore_file: string('/etc/sysconfig/orig_irq_banned_cpus', 'Where the original mask of banned CPUs is kept, to be restored at start. "disable" turns that off.', {
-    flag: 'irqbalance-config-restore-file',
-    goName: 'IrqBalanceConfigRestoreFile',
-    implemented: false,
-  }),
+  irqbalance_config_restore_file: string(
+    '/etc/sysconfig/orig_irq_banned_cpus',
+    'Where the original mask of banned CPUs is kept, to be restored at start. "disable" turns that off.',
+    {
+      flag: 'irqbalance-config-restore-file',
+      goName: 'IrqBalanceConfigRestoreFile',
+      implemented: false,
+    },
+  ),
   rdt_config_file: string('', 'File that defines the classes of Intel RDT.', {
     flag: 'rdt-config-file',
     reloadable: true,
     implemented: false,
   }),
-  cgroup_manager: choice('systemd', ['systemd', 'cgroupfs'], 'Who manages cgroups, "systemd" or "cgroupfs". Not set on a host without systemd: cgroupfs.', {
-    flag: 'cgroup-manager',
-    env: 'CONTAINER_CGROUP_MANAGER',
-    goName: 'CgroupManagerName',
-  }),
+  cgroup_manager: choice(
+    'systemd',
+    ['systemd', 'cgroupfs'],
+    'Who manages cgroups, "systemd" or "cgroupfs". Not set on a host without systemd: cgroupfs.',
+    {
+      flag: 'cgroup-manager',
+      env: 'CONTAINER_CGROUP_MANAGER',
+      goName: 'CgroupManagerName',
+    },
+  ),
   default_capabilities: strings(
     ['CHOWN', 'DAC_OVERRIDE', 'FSETID', 'FOWNER', 'SETGID', 'SETUID', 'SETPCAP', 'NET_BIND_SERVICE', 'KILL'],
     'Capabilities of containers that are not privileged, without the prefix CAP_.',
@@ -232,26 +297,38 @@ const runtime = {
     flag: 'add-inheritable-capabilities',
     env: 'CONTAINER_ADD_INHERITABLE_CAPABILITIES',
   }),
-  default_sysctls: strings(absent, 'Sysctls of every pod, each as "key=value". Only kernel.sem, kernel.shm*, kernel.msg*, fs.mqueue.* and net.* are taken, when the pod has a namespace of its own for it.', {
-    flag: 'default-sysctls',
-    env: 'CONTAINER_DEFAULT_SYSCTLS',
-  }),
-  allowed_devices: strings(['/dev/fuse', '/dev/net/tun'], 'Devices of the host that the devices annotation may ask for.', {
-    flag: 'allowed-devices',
-    env: 'CONTAINER_ALLOWED_DEVICES',
-    implemented: false,
-  }),
+  default_sysctls: strings(
+    absent,
+    'Sysctls of every pod, each as "key=value". Only kernel.sem, kernel.shm*, kernel.msg*, fs.mqueue.* and net.* are taken, when the pod has a namespace of its own for it.',
+    {
+      flag: 'default-sysctls',
+      env: 'CONTAINER_DEFAULT_SYSCTLS',
+    },
+  ),
+  allowed_devices: strings(
+    ['/dev/fuse', '/dev/net/tun'],
+    'Devices of the host that the devices annotation may ask for.',
+    {
+      flag: 'allowed-devices',
+      env: 'CONTAINER_ALLOWED_DEVICES',
+      implemented: false,
+    },
+  ),
   additional_devices: strings(absent, 'Devices given to every container, each as "host[:container][:permissions]".', {
     flag: 'additional-devices',
     env: 'CONTAINER_ADDITIONAL_DEVICES',
   }),
-  cdi_spec_dirs: strings(['/etc/cdi', '/var/run/cdi'], 'Folders with specifications of the Container Device Interface.', {
-    flag: 'cdi-spec-dirs',
-    env: 'CONTAINER_CDI_SPEC_DIRS',
-    goName: 'CDISpecDirs',
-    reloadable: true,
-    implemented: false,
-  }),
+  cdi_spec_dirs: strings(
+    ['/etc/cdi', '/var/run/cdi'],
+    'Folders with specifications of the Container Device Interface.',
+    {
+      flag: 'cdi-spec-dirs',
+      env: 'CONTAINER_CDI_SPEC_DIRS',
+      goName: 'CDISpecDirs',
+      reloadable: true,
+      implemented: false,
+    },
+  ),
   device_ownership_from_security_context: bool(false, "Device nodes belong to the container's user and group.", {
     flag: 'device-ownership-from-security-context',
   }),
@@ -260,21 +337,33 @@ const runtime = {
     env: 'CONTAINER_HOOKS_DIR',
     implemented: false,
   }),
-  default_mounts_file: string('', 'File with lines "source:destination" whose content is copied into every container. Empty: /etc/containers/mounts.conf, then /usr/share/containers/mounts.conf.', {
-    flag: 'default-mounts-file',
-    env: 'CONTAINER_DEFAULT_MOUNTS_FILE',
-    implemented: false,
-  }),
-  pids_limit: int(-1, 'Largest number of processes in a container. Deprecated: kubelet sets it. Zero or less: no limit.', {
-    flag: 'pids-limit',
-    env: 'CONTAINER_PIDS_LIMIT',
-    deprecated: true,
-  }),
-  log_size_max: int(-1, 'Largest size of a container log in bytes, at least 8192. Deprecated: kubelet rotates logs. Negative: no limit.', {
-    flag: 'log-size-max',
-    env: 'CONTAINER_LOG_SIZE_MAX',
-    deprecated: true,
-  }),
+  default_mounts_file: string(
+    '',
+    'File with lines "source:destination" whose content is copied into every container. Empty: /etc/containers/mounts.conf, then /usr/share/containers/mounts.conf.',
+    {
+      flag: 'default-mounts-file',
+      env: 'CONTAINER_DEFAULT_MOUNTS_FILE',
+      implemented: false,
+    },
+  ),
+  pids_limit: int(
+    -1,
+    'Largest number of processes in a container. Deprecated: kubelet sets it. Zero or less: no limit.',
+    {
+      flag: 'pids-limit',
+      env: 'CONTAINER_PIDS_LIMIT',
+      deprecated: true,
+    },
+  ),
+  log_size_max: int(
+    -1,
+    'Largest size of a container log in bytes, at least 8192. Deprecated: kubelet rotates logs. Negative: no limit.',
+    {
+      flag: 'log-size-max',
+      env: 'CONTAINER_LOG_SIZE_MAX',
+      deprecated: true,
+    },
+  ),
   log_to_journald: bool(false, 'Container logs go to journald as well.', {
     flag: 'log-journald',
     env: 'CONTAINER_LOG_JOURNALD',
@@ -293,10 +382,14 @@ const runtime = {
     env: 'CONTAINER_BIND_MOUNT_PREFIX',
     implemented: false,
   }),
-  read_only: bool(false, 'Containers that are not privileged get a read-only root, with tmpfs on /run, /tmp and /var/tmp.', {
-    flag: 'read-only',
-    env: 'CONTAINER_READ_ONLY',
-  }),
+  read_only: bool(
+    false,
+    'Containers that are not privileged get a read-only root, with tmpfs on /run, /tmp and /var/tmp.',
+    {
+      flag: 'read-only',
+      env: 'CONTAINER_READ_ONLY',
+    },
+  ),
   log_level: string('info', 'Verbosity of the log: fatal, panic, error, warn, info, debug or trace.', {
     flag: 'log-level',
     aliases: ['l'],
@@ -308,20 +401,28 @@ const runtime = {
     env: 'CONTAINER_LOG_FILTER',
     reloadable: true,
   }),
-  uid_mappings: string('', 'User id mappings for all pods, each as "container:host:size". Deprecated: use user namespaces of Kubernetes.', {
-    flag: 'uid-mappings',
-    env: 'CONTAINER_UID_MAPPINGS',
-    goName: 'UIDMappings',
-    deprecated: true,
-    implemented: false,
-  }),
-  gid_mappings: string('', 'Group id mappings for all pods, each as "container:host:size". Deprecated: use user namespaces of Kubernetes.', {
-    flag: 'gid-mappings',
-    env: 'CONTAINER_GID_MAPPINGS',
-    goName: 'GIDMappings',
-    deprecated: true,
-    implemented: false,
-  }),
+  uid_mappings: string(
+    '',
+    'User id mappings for all pods, each as "container:host:size". Deprecated: use user namespaces of Kubernetes.',
+    {
+      flag: 'uid-mappings',
+      env: 'CONTAINER_UID_MAPPINGS',
+      goName: 'UIDMappings',
+      deprecated: true,
+      implemented: false,
+    },
+  ),
+  gid_mappings: string(
+    '',
+    'Group id mappings for all pods, each as "container:host:size". Deprecated: use user namespaces of Kubernetes.',
+    {
+      flag: 'gid-mappings',
+      env: 'CONTAINER_GID_MAPPINGS',
+      goName: 'GIDMappings',
+      deprecated: true,
+      implemented: false,
+    },
+  ),
   minimum_mappable_uid: int(-1, 'Smallest host user id that a pod may ask to be mapped. Deprecated.', {
     flag: 'minimum-mappable-uid',
     env: 'CONTAINER_MINIMUM_MAPPABLE_UID',
@@ -336,10 +437,14 @@ const runtime = {
     deprecated: true,
     implemented: false,
   }),
-  ctr_stop_timeout: int(30, 'Seconds before a container that is being stopped is killed. Values under 30 are raised to 30.', {
-    flag: 'ctr-stop-timeout',
-    env: 'CONTAINER_STOP_TIMEOUT',
-  }),
+  ctr_stop_timeout: int(
+    30,
+    'Seconds before a container that is being stopped is killed. Values under 30 are raised to 30.',
+    {
+      flag: 'ctr-stop-timeout',
+      env: 'CONTAINER_STOP_TIMEOUT',
+    },
+  ),
   drop_infra_ctr: bool(true, 'Run no infra container for a pod that does not share its PID namespace.', {
     flag: 'drop-infra-ctr',
     env: 'CONTAINER_DROP_INFRA_CTR',
@@ -382,10 +487,14 @@ const runtime = {
     env: 'CONTAINER_DEFAULT_RUNTIME',
     reloadable: true,
   }),
-  absent_mount_sources_to_reject: strings(absent, 'Paths on the host that are not created when a mount names them and they are missing; the create fails instead.', {
-    flag: 'absent-mount-sources-to-reject',
-    env: 'CONTAINER_ABSENT_MOUNT_SOURCES_TO_REJECT',
-  }),
+  absent_mount_sources_to_reject: strings(
+    absent,
+    'Paths on the host that are not created when a mount names them and they are missing; the create fails instead.',
+    {
+      flag: 'absent-mount-sources-to-reject',
+      env: 'CONTAINER_ABSENT_MOUNT_SOURCES_TO_REJECT',
+    },
+  ),
   hostnetwork_disable_selinux: bool(true, 'Pods on the host network run without SELinux separation.', {
     flag: 'hostnetwork-disable-selinux',
     env: 'CONTAINER_HOSTNETWORK_DISABLE_SELINUX',
@@ -398,12 +507,16 @@ const runtime = {
     goName: 'DisableHostPortMapping',
     implemented: false,
   }),
-  timezone: string('', 'Time zone of containers: an IANA name, or "Local" for that of the host. Empty: the image decides.', {
-    flag: 'timezone',
-    aliases: ['tz'],
-    env: 'CONTAINER_TIME_ZONE',
-    implemented: false,
-  }),
+  timezone: string(
+    '',
+    'Time zone of containers: an IANA name, or "Local" for that of the host. Empty: the image decides.',
+    {
+      flag: 'timezone',
+      aliases: ['tz'],
+      env: 'CONTAINER_TIME_ZONE',
+      implemented: false,
+    },
+  ),
   separate_pull_cgroup: string('', 'Cgroup in which images are pulled, "pod" or a slice. Needs systemd.', {
     flag: 'separate-pull-cgroup',
     env: 'PULL_IN_A_CGROUP',
@@ -426,11 +539,16 @@ const runtime = {
 } satisfies Options;
 
 const checkpointRestore = {
-  container_level_enabled: choice('checkpoint_restore', ['none', 'checkpoint_only', 'checkpoint_restore'], 'What may be done with checkpoints of containers: "none", "checkpoint_only" or "checkpoint_restore". Becomes "none" where criu is not installed.', {
-    flag: 'checkpoint-restore-container-level-enabled',
-    env: 'CONTAINER_CHECKPOINT_RESTORE_CONTAINER_LEVEL_ENABLED',
-    implemented: false,
-  }),
+  container_level_enabled: choice(
+    'checkpoint_restore',
+    ['none', 'checkpoint_only', 'checkpoint_restore'],
+    'What may be done with checkpoints of containers: "none", "checkpoint_only" or "checkpoint_restore". Becomes "none" where criu is not installed.',
+    {
+      flag: 'checkpoint-restore-container-level-enabled',
+      env: 'CONTAINER_CHECKPOINT_RESTORE_CONTAINER_LEVEL_ENABLED',
+      implemented: false,
+    },
+  ),
 } satisfies Options;
 
 const image = {
@@ -443,18 +561,26 @@ const image = {
     flag: 'global-auth-file',
     env: 'CONTAINER_GLOBAL_AUTH_FILE',
   }),
-  namespaced_auth_dir: string('/etc/crio/auth', 'Folder of credentials that kubelet leaves per namespace and image. Must be an absolute path.', {
-    flag: 'namespaced-auth-dir',
-    env: 'CONTAINER_NAMESPACED_AUTH_DIR',
-    hidden: true,
-    template: 'never',
-    implemented: false,
-  }),
-  pause_image: string('registry.k8s.io/pause:3.10.1', 'Image of infra containers. It is never removed by garbage collection.', {
-    flag: 'pause-image',
-    env: 'CONTAINER_PAUSE_IMAGE',
-    reloadable: true,
-  }),
+  namespaced_auth_dir: string(
+    '/etc/crio/auth',
+    'Folder of credentials that kubelet leaves per namespace and image. Must be an absolute path.',
+    {
+      flag: 'namespaced-auth-dir',
+      env: 'CONTAINER_NAMESPACED_AUTH_DIR',
+      hidden: true,
+      template: 'never',
+      implemented: false,
+    },
+  ),
+  pause_image: string(
+    'registry.k8s.io/pause:3.10.1',
+    'Image of infra containers. It is never removed by garbage collection.',
+    {
+      flag: 'pause-image',
+      env: 'CONTAINER_PAUSE_IMAGE',
+      reloadable: true,
+    },
+  ),
   pause_image_auth_file: string('', 'File with the credentials for the pause image.', {
     flag: 'pause-image-auth-file',
     env: 'CONTAINER_PAUSE_IMAGE_AUTH_FILE',
@@ -478,21 +604,30 @@ const image = {
     goName: 'SignaturePolicyPath',
     implemented: false,
   }),
-  signature_policy_dir: string('/etc/crio/policies', 'Folder of policies per namespace, "<namespace>.json". Must be an absolute path.', {
-    flag: 'signature-policy-dir',
-    env: 'CONTAINER_SIGNATURE_POLICY_DIR',
-    implemented: false,
-  }),
+  signature_policy_dir: string(
+    '/etc/crio/policies',
+    'Folder of policies per namespace, "<namespace>.json". Must be an absolute path.',
+    {
+      flag: 'signature-policy-dir',
+      env: 'CONTAINER_SIGNATURE_POLICY_DIR',
+      implemented: false,
+    },
+  ),
   insecure_registries: strings(absent, 'Has no effect any more. Deprecated: use registries.conf.', {
     flag: 'insecure-registry',
     env: 'CONTAINER_INSECURE_REGISTRY',
     deprecated: true,
   }),
-  image_volumes: choice('mkdir', ['mkdir', 'bind', 'ignore'], 'What becomes of the volumes of an image: "mkdir", "bind" or "ignore".', {
-    flag: 'image-volumes',
-    env: 'CONTAINER_IMAGE_VOLUMES',
-    implemented: false,
-  }),
+  image_volumes: choice(
+    'mkdir',
+    ['mkdir', 'bind', 'ignore'],
+    'What becomes of the volumes of an image: "mkdir", "bind" or "ignore".',
+    {
+      flag: 'image-volumes',
+      env: 'CONTAINER_IMAGE_VOLUMES',
+      implemented: false,
+    },
+  ),
   big_files_temporary_dir: string('', 'Folder for large temporary files. Empty: /var/tmp.', {
     flag: 'big-files-temporary-dir',
     env: 'CONTAINER_BIG_FILES_TEMPORARY_DIR',
@@ -540,12 +675,16 @@ const network = {
     flag: 'cni-plugin-dir',
     env: 'CONTAINER_CNI_PLUGIN_DIR',
   }),
-  cni_status_grace_period: duration(0, 'Time for which a failing STATUS of the CNI plugins does not make the node not ready. 0s: none.', {
-    flag: 'cni-status-grace-period',
-    env: 'CNI_STATUS_GRACE_PERIOD',
-    goName: 'CNIStatusGracePeriod',
-    implemented: false,
-  }),
+  cni_status_grace_period: duration(
+    0,
+    'Time for which a failing STATUS of the CNI plugins does not make the node not ready. 0s: none.',
+    {
+      flag: 'cni-status-grace-period',
+      env: 'CNI_STATUS_GRACE_PERIOD',
+      goName: 'CNIStatusGracePeriod',
+      implemented: false,
+    },
+  ),
 } satisfies Options;
 
 /** In the order in which they are registered; what `metrics_collectors` holds by default. */
@@ -627,7 +766,11 @@ const tracing = {
 } satisfies Options;
 
 const nri = {
-  enable_nri: bool(true, 'Enable the Node Resource Interface.', { flag: 'enable-nri', goName: 'Enabled', implemented: false }),
+  enable_nri: bool(true, 'Enable the Node Resource Interface.', {
+    flag: 'enable-nri',
+    goName: 'Enabled',
+    implemented: false,
+  }),
   nri_listen: string('/var/run/nri/nri.sock', 'Socket on which NRI plugins register.', {
     flag: 'nri-listen',
     goName: 'SocketPath',
@@ -669,14 +812,22 @@ const nriDefaultValidator = {
     flag: 'nri-validator-reject-oci-hook-adjustment',
     implemented: false,
   }),
-  nri_validator_reject_runtime_default_seccomp_adjustment: bool(false, 'Reject changes of the default seccomp profile.', {
-    flag: 'nri-validator-reject-runtime-default-seccomp-adjustment',
-    implemented: false,
-  }),
-  nri_validator_reject_unconfined_seccomp_adjustment: bool(false, 'Reject changes of the seccomp policy of unconfined containers.', {
-    flag: 'nri-validator-reject-unconfined-seccomp-adjustment',
-    implemented: false,
-  }),
+  nri_validator_reject_runtime_default_seccomp_adjustment: bool(
+    false,
+    'Reject changes of the default seccomp profile.',
+    {
+      flag: 'nri-validator-reject-runtime-default-seccomp-adjustment',
+      implemented: false,
+    },
+  ),
+  nri_validator_reject_unconfined_seccomp_adjustment: bool(
+    false,
+    'Reject changes of the seccomp policy of unconfined containers.',
+    {
+      flag: 'nri-validator-reject-unconfined-seccomp-adjustment',
+      implemented: false,
+    },
+  ),
   nri_validator_reject_custom_seccomp_adjustment: bool(false, 'Reject changes of custom seccomp profiles.', {
     flag: 'nri-validator-reject-custom-seccomp-adjustment',
     implemented: false,
@@ -689,10 +840,14 @@ const nriDefaultValidator = {
     flag: 'nri-validator-required-plugins',
     implemented: false,
   }),
-  nri_validator_tolerate_missing_plugins_annotation: string('', 'Annotation of a pod that may be created although required plugins are missing.', {
-    flag: 'nri-validator-tolerate-missing-plugins-annotation',
-    implemented: false,
-  }),
+  nri_validator_tolerate_missing_plugins_annotation: string(
+    '',
+    'Annotation of a pod that may be created although required plugins are missing.',
+    {
+      flag: 'nri-validator-tolerate-missing-plugins-annotation',
+      implemented: false,
+    },
+  ),
 } satisfies Options;
 
 const stats = {
@@ -707,12 +862,16 @@ const stats = {
     env: 'COLLECTION_PERIOD',
     implemented: false,
   }),
-  included_pod_metrics: strings(absent, 'Metrics of pods that are collected: cpu, disk, diskIO, hugetlb, memory, network, oom, process, spec, pressure, or only "all".', {
-    flag: 'included-pod-metrics',
-    // The misspelt variable is CRI-O's first name of it; it wins, with a warning.
-    env: ['CONTAINER_INCLUDED_POD_METRCIS', 'CONTAINER_INCLUDED_POD_METRICS'],
-    implemented: false,
-  }),
+  included_pod_metrics: strings(
+    absent,
+    'Metrics of pods that are collected: cpu, disk, diskIO, hugetlb, memory, network, oom, process, spec, pressure, or only "all".',
+    {
+      flag: 'included-pod-metrics',
+      // The misspelt variable is CRI-O's first name of it; it wins, with a warning.
+      env: ['CONTAINER_INCLUDED_POD_METRCIS', 'CONTAINER_INCLUDED_POD_METRICS'],
+      implemented: false,
+    },
+  ),
 } satisfies Options;
 
 /** Fields of `[crio.runtime.runtimes.<handler>]`. The defaults are those of an entry that leaves the field out. */
@@ -739,8 +898,12 @@ export const handlerOptions = {
     goName: 'ExecCPUAffinity',
     implemented: false,
   }),
-  seccomp_profile: string('', 'Seccomp profile for containers of this handler that ask for RuntimeDefault.', { template: 'never' }),
-  container_create_timeout: int(0, 'Limit for the creation of a container in seconds, at least 30. 0: 240.', { template: 'never' }),
+  seccomp_profile: string('', 'Seccomp profile for containers of this handler that ask for RuntimeDefault.', {
+    template: 'never',
+  }),
+  container_create_timeout: int(0, 'Limit for the creation of a container in seconds, at least 30. 0: 240.', {
+    template: 'never',
+  }),
 } satisfies Options;
 
 /** Fields of `[crio.runtime.workloads.<name>]`. */

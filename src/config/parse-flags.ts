@@ -82,7 +82,11 @@ function listOf(value: Value): readonly string[] {
  * A variable that exists but is empty sets strings, booleans (false) and lists (one empty entry); for numbers and
  * durations it counts as absent.
  */
-function addFromEnvironment(flag: Flag, values: Map<string, FlagValue>, env: Readonly<Record<string, string | undefined>>): void {
+function addFromEnvironment(
+  flag: Flag,
+  values: Map<string, FlagValue>,
+  env: Readonly<Record<string, string | undefined>>,
+): void {
   if (values.has(flag.name)) return;
   for (const source of flag.env) {
     const text = env[source];

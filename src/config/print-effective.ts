@@ -53,7 +53,9 @@ function printWorkload(printer: Printer, name: string, workload: Workload): void
   const path = `crio.runtime.workloads.${tomlKey(name)}`;
   printer.header(path, 3);
   printer.fields(workloadOptions, workload, 4, () => false);
-  const disallowed = [...allowableAnnotations].filter((annotation) => !workload.allowedAnnotations.includes(annotation));
+  const disallowed = [...allowableAnnotations].filter(
+    (annotation) => !workload.allowedAnnotations.includes(annotation),
+  );
   printer.line(`DisallowedAnnotations = [${tomlItems(disallowed).join(', ')}]`, 4);
   if (workload.resources === undefined) return;
   printer.header(`${path}.resources`, 4);
@@ -75,7 +77,10 @@ class Printer {
 
   value(key: string, option: Option, value: unknown, depth: number): void {
     if (value === undefined || value === absent || value instanceof Map || option.type === 'resources') return;
-    this.line(`${key} = ${option.type === 'strings' ? `[${tomlItems(value).join(', ')}]` : tomlScalar(option.type, value)}`, depth);
+    this.line(
+      `${key} = ${option.type === 'strings' ? `[${tomlItems(value).join(', ')}]` : tomlScalar(option.type, value)}`,
+      depth,
+    );
   }
 
   fields(options: Options, value: object, depth: number, leaveOutZero: (key: string) => boolean): void {
@@ -93,7 +98,8 @@ class Printer {
       const map = fields.get(fieldName(key, option));
       if (!(map instanceof Map) || map.size === 0) continue;
       this.header(`${path}.${key}`, depth);
-      for (const [name, text] of byKey(map)) this.line(`${tomlKey(String(name))} = ${quoteToml(String(text))}`, depth + 1);
+      for (const [name, text] of byKey(map))
+        this.line(`${tomlKey(String(name))} = ${quoteToml(String(text))}`, depth + 1);
     }
   }
 }

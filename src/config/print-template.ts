@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { defaultConfig, emptyHandler, getOption, groupNames, optionsOf } from './config.ts';
+import { emptyHandler, getOption, groupNames, optionsOf } from './config.ts';
 import type { UncheckedConfig } from './config.ts';
 import type { Handler, Workload } from './handler.ts';
 import { fieldName } from './option.ts';
@@ -14,21 +14,22 @@ const heading = `# Configuration of crio: the container runtime of a Kubernetes 
 `;
 
 /**
- * `crio config`: every option with a comment; values that differ from the built-in default stand uncommented.
- * With `all`, every value does (`--default`).
+ * `crio config`: every option with a comment; values that differ from `defaults` stand uncommented. With `all`, every
+ * value does (`--default`).
  */
-export function printTemplate(config: UncheckedConfig, { all }: { readonly all: boolean }): string {
-  const printer = new Printer(config, all);
+export function printTemplate(config: UncheckedConfig, defaults: UncheckedConfig, all: boolean): string {
+  const printer = new Printer(config, defaults, all);
   return [heading, ...groupNames.map((group) => printer.group(group))].join('\n');
 }
 
 class Printer {
   readonly #config: UncheckedConfig;
-  readonly #defaults: UncheckedConfig = defaultConfig();
+  readonly #defaults: UncheckedConfig;
   readonly #all: boolean;
 
-  constructor(config: UncheckedConfig, all: boolean) {
+  constructor(config: UncheckedConfig, defaults: UncheckedConfig, all: boolean) {
     this.#config = config;
+    this.#defaults = defaults;
     this.#all = all;
   }
 
@@ -44,7 +45,10 @@ class Printer {
     if (option.type === 'handlers') return this.#handlers(option);
     if (option.type === 'workloads') return this.#workloads(option);
     // What CRI-O's template lacks is printed when it is set: the output can be read back without a loss.
-    const isOn = option.template === undefined ? this.#all || this.#isChanged(group, key, option) : this.#isChanged(group, key, option);
+    const isOn =
+      option.template === undefined
+        ? this.#all || this.#isChanged(group, key, option)
+        : this.#isChanged(group, key, option);
     if (option.template === 'never' && !isOn) return '';
     return `${comment(option)}${lines(assignment(key, option, getOption(this.#config, group, key, option)), isOn)}`;
   }
@@ -72,7 +76,9 @@ class Printer {
 function workloadTables(name: string, workload: Workload): string {
   const path = `crio.runtime.workloads.${tomlKey(name)}`;
   const own = table(path, workloadOptions, workload, true);
-  return workload.resources === undefined ? own : `${own}\n${table(`${path}.resources`, resourceOptions, workload.resources, true)}`;
+  return workload.resources === undefined
+    ? own
+    : `${own}\n${table(`${path}.resources`, resourceOptions, workload.resources, true)}`;
 }
 
 function table(path: string, options: Options, value: Handler | Workload | object, isOn: boolean): string {

@@ -60,8 +60,11 @@ function readStorageConf(file: string, host: Host): StorageDefaults {
     return parseStorageConf(host.readFile(file));
   } catch (error) {
     const place = error instanceof TomlError ? `line ${error.line}, column ${error.column}: ` : '';
-    if (hasCode(error, 'ENOENT')) throw new CrioError('not-found', `read storage configuration "${file}": no such file`);
-    throw new CrioError('invalid', `read storage configuration "${file}": ${place}${messageOf(error)}`, { cause: error });
+    if (hasCode(error, 'ENOENT'))
+      throw new CrioError('not-found', `read storage configuration "${file}": no such file`);
+    throw new CrioError('invalid', `read storage configuration "${file}": ${place}${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 

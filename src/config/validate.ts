@@ -87,7 +87,8 @@ function invalid(message: string): CrioError {
 }
 
 function oneOf(option: string, value: string, choices: readonly string[]): undefined {
-  if (!choices.includes(value)) throw invalid(`invalid ${option} "${value}": not one of ${choices.map((c) => `"${c}"`).join(', ')}`);
+  if (!choices.includes(value))
+    throw invalid(`invalid ${option} "${value}": not one of ${choices.map((c) => `"${c}"`).join(', ')}`);
 }
 
 function absolute(option: string, path: string): undefined {
@@ -102,7 +103,8 @@ function withCgroupManager(loaded: LoadedConfig, { host, log }: ValidationContex
     oneOf('cgroup_manager', cgroupManager, groups.runtime.options.cgroup_manager.choices ?? []);
     if (cgroupManager !== 'systemd' || host.typeOf('/run/systemd/system') === 'directory') return config;
     const origin = origins.get('crio.runtime.cgroup_manager');
-    if (origin !== undefined) throw invalid(`cgroup_manager is "systemd" (${origin}), but systemd does not run on this host`);
+    if (origin !== undefined)
+      throw invalid(`cgroup_manager is "systemd" (${origin}), but systemd does not run on this host`);
   } catch (error) {
     throw wrap('validating runtime config', error);
   }
@@ -115,7 +117,8 @@ function checkImageVolumes({ image }: UncheckedConfig): undefined {
 }
 
 function checkGomaxprocs({ runtime }: UncheckedConfig): undefined {
-  if (runtime.minInjectedGomaxprocs < 0) throw invalid(`min_injected_gomaxprocs is negative: ${runtime.minInjectedGomaxprocs}`);
+  if (runtime.minInjectedGomaxprocs < 0)
+    throw invalid(`min_injected_gomaxprocs is negative: ${runtime.minInjectedGomaxprocs}`);
 }
 
 function checkArtifactStores({ runtime }: UncheckedConfig): undefined {
@@ -137,7 +140,8 @@ function checkDevices({ runtime }: UncheckedConfig, { host }: ValidationContext)
 function checkDefaultRuntime(config: UncheckedConfig): UncheckedConfig | undefined {
   const { defaultRuntime, runtimes } = config.runtime;
   if (runtimes.has(defaultRuntime)) return undefined;
-  if (defaultRuntime !== '') throw invalid(`default_runtime set to "${defaultRuntime}", but no runtime entry was found for it`);
+  if (defaultRuntime !== '')
+    throw invalid(`default_runtime set to "${defaultRuntime}", but no runtime entry was found for it`);
   return { ...config, runtime: { ...config.runtime, defaultRuntime: 'crun', runtimes: withCrun(config) } };
 }
 
@@ -159,7 +163,8 @@ function checkTimezone({ runtime }: UncheckedConfig): undefined {
 
 function checkLogSizeMax({ runtime }: UncheckedConfig): undefined {
   const { logSizeMax } = runtime;
-  if (logSizeMax >= 0 && logSizeMax < 8192) throw invalid(`log size max should be negative or >= 8192, but is ${logSizeMax}`);
+  if (logSizeMax >= 0 && logSizeMax < 8192)
+    throw invalid(`log size max should be negative or >= 8192, but is ${logSizeMax}`);
 }
 
 function raiseStopTimeout(config: UncheckedConfig, { log }: ValidationContext): UncheckedConfig | undefined {
@@ -179,7 +184,8 @@ function checkCapabilities({ runtime }: UncheckedConfig): undefined {
 function checkInfraCpuset({ runtime }: UncheckedConfig, { host }: ValidationContext): undefined {
   if (runtime.infraCtrCpuset === '') return;
   parseCpuset(runtime.infraCtrCpuset);
-  if (lookPath(host, 'taskset') === undefined) throw invalid('infra_ctr_cpuset needs the program "taskset", which is not in $PATH');
+  if (lookPath(host, 'taskset') === undefined)
+    throw invalid('infra_ctr_cpuset needs the program "taskset", which is not in $PATH');
 }
 
 function checkWorkloads({ runtime }: UncheckedConfig): undefined {
@@ -207,7 +213,8 @@ function checkCheckpointLevel(config: UncheckedConfig, { host, log }: Validation
   oneOf('container_level_enabled', level, groups.checkpointRestore.options.container_level_enabled.choices ?? []);
   if (level === 'none') return undefined;
   if (!config.runtime.enableCriuSupport) log.warn('enable_criu_support is false: checkpoint and restore are disabled');
-  else if (lookPath(host, 'criu') === undefined) log.info('Checkpoint and restore are disabled: "criu" is not in $PATH');
+  else if (lookPath(host, 'criu') === undefined)
+    log.info('Checkpoint and restore are disabled: "criu" is not in $PATH');
   else return undefined;
   return { ...config, checkpointRestore: { containerLevelEnabled: 'none' } };
 }
@@ -221,7 +228,8 @@ function checkImagePaths({ image }: UncheckedConfig): undefined {
 const imageName = /^[a-z0-9A-Z.:[\]_-]+(?:\/[a-z0-9._-]+)*(?::\w[\w.-]{0,127})?(?:@\w+:[0-9a-f]{32,})?$/;
 
 function checkPauseImage({ image }: UncheckedConfig): undefined {
-  if (!imageName.test(image.pauseImage)) throw invalid(`invalid pause image "${image.pauseImage}": invalid reference format`);
+  if (!imageName.test(image.pauseImage))
+    throw invalid(`invalid pause image "${image.pauseImage}": invalid reference format`);
 }
 
 function checkShortNameMode({ image }: UncheckedConfig): undefined {

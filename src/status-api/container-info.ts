@@ -81,5 +81,7 @@ function annotationsOf(spec: unknown): Readonly<Record<string, string>> | undefi
   if (typeof spec !== 'object' || spec === null || !('annotations' in spec)) return undefined;
   const { annotations } = spec;
   if (typeof annotations !== 'object' || annotations === null) return undefined;
-  return Object.fromEntries(Object.entries(annotations).flatMap(([key, value]) => (typeof value === 'string' ? [[key, value]] : [])));
+  return Object.fromEntries(
+    Object.entries(annotations).flatMap(([key, value]) => (typeof value === 'string' ? [[key, value]] : [])),
+  );
 }

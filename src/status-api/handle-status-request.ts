@@ -112,9 +112,9 @@ function encodeInfo({ config, storage, idMappings }: StatusDeps): string {
 }
 
 /** Without mappings every id is itself. */
-const identity: IdMapping = { containerId: 0, hostId: 0, length: 4_294_967_295 };
+const identity: IdMapping = { containerId: 0, hostId: 0, size: 4_294_967_295 };
 
 function encodeMappings(mappings: readonly IdMapping[]): string {
   const all = mappings.length === 0 ? [identity] : mappings;
-  return goJson(all.map(({ containerId, hostId, length }) => ({ container_id: containerId, host_id: hostId, size: length })));
+  return goJson(all.map(({ containerId, hostId, size }) => ({ container_id: containerId, host_id: hostId, size })));
 }
