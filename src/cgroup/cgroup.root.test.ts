@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { spawn } from 'node:child_process';
+import { spawn } from '../sys/spawn.ts';
 import { openCgroups } from './cgroups.ts';
 
 const top = `/crio-ts-test-${randomBytes(6).toString('hex')}`;
@@ -27,16 +27,15 @@ test('createCgroup and removeCgroup work in every hierarchy of this host', async
 test('killAll ends the processes of a cgroup, after which it can be removed', async () => {
   const cgroups = openCgroups({ manager: 'cgroupfs' });
   await cgroups.createCgroup(`${top}/inner`);
-  const child = spawn('sleep', ['1000'], { stdio: 'ignore' });
-  const ended = new Promise((resolve) => child.on('exit', (_, signal) => resolve(signal)));
+  const child = spawn({ file: '/bin/sleep', args: ['1000'], env: {}, stdio: ['null', 'null', 'null'] });
   try {
     for (const root of cgroups.hierarchies.roots) writeFileSync(`${root}${top}/inner/cgroup.procs`, String(child.pid));
     assert.equal(cgroups.readStats(`${top}/inner`)?.pids, 1);
     await assert.rejects(cgroups.removeCgroup(top, { retryMs: 20 }), /EBUSY/);
     await cgroups.killAll(top);
-    assert.equal(await ended, 'SIGKILL');
+    assert.equal((await child.exited).signal, 9);
   } finally {
-    child.kill('SIGKILL');
+    child.kill(9);
     await cgroups.removeCgroup(top);
   }
 });

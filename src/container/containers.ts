@@ -111,7 +111,7 @@ export function createContainers(deps: ContainersDeps): Containers {
 }
 
 function contextOf(deps: ContainersDeps): Context {
-  const ownCall = (name: string) => new Call({ name, id: randomUUID(), log: deps.log });
+  const ownCall = (name: string) => new Call({ name, id: randomUUID(), log: deps.log, onStage: deps.onStage });
   const context: Context = {
     clock: systemClock,
     processes: hostProcesses,

@@ -1,4 +1,4 @@
-import type { Call } from '../base/call.ts';
+import type { Call, StageListener } from '../base/call.ts';
 import type { Clock } from '../base/clock.ts';
 import type { KeyedLock } from '../base/keyed-lock.ts';
 import type { Logger } from '../base/log.ts';
@@ -40,15 +40,17 @@ export interface ContainersDeps {
   readonly onEvent?: (event: ContainerEvent) => void;
   /** A container's monitor ended while the container goes on. */
   readonly onMonitorLost?: (container: Container) => void;
+  /** Told of the stages of work that goes on without its caller: create, start, remove. */
+  readonly onStage?: StageListener | undefined;
   /** Processes of the host; tests hand in their own. */
   readonly processes?: Processes;
   readonly writeState?: (container: Container) => Promise<void>;
 }
 
 /** What every function of this feature works with. */
-export interface Context extends Required<ContainersDeps> {
+export interface Context extends Required<Omit<ContainersDeps, 'onStage'>> {
   readonly index: ContainerStore;
-  /** A Call for work that no request waits for. */
+  /** A Call for work that goes on when its caller has gone, or that has none. */
   readonly ownCall: (name: string) => Call;
   /** The container's cgroup below each hierarchy; undefined when its spec names none. */
   readonly cgroupPath: (container: Container) => string | undefined;

@@ -4,7 +4,7 @@ import { CrioError, hasCode } from '../base/errors.ts';
 import { describe, runtimeFor, type Context } from './context.ts';
 import { hasEnded } from './exit.ts';
 import { releaseMounts } from './mounts.ts';
-import { stopEntry } from './stop.ts';
+import { stopEntry, waitWhileCalled } from './stop.ts';
 import type { Entry } from './store.ts';
 
 /** Grace period of the stop that a removal of a running container begins with, when the caller has no deadline. */
@@ -24,37 +24,48 @@ export async function removeContainer(context: Context, call: Call, idOrPrefix: 
   context.onEvent({ type: 'deleted', container: entry.container, timeNs: context.clock.nowNs() });
 }
 
-/** The event of the removal is the caller's affair: containers that go with their pod have none. */
-export function removeEntry(context: Context, call: Call, entry: Entry): Promise<void> {
-  entry.removal ??= removeAll(context, call, entry).catch((error: unknown) => {
+/**
+ * Joins a removal that is under way; a caller that goes away ends only its waiting. The event of the removal is the
+ * caller's affair: containers that go with their pod have none.
+ */
+export async function removeEntry(context: Context, call: Call, entry: Entry): Promise<void> {
+  entry.removal ??= removeAll(context, entry, { name: call.name, graceMs: graceFor(call) }).catch((error: unknown) => {
     entry.removal = undefined;
     throw error;
   });
-  return entry.removal;
+  await waitWhileCalled(call, entry.removal);
 }
 
-async function removeAll(context: Context, call: Call, entry: Entry): Promise<void> {
+async function removeAll(context: Context, entry: Entry, options: { name: string; graceMs: number }): Promise<void> {
   const { container } = entry;
+  const call = context.ownCall(options.name);
   if (!hasEnded(entry) && container.state.status !== 'unknown') {
     call.stage('container stop');
-    await stopEntry(context, call, entry, graceFor(call));
+    await stopEntry(context, call, entry, options.graceMs);
   }
   call.stage('container removal');
   await entry.cleanUp;
   await entry.saved;
   await releaseMounts(context, container);
-  // The runtime's own record and the storage have nothing to do with each other, unless hooks still need the bundle.
-  const deleteFromRuntime = () => deleteRuntimeRecord(context, call, entry);
-  const hasHooks = (container.spec.hooks?.poststop?.length ?? 0) > 0;
-  if (hasHooks) await deleteFromRuntime();
-  await Promise.all([
-    ...(hasHooks ? [] : [deleteFromRuntime()]),
-    context.store.containers.delete(container.id),
-    removeLeftoverFiles(context, container.id),
-  ]);
+  await deleteEverywhere(context, call, entry);
   entry.gone.abort();
   context.index.remove(entry);
   context.log.info(() => `Removed container ${container.id}: ${describe(container)}`);
+}
+
+/** The runtime's own record and the storage have nothing to do with each other, unless hooks still need the bundle. */
+async function deleteEverywhere(context: Context, call: Call, entry: Entry): Promise<void> {
+  const { id, spec } = entry.container;
+  const hasHooks = (spec.hooks?.poststop?.length ?? 0) > 0;
+  if (hasHooks) await deleteRuntimeRecord(context, call, entry);
+  const work = [
+    ...(hasHooks ? [] : [deleteRuntimeRecord(context, call, entry)]),
+    context.store.containers.delete(id),
+    removeLeftoverFiles(context, id),
+  ];
+  // All of them come to an end before a retry may begin.
+  const failed = (await Promise.allSettled(work)).find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw failed.reason;
 }
 
 function graceFor(call: Call): number {

@@ -14,11 +14,13 @@ export async function startContainer(context: Context, call: Call, idOrPrefix: s
   const entry = context.index.require(idOrPrefix);
   await context.locks.run(entry.container.id, async () => {
     requireCreated(entry);
-    call.stage('container start');
+    // A start cannot be taken back half-way: it does not end with its caller.
+    const ownCall = context.ownCall(call.name);
+    ownCall.stage('container start');
     try {
-      await runtimeFor(context, entry.container.runtimeHandler).start(call, entry.container.id);
+      await runtimeFor(context, entry.container.runtimeHandler).start(ownCall, entry.container.id);
     } catch (error) {
-      await discard(context, call, entry, error);
+      await discard(context, ownCall, entry, error);
       throw error;
     }
     markStarted(context, entry);

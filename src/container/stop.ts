@@ -142,7 +142,7 @@ async function resume(context: Context, entry: Entry): Promise<void> {
 }
 
 /** Ends the waiting, not the work, when the caller is gone. */
-async function waitWhileCalled(call: Call, work: Promise<void>): Promise<void> {
+export async function waitWhileCalled(call: Call, work: Promise<void>): Promise<void> {
   await firstOf(work, call.signal);
   call.throwIfAborted();
   await work;
