@@ -43,25 +43,33 @@ async function readHostFiles(dirs: readonly string[], host: string): Promise<Hos
 }
 
 async function readDir(dir: string, names: readonly string[]): Promise<HostFiles> {
+  checkPairs(dir, names);
   const read = (name: string) => readFile(join(dir, name), 'utf8');
-  const clients = names.filter((name) => name.endsWith('.cert')).map(async (name) => {
-    const key = `${name.slice(0, -'.cert'.length)}.key`;
-    if (!names.includes(key)) {
+  const clients = names
+    .filter((name) => name.endsWith('.cert'))
+    .map(async (name) => ({ cert: await read(name), key: await read(`${stem(name)}.key`) }));
+  const authorities = names.filter((name) => name.endsWith('.crt')).map(read);
+  const [found, pairs] = await Promise.all([Promise.all(authorities), Promise.all(clients)]);
+  return { authorities: found, clients: pairs };
+}
+
+/** A client certificate and its key have the same name; the endings tell them and authorities apart. */
+function checkPairs(dir: string, names: readonly string[]): void {
+  for (const name of names) {
+    if (name.endsWith('.cert') && !names.includes(`${stem(name)}.key`)) {
       throw new CrioError(
         'invalid',
-        `missing key ${key} for client certificate ${name} in "${dir}". Note that CA certificates should use the extension .crt`,
+        `missing key ${stem(name)}.key for client certificate ${name} in "${dir}". Note that CA certificates should use the extension .crt`,
       );
     }
-    return { cert: await read(name), key: await read(key) };
-  });
-  for (const name of names.filter((item) => item.endsWith('.key'))) {
-    const cert = `${name.slice(0, -'.key'.length)}.cert`;
-    if (!names.includes(cert)) throw new CrioError('invalid', `missing client certificate ${cert} for key ${name} in "${dir}"`);
+    if (name.endsWith('.key') && !names.includes(`${stem(name)}.cert`)) {
+      throw new CrioError('invalid', `missing client certificate ${stem(name)}.cert for key ${name} in "${dir}"`);
+    }
   }
-  return {
-    authorities: await Promise.all(names.filter((name) => name.endsWith('.crt')).map(read)),
-    clients: await Promise.all(clients),
-  };
+}
+
+function stem(name: string): string {
+  return name.slice(0, name.lastIndexOf('.'));
 }
 
 async function listDir(dir: string): Promise<readonly string[] | undefined> {
