@@ -31,6 +31,8 @@ export interface Cgroups {
   /** Bytes in use; undefined when the cgroup or the controller is not there. */
   readMemoryUsage(path: string): number | undefined;
   readStats(path: string): CgroupStats | undefined;
+  /** Whether the cgroup is there in the hierarchy that holds the processes. */
+  exists(path: string): boolean;
   /** Sends SIGKILL to every process in the cgroup and below, until none is left or 1 s has passed. */
   killAll(path: string): Promise<void>;
 }
@@ -66,6 +68,7 @@ export function openCgroups(options: CgroupsOptions): Cgroups {
       return parseLimit(text ?? '');
     },
     readStats: (path) => readCgroupStats(hierarchies, path),
+    exists: (path) => readSmallFile(`${processRoot(hierarchies)}${path}/cgroup.procs`) !== undefined,
     killAll: (path) => killAll(hierarchies, path, clock),
   };
 }
@@ -176,9 +179,14 @@ async function removeChildren(directory: string, deadline: number, clock: Clock)
   return names.length > 0;
 }
 
+/** The hierarchy that is asked for processes: every one of them is in all. */
+function processRoot({ controllers, roots }: Hierarchies): string {
+  return controllers.get('pids') ?? roots[0] ?? '';
+}
+
 /** One pass may miss a process that is just being forked, hence the repetition. */
 async function killAll(hierarchies: Hierarchies, path: string, clock: Clock): Promise<void> {
-  const root = hierarchies.controllers.get('pids') ?? hierarchies.roots[0];
+  const root = processRoot(hierarchies);
   for (let tries = 0; tries < 10; tries += 1) {
     const pids = processesBelow(`${root}${path}`);
     if (pids.length === 0) return;

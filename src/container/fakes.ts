@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { Call } from '../base/call.ts';
 import { systemClock } from '../base/clock.ts';
 import { silentLog } from '../base/log.ts';
-import { openCgroups } from '../cgroup/cgroups.ts';
+import { openCgroups, type Cgroups } from '../cgroup/cgroups.ts';
 import { defaultConfig } from '../config/config.ts';
 import type { Image } from '../image/images.ts';
 import type { PodConfig } from '../pod/config.ts';
@@ -131,7 +131,7 @@ export class FakeHost {
       store: this.#store(),
       images: { find: async (name) => (name === 'missing' ? undefined : fakeImage) },
       runtimes: new Map([[config.runtime.defaultRuntime, this.#runtime()]]),
-      cgroups: openCgroups({ manager: 'cgroupfs' }),
+      cgroups: this.#cgroups(),
       log: silentLog,
       clock: systemClock,
       findPod: (id) => this.pods.get(id),
@@ -139,6 +139,15 @@ export class FakeHost {
       onEvent: (event) => this.events.push(event),
       processes: this.#processes(),
     };
+  }
+
+  #cgroups(): Cgroups {
+    const root = `${this.root}/cgroup`;
+    const controllers = new Map(['memory', 'pids'].map((name) => [name, root]));
+    return openCgroups({
+      manager: 'cgroupfs',
+      hierarchies: { version: 'v1', controllers, roots: [root], unified: undefined },
+    });
   }
 
   async #prepare(request: PrepareRequest): Promise<PreparedContainer> {

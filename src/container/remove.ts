@@ -73,18 +73,25 @@ function graceFor(call: Call): number {
   return remainingMs === undefined ? stopTimeoutMs : Math.max(0, remainingMs - reserveMs);
 }
 
-/** A process that outlived the container (an orphan of a killed exec) makes the runtime fail: it is killed, once more tried. */
+/**
+ * A process that outlived the container (an orphan of a killed exec) keeps the cgroup busy: some runtimes fail then,
+ * others leave the cgroup behind.
+ */
 async function deleteRuntimeRecord(context: Context, call: Call, { container }: Entry): Promise<void> {
+  const { cgroups, log } = context;
   const runtime = runtimeFor(context, container.runtimeHandler);
+  const path = context.cgroupPath(container);
   try {
     await runtime.delete(call, container.id);
   } catch (error) {
-    const path = context.cgroupPath(container);
     if (path === undefined) throw error;
-    context.log.warn(`delete container ${container.id}, trying again`, error);
-    await context.cgroups.killAll(path);
+    log.warn(`delete container ${container.id}, trying again`, error);
+    await cgroups.killAll(path);
     await runtime.delete(call, container.id);
   }
+  if (path === undefined || !cgroups.exists(path)) return;
+  await cgroups.killAll(path);
+  await cgroups.removeCgroup(path).catch((error: unknown) => log.warn(`container ${container.id}`, error));
 }
 
 /** The exit file, and the attach link that conmon 2.1.6 leaves behind. */

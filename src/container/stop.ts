@@ -155,15 +155,13 @@ function firstOf(work: Promise<void>, signal: AbortSignal): Promise<void> {
       signal.removeEventListener('abort', done);
       resolve();
     };
-    if (signal.aborted) {
-      resolve();
-      return;
-    }
-    signal.addEventListener('abort', done, { once: true });
+    // Attached in any case: a failure that comes later must have somebody who has heard of it.
     work.then(done, (error: unknown) => {
       signal.removeEventListener('abort', done);
       reject(error instanceof Error ? error : new Error(String(error)));
     });
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', done, { once: true });
   });
 }
 
