@@ -22,7 +22,16 @@ export class Snapshot {
     this.#byRepository = Map.groupBy(
       entries.flatMap(({ image, repositories }) => repositories.map((repository) => ({ image, repository }))),
       ({ repository }) => repository,
-    ).entries().reduce((map, [repository, items]) => map.set(repository, items.map(({ image }) => image)), new Map<string, Image[]>());
+    )
+      .entries()
+      .reduce(
+        (map, [repository, items]) =>
+          map.set(
+            repository,
+            items.map(({ image }) => image),
+          ),
+        new Map<string, Image[]>(),
+      );
   }
 
   byId(id: string): Image | undefined {
@@ -126,7 +135,10 @@ export class Catalog {
     const names = record.names.flatMap(readName);
     const repositories = [...new Set(names.map(repositoryOf))];
     const repoDigests = deriveRepoDigests(record, names);
-    const repoTags = names.filter(({ tag }) => tag !== undefined).map(formatReference).toSorted();
+    const repoTags = names
+      .filter(({ tag }) => tag !== undefined)
+      .map(formatReference)
+      .toSorted();
     const image: Image = {
       id: record.id,
       repoTags,
@@ -144,7 +156,11 @@ export class Catalog {
 
 /** Every repository of a name with every known manifest digest, and names that are by digest as they are. */
 export function deriveRepoDigests(record: ImageRecord, names: readonly Reference[]): readonly string[] {
-  const digests = new Set(names.flatMap(({ digest, ...rest }) => (digest === undefined ? [] : [`${repositoryOf({ ...rest, digest })}@${digest}`])));
+  const digests = new Set(
+    names.flatMap(({ digest, ...rest }) =>
+      digest === undefined ? [] : [`${repositoryOf({ ...rest, digest })}@${digest}`],
+    ),
+  );
   for (const repository of new Set(names.map(repositoryOf))) {
     for (const digest of record.digests) digests.add(`${repository}@${digest}`);
   }
@@ -165,7 +181,10 @@ function readName(name: string): readonly Reference[] {
   }
 }
 
-async function readDocuments(store: Store, record: ImageRecord): Promise<{ document: ImageDocument; annotations: ReadonlyMap<string, string> }> {
+async function readDocuments(
+  store: Store,
+  record: ImageRecord,
+): Promise<{ document: ImageDocument; annotations: ReadonlyMap<string, string> }> {
   const manifestData = await store.images.readBigData(record.id, 'manifest');
   const manifest = manifestData === undefined ? undefined : readManifest(manifestData);
   const configKey = manifest?.config ?? `sha256:${record.id}`;
@@ -178,12 +197,20 @@ async function readDocuments(store: Store, record: ImageRecord): Promise<{ docum
 function readManifest(data: Buffer): { config: string; annotations: ReadonlyMap<string, string> } | undefined {
   try {
     const manifest = parseStoredManifest(data);
-    return manifest.kind === 'index' ? undefined : { config: manifest.config.digest, annotations: manifest.annotations };
+    return manifest.kind === 'index'
+      ? undefined
+      : { config: manifest.config.digest, annotations: manifest.annotations };
   } catch {
     return undefined;
   }
 }
 
 function recordKey(record: ImageRecord): string {
-  return JSON.stringify([record.names, record.namesHistory, record.topLayer, record.digests, [...record.bigDataDigests]]);
+  return JSON.stringify([
+    record.names,
+    record.namesHistory,
+    record.topLayer,
+    record.digests,
+    [...record.bigDataDigests],
+  ]);
 }

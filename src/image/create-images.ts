@@ -107,7 +107,8 @@ class StoredImages implements ImageService {
   async pull(...[call, request]: Parameters<Images['pull']>) {
     const id = await this.#pulls.pull(call, request);
     const image = (await this.#catalog.snapshot()).byId(id);
-    if (image === undefined) throw new CrioError('not-found', `pull "${request.reference}": image ${id} was removed meanwhile`);
+    if (image === undefined)
+      throw new CrioError('not-found', `pull "${request.reference}": image ${id} was removed meanwhile`);
     return image;
   }
 
@@ -129,7 +130,10 @@ class StoredImages implements ImageService {
 
   async usage() {
     const { bytes, inodes } = await this.#store.layers.usage();
-    const mountPoint = join(this.#store.imageStore === '' ? this.#store.graphRoot : this.#store.imageStore, `${this.#store.driverName}-images`);
+    const mountPoint = join(
+      this.#store.imageStore === '' ? this.#store.graphRoot : this.#store.imageStore,
+      `${this.#store.driverName}-images`,
+    );
     return { mountPoint, usedBytes: bytes, inodesUsed: inodes, timestampNs: systemClock.nowNs() };
   }
 
@@ -166,7 +170,9 @@ function namesLeft(names: readonly string[], name: Reference): readonly string[]
   const left = namesWithout(names, name);
   if (left.length < names.length || name.digest === undefined) return left;
   const repository = repositoryOf(name);
-  return names.filter((candidate) => !candidate.startsWith(`${repository}:`) && !candidate.startsWith(`${repository}@`));
+  return names.filter(
+    (candidate) => !candidate.startsWith(`${repository}:`) && !candidate.startsWith(`${repository}@`),
+  );
 }
 
 /** Empty: registries.conf decides. */

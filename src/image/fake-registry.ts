@@ -11,7 +11,11 @@ export interface FakeRegistry extends AsyncDisposable {
   /** `127.0.0.1:port` */
   readonly host: string;
   /** `METHOD /path`, in order. */
-  readonly requests: readonly { readonly line: string; readonly authorization: string | undefined; readonly range: string | undefined }[];
+  readonly requests: readonly {
+    readonly line: string;
+    readonly authorization: string | undefined;
+    readonly range: string | undefined;
+  }[];
   readonly blobs: Map<string, Buffer>;
   /** By `repository tag` or `repository digest`. */
   readonly manifests: Map<string, { readonly data: Buffer; readonly contentType: string }>;
@@ -24,7 +28,11 @@ export interface FakeRegistry extends AsyncDisposable {
 export async function startFakeRegistry(): Promise<FakeRegistry> {
   const requests: { line: string; authorization: string | undefined; range: string | undefined }[] = [];
   const server = createServer((request, response) => {
-    requests.push({ line: `${request.method} ${request.url}`, authorization: request.headers.authorization, range: request.headers.range });
+    requests.push({
+      line: `${request.method} ${request.url}`,
+      authorization: request.headers.authorization,
+      range: request.headers.range,
+    });
     if (!registry.handle(request, response)) serve(registry, request, response);
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -54,7 +62,12 @@ export async function startFakeRegistry(): Promise<FakeRegistry> {
 }
 
 export interface FakeImage {
-  readonly manifest: { readonly schemaVersion: 2; readonly mediaType: string; readonly config: object; readonly layers: readonly object[] };
+  readonly manifest: {
+    readonly schemaVersion: 2;
+    readonly mediaType: string;
+    readonly config: object;
+    readonly layers: readonly object[];
+  };
   readonly manifestDigest: Digest;
   readonly id: string;
   readonly layerDigests: readonly Digest[];
@@ -86,7 +99,12 @@ export function putImage(
     layers: blobs.map((blob) => ({ mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip', ...blob })),
   };
   const manifestDigest = registry.putManifest(repository, tag, manifest);
-  return { manifest, manifestDigest, id: configBlob.digest.slice('sha256:'.length), layerDigests: blobs.map(({ digest }) => digest) };
+  return {
+    manifest,
+    manifestDigest,
+    id: configBlob.digest.slice('sha256:'.length),
+    layerDigests: blobs.map(({ digest }) => digest),
+  };
 }
 
 function serve(registry: FakeRegistry, request: IncomingMessage, response: ServerResponse): void {
@@ -99,7 +117,10 @@ function serve(registry: FakeRegistry, request: IncomingMessage, response: Serve
   if (kind === 'manifests') {
     const manifest = registry.manifests.get(`${repository} ${key}`);
     if (manifest === undefined) sendError(response, 404, 'MANIFEST_UNKNOWN', 'manifest unknown');
-    else response.writeHead(200, { 'Content-Type': manifest.contentType, 'Docker-Content-Digest': digestOf(manifest.data) }).end(manifest.data);
+    else
+      response
+        .writeHead(200, { 'Content-Type': manifest.contentType, 'Docker-Content-Digest': digestOf(manifest.data) })
+        .end(manifest.data);
     return;
   }
   const blob = registry.blobs.get(key);
@@ -109,11 +130,22 @@ function serve(registry: FakeRegistry, request: IncomingMessage, response: Serve
   }
   const start = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1];
   if (start === undefined) response.writeHead(200, { 'Content-Length': blob.length }).end(blob);
-  else response.writeHead(206, { 'Content-Range': `bytes ${start}-${blob.length - 1}/${blob.length}` }).end(blob.subarray(Number(start)));
+  else
+    response
+      .writeHead(206, { 'Content-Range': `bytes ${start}-${blob.length - 1}/${blob.length}` })
+      .end(blob.subarray(Number(start)));
 }
 
-export function sendError(response: ServerResponse, status: number, code: string, message: string, headers: Record<string, string> = {}): void {
-  response.writeHead(status, { 'Content-Type': 'application/json', ...headers }).end(JSON.stringify({ errors: [{ code, message, detail: null }] }));
+export function sendError(
+  response: ServerResponse,
+  status: number,
+  code: string,
+  message: string,
+  headers: Record<string, string> = {},
+): void {
+  response
+    .writeHead(status, { 'Content-Type': 'application/json', ...headers })
+    .end(JSON.stringify({ errors: [{ code, message, detail: null }] }));
 }
 
 function portOf(server: Server): number {

@@ -45,14 +45,16 @@ export function createFakeStore(): FakeStore {
       readBigData: (id, key) => Promise.resolve(bigData.get(`${id} ${key}`)),
       size: () => Promise.resolve(1),
       put(image) {
-        if (image.topLayer !== undefined && !layers.has(image.topLayer)) return Promise.reject(new CrioError('failed-precondition', `layer "${image.topLayer}" is not in storage`));
+        if (image.topLayer !== undefined && !layers.has(image.topLayer))
+          return Promise.reject(new CrioError('failed-precondition', `layer "${image.topLayer}" is not in storage`));
         for (const { key, data } of image.bigData) bigData.set(`${image.id} ${key}`, Buffer.from(data));
         take(image.addNames, image.id);
         return Promise.resolve(save(mergeRecord(records.get(image.id), image)));
       },
       setNames(id, names) {
         const record = records.get(id);
-        if (record !== undefined) save({ ...record, names, namesHistory: [...new Set([...names, ...record.namesHistory])] });
+        if (record !== undefined)
+          save({ ...record, names, namesHistory: [...new Set([...names, ...record.namesHistory])] });
         return Promise.resolve();
       },
       delete(id) {
@@ -75,8 +77,17 @@ export function createFakeStore(): FakeStore {
       mountReadOnly: unused,
     },
     containers: {
-      list: unused, find: unused, create: unused, setMetadata: unused, delete: unused, mount: unused, unmount: unused,
-      directory: String, runDirectory: String, upperDirectory: String, mountPoint: String,
+      list: unused,
+      find: unused,
+      create: unused,
+      setMetadata: unused,
+      delete: unused,
+      mount: unused,
+      unmount: unused,
+      directory: String,
+      runDirectory: String,
+      upperDirectory: String,
+      mountPoint: String,
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
@@ -94,18 +105,30 @@ async function unpackFake(options: UnpackOptions, contents: Map<string, Buffer>)
     chunks.push(chunk);
   }
   const blob = Buffer.concat(chunks);
-  if (options.blobDigest !== undefined && digestOf(blob) !== options.blobDigest) throw new CrioError('invalid', `blob has digest ${digestOf(blob)}, expected ${options.blobDigest}`);
+  if (options.blobDigest !== undefined && digestOf(blob) !== options.blobDigest)
+    throw new CrioError('invalid', `blob has digest ${digestOf(blob)}, expected ${options.blobDigest}`);
   const tar = blob[0] === 0x1f ? gunzipSync(blob) : blob[0] === 0x28 ? zstdDecompressSync(blob) : blob;
-  if (digestOf(tar) !== options.diffId) throw new CrioError('invalid', `layer has diffID ${digestOf(tar)}, expected ${options.diffId}`);
+  if (digestOf(tar) !== options.diffId)
+    throw new CrioError('invalid', `layer has diffID ${digestOf(tar)}, expected ${options.diffId}`);
   const id = idFor(options.parent, options.diffId);
   contents.set(id, tar);
-  return { id, parent: options.parent, diffDigest: options.diffId, diffSize: tar.length, compressedDigest: options.blobDigest, compressedSize: blob.length };
+  return {
+    id,
+    parent: options.parent,
+    diffDigest: options.diffId,
+    diffSize: tar.length,
+    compressedDigest: options.blobDigest,
+    compressedSize: blob.length,
+  };
 }
 
 function mergeRecord(before: ImageRecord | undefined, image: NewImage): ImageRecord {
   const names = [...new Set([...image.addNames, ...(before?.names ?? [])])];
   const keys = [...new Set([...(before?.bigDataNames ?? []), ...image.bigData.map(({ key }) => key)])];
-  const digests = new Map([...(before?.bigDataDigests ?? []), ...image.bigData.map(({ key, digest }) => [key, digest] as const)]);
+  const digests = new Map([
+    ...(before?.bigDataDigests ?? []),
+    ...image.bigData.map(({ key, digest }) => [key, digest] as const),
+  ]);
   const digest = before?.digest ?? image.digest;
   return {
     id: image.id,
@@ -118,6 +141,8 @@ function mergeRecord(before: ImageRecord | undefined, image: NewImage): ImageRec
     bigDataSizes: new Map(image.bigData.map(({ key, data }) => [key, data.length])),
     bigDataDigests: digests,
     createdNs: image.createdNs,
-    digests: [...new Set([digest, ...[...digests].filter(([key]) => key.startsWith('manifest')).map(([, value]) => value)])],
+    digests: [
+      ...new Set([digest, ...[...digests].filter(([key]) => key.startsWith('manifest')).map(([, value]) => value)]),
+    ],
   };
 }

@@ -25,20 +25,30 @@ export interface FetchedImage {
 const maxNesting = 3;
 
 /** Fetches the manifest, through lists to the entry for this machine. */
-export async function fetchImage(reference: Reference, places: readonly Place[], signal: AbortSignal): Promise<FetchedImage> {
+export async function fetchImage(
+  reference: Reference,
+  places: readonly Place[],
+  signal: AbortSignal,
+): Promise<FetchedImage> {
   const lists: { digest: Digest; data: Buffer }[] = [];
   let tagOrDigest = reference.digest ?? reference.tag ?? 'latest';
   let order = places;
   for (;;) {
     const wanted = tagOrDigest;
-    const { answer, places: next } = await askPlaces(`read manifest ${wanted}`, order, signal, (client) => client.fetchManifest(wanted, signal));
+    const { answer, places: next } = await askPlaces(`read manifest ${wanted}`, order, signal, (client) =>
+      client.fetchManifest(wanted, signal),
+    );
     order = next;
     const manifest = parseManifest(answer.data, answer.contentType);
     if (manifest.kind === 'artifact') {
-      throw new CrioError('invalid', `${formatReference(reference)} is no image but an artifact of type ${JSON.stringify(manifest.artifactType)}`);
+      throw new CrioError(
+        'invalid',
+        `${formatReference(reference)} is no image but an artifact of type ${JSON.stringify(manifest.artifactType)}`,
+      );
     }
     if (manifest.kind === 'image') return { manifest, data: answer.data, digest: answer.digest, lists, places: order };
-    if (lists.length === maxNesting) throw new CrioError('invalid', `read manifest ${wanted}: lists nested deeper than ${maxNesting}`);
+    if (lists.length === maxNesting)
+      throw new CrioError('invalid', `read manifest ${wanted}: lists nested deeper than ${maxNesting}`);
     lists.push({ digest: answer.digest, data: answer.data });
     tagOrDigest = chooseEntry(manifest, reference);
   }
@@ -53,10 +63,17 @@ export async function fetchConfig(
   const { config, layers } = image.manifest;
   const data =
     (await read()) ??
-    (await askPlaces(`read config ${config.digest}`, image.places, signal, (client) => client.fetchBlob(config, bodyLimits.config, signal))).answer;
+    (
+      await askPlaces(`read config ${config.digest}`, image.places, signal, (client) =>
+        client.fetchBlob(config, bodyLimits.config, signal),
+      )
+    ).answer;
   const document = parseImageConfig(data);
   if (document.diffIds.length !== layers.length) {
-    throw new CrioError('invalid', `image config names ${document.diffIds.length} layers, but the manifest has ${layers.length}`);
+    throw new CrioError(
+      'invalid',
+      `image config names ${document.diffIds.length} layers, but the manifest has ${layers.length}`,
+    );
   }
   for (const layer of layers) checkLayerType(layer);
   return { data, document };
@@ -75,7 +92,10 @@ function chooseEntry(index: IndexManifest, reference: Reference): Digest {
 /** A list inside the list, or the only entry, when platforms are not named. */
 function nestedEntry(index: IndexManifest): Descriptor | undefined {
   const unnamed = index.entries.filter(({ platform }) => platform === undefined);
-  return unnamed.find(({ mediaType }) => /index|manifest\.list/.test(mediaType)) ?? (index.entries.length === 1 ? unnamed[0] : undefined);
+  return (
+    unnamed.find(({ mediaType }) => /index|manifest\.list/.test(mediaType)) ??
+    (index.entries.length === 1 ? unnamed[0] : undefined)
+  );
 }
 
 const layerTypes = [
@@ -88,5 +108,8 @@ function checkLayerType(layer: Descriptor): void {
   if (layer.mediaType.endsWith('+encrypted')) {
     throw new CrioError('unimplemented', `layer ${layer.digest} is encrypted, which is not supported yet`);
   }
-  throw new CrioError('invalid', `layer ${layer.digest} has the unsupported media type ${JSON.stringify(layer.mediaType)}`);
+  throw new CrioError(
+    'invalid',
+    `layer ${layer.digest} has the unsupported media type ${JSON.stringify(layer.mediaType)}`,
+  );
 }

@@ -16,7 +16,11 @@ export interface FoundImage {
  * By id, unique id prefix, or name; an id wins over a name. `resolve` gives the complete names a name may stand for, and
  * throws when it is none; a hexadecimal string that is no id is only unknown.
  */
-export function findImage(snapshot: Snapshot, text: string, resolve: (name: string) => readonly Reference[]): FoundImage | undefined {
+export function findImage(
+  snapshot: Snapshot,
+  text: string,
+  resolve: (name: string) => readonly Reference[],
+): FoundImage | undefined {
   const id = text.startsWith('sha256:') && text.length === 71 ? text.slice('sha256:'.length) : text;
   const isHex = /^[a-f0-9]+$/.test(id) && id.length <= 64;
   if (isHex && id.length >= minPrefixLength) {
@@ -30,7 +34,11 @@ export function findImage(snapshot: Snapshot, text: string, resolve: (name: stri
   return undefined;
 }
 
-function candidates(text: string, isHex: boolean, resolve: (name: string) => readonly Reference[]): readonly Reference[] {
+function candidates(
+  text: string,
+  isHex: boolean,
+  resolve: (name: string) => readonly Reference[],
+): readonly Reference[] {
   try {
     return resolve(text);
   } catch (error) {

@@ -45,13 +45,15 @@ function readDiffIds(reader: JsonReader): readonly Digest[] {
   const ids = reader.object('rootfs')?.strings('diff_ids') ?? [];
   return ids.map((text) => {
     const digest = parseDigest(text);
-    if (!digest.startsWith('sha256:')) throw new CrioError('invalid', `image config.rootfs.diff_ids: ${digest} is not a sha256 digest`);
+    if (!digest.startsWith('sha256:'))
+      throw new CrioError('invalid', `image config.rootfs.diff_ids: ${digest} is not a sha256 digest`);
     return digest;
   });
 }
 
 function clean(text: string | undefined, field: string): string {
-  if (text?.includes('\0') === true) throw new CrioError('invalid', `image config.config.${field}: contains a NUL character`);
+  if (text?.includes('\0') === true)
+    throw new CrioError('invalid', `image config.config.${field}: contains a NUL character`);
   return text ?? '';
 }
 

@@ -19,7 +19,11 @@ export class JoinedWork<T> {
   }
 
   /** `isOwner`: this caller's `work` runs, not that of an earlier one. */
-  join(key: string, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): { readonly isOwner: boolean; readonly result: Promise<T> } {
+  join(
+    key: string,
+    signal: AbortSignal,
+    work: (signal: AbortSignal) => Promise<T>,
+  ): { readonly isOwner: boolean; readonly result: Promise<T> } {
     const running = this.#entries.get(key);
     const entry = running === undefined || running.controller.signal.aborted ? this.#start(key, work) : running;
     return { isOwner: entry !== running, result: this.#wait(key, entry, signal) };

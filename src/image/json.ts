@@ -32,18 +32,21 @@ export function parseLooseJson(data: Uint8Array, what: string): Json {
   }
 }
 
-/** The plain value for `JSON.stringify`; objects have no prototype. */
+/** The plain value for `JSON.stringify`. */
 export function toPlain(value: Json): unknown {
   if (isObject(value)) {
-    const plain: Record<string, unknown> = Object.create(null);
-    for (const [key, item] of value) plain[key] = toPlain(item);
-    return plain;
+    // fromEntries defines properties: a key `__proto__` becomes one like any other.
+    return Object.fromEntries([...value].map(([key, item]) => [key, toPlain(item)]));
   }
-  return Array.isArray(value) ? value.map((item: Json) => toPlain(item)) : value;
+  return isList(value) ? value.map(toPlain) : value;
 }
 
 export function isObject(value: Json | undefined): value is JsonObject {
   return value instanceof Map;
+}
+
+export function isList(value: Json | undefined): value is readonly Json[] {
+  return Array.isArray(value);
 }
 
 /** Typed access to one JSON object; every error names the path of the field. */
@@ -93,7 +96,7 @@ export class JsonReader {
 
   array(key: string): readonly Json[] {
     const value = this.#object.get(key) ?? [];
-    if (!Array.isArray(value)) throw this.#wrong(key, 'a list');
+    if (!isList(value)) throw this.#wrong(key, 'a list');
     return value;
   }
 
@@ -165,7 +168,9 @@ function scan(text: string, what: string): void {
 
 function addKey(keys: Set<string> | undefined, token: string, what: string): void {
   if (keys === undefined || !token.startsWith('"')) return; // JSON.parse refuses it afterwards
-  const key = token.slice(1, -1).replace(/\\u([0-9a-fA-F]{4})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
+  const key = token
+    .slice(1, -1)
+    .replace(/\\u([0-9a-fA-F]{4})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
   const folded = key.toLowerCase();
   if (keys.has(folded)) throw new CrioError('invalid', `parse ${what}: key ${JSON.stringify(key)} stands twice`);
   keys.add(folded);

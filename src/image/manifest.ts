@@ -104,7 +104,10 @@ function decideMediaType(reader: JsonReader, contentType: string): string {
   const own = reader.string('mediaType') ?? '';
   const known: readonly string[] = Object.values(mediaTypes);
   if (known.includes(header) && own !== '' && own !== header) {
-    throw new CrioError('invalid', `read manifest: media type is ${JSON.stringify(own)} in the document, but ${JSON.stringify(header)} in the answer`);
+    throw new CrioError(
+      'invalid',
+      `read manifest: media type is ${JSON.stringify(own)} in the document, but ${JSON.stringify(header)} in the answer`,
+    );
   }
   if (known.includes(header)) return header;
   if (own !== '') return own;
@@ -171,6 +174,9 @@ function readPlatform(reader: JsonReader | undefined): Platform | undefined {
 function refuseKeys(reader: JsonReader, forbidden: readonly string[]): void {
   const found = reader.keys.find((key) => forbidden.includes(key.toLowerCase()));
   if (found !== undefined) {
-    throw new CrioError('invalid', `read manifest: ambiguous, it has the key ${JSON.stringify(found)} of another format`);
+    throw new CrioError(
+      'invalid',
+      `read manifest: ambiguous, it has the key ${JSON.stringify(found)} of another format`,
+    );
   }
 }

@@ -47,7 +47,12 @@ export class PullTracker {
   }
 
   get snapshot(): PullProgress {
-    return { reference: this.reference, startedMs: this.startedMs, phase: this.#phase, layers: this.#layers.map((layer) => layer.snapshot) };
+    return {
+      reference: this.reference,
+      startedMs: this.startedMs,
+      phase: this.#phase,
+      layers: this.#layers.map((layer) => layer.snapshot),
+    };
   }
 
   touch(): void {

@@ -66,7 +66,9 @@ export class PullService {
     const name = request.reference.replace(/^docker:\/\//, '');
     if (name === '') throw new CrioError('invalid', 'no image specified');
     const candidates = this.#options.resolve(name);
-    const { result } = this.#pulls.join(joinKey(request), caller.signal, (signal) => this.#run(request, candidates, signal));
+    const { result } = this.#pulls.join(joinKey(request), caller.signal, (signal) =>
+      this.#run(request, candidates, signal),
+    );
     return result;
   }
 
@@ -91,7 +93,12 @@ export class PullService {
     }
   }
 
-  async #pull(request: PullOptions, candidates: readonly Reference[], tracker: PullTracker, signal: AbortSignal): Promise<ImageId> {
+  async #pull(
+    request: PullOptions,
+    candidates: readonly Reference[],
+    tracker: PullTracker,
+    signal: AbortSignal,
+  ): Promise<ImageId> {
     const { store, log } = this.#options;
     const settings = this.#options.settings();
     const call = this.#options.newCall(signal);
@@ -100,7 +107,12 @@ export class PullService {
     await using namespaced = await this.#takeAuth(settings, request.namespace, candidates);
     const explicit = namespaced?.path ?? (settings.image.globalAuthFile || undefined);
     return pullImage(
-      { store, log, runningLayers: this.#layers, placesFor: (reference) => this.#places(settings, request, reference, explicit) },
+      {
+        store,
+        log,
+        runningLayers: this.#layers,
+        placesFor: (reference) => this.#places(settings, request, reference, explicit),
+      },
       { candidates, policy, call, tracker },
     );
   }
@@ -113,7 +125,12 @@ export class PullService {
     return undefined;
   }
 
-  #places(settings: PullSettings, request: PullOptions, logical: Reference, explicitAuthFile: string | undefined): readonly Place[] {
+  #places(
+    settings: PullSettings,
+    request: PullOptions,
+    logical: Reference,
+    explicitAuthFile: string | undefined,
+  ): readonly Place[] {
     const { endpoints, authFiles, log } = this.#options;
     const files = { explicit: explicitAuthFile, defaults: authFiles, helpers: settings.registries.credentialHelpers };
     return pullSources(settings.registries, logical).map(
@@ -123,7 +140,9 @@ export class PullService {
           endpoint: endpoints.get(source.reference.domain, source.insecure),
           log,
           findCredentials: async (signal) =>
-            requestCredentials(request.credentials, logical, source) ?? (await findCredentials(files, source.reference, signal)) ?? anonymous,
+            requestCredentials(request.credentials, logical, source) ??
+            (await findCredentials(files, source.reference, signal)) ??
+            anonymous,
         }),
     );
   }
@@ -142,7 +161,9 @@ export class PullService {
     if (timeoutMs <= 0) return undefined;
     const check = () => {
       if (tracker.idleMs > timeoutMs) {
-        stalled.abort(new CrioError('canceled', `context canceled: no progress for ${timeoutMs / 1000} s (pull_progress_timeout)`));
+        stalled.abort(
+          new CrioError('canceled', `context canceled: no progress for ${timeoutMs / 1000} s (pull_progress_timeout)`),
+        );
       }
     };
     return setInterval(check, Math.max(10, timeoutMs / 10)).unref();
@@ -163,7 +184,8 @@ function joinKey(request: PullOptions): string {
 /** Kubelet looks for the two prefixes; the third is CRI-O's for everything else. */
 function clientError(error: unknown): CrioError {
   const kind = kindOf(error);
-  if (kind === 'canceled') return error instanceof CrioError ? error : new CrioError('canceled', 'context canceled', { cause: error });
+  if (kind === 'canceled')
+    return error instanceof CrioError ? error : new CrioError('canceled', 'context canceled', { cause: error });
   const text = messageOf(error);
   if (isPolicyError(error)) return new CrioError('unknown', `SignatureValidationFailed: ${text}`, { cause: error });
   if (isRegistryUnavailable(error)) return new CrioError('unknown', `RegistryUnavailable: ${text}`, { cause: error });
@@ -171,6 +193,7 @@ function clientError(error: unknown): CrioError {
 }
 
 function isPolicyError(error: unknown): boolean {
-  for (let current = error; current instanceof Error; current = current.cause) if (current instanceof PolicyError) return true;
+  for (let current = error; current instanceof Error; current = current.cause)
+    if (current instanceof PolicyError) return true;
   return false;
 }

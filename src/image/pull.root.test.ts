@@ -36,7 +36,11 @@ let registry: Registry;
 let store: Store;
 let images: ImageService;
 
-function openImages(host: string, places: Partial<ImagePlaces> = {}, toml = `[[registry]]\nlocation = "${host}"\ninsecure = true\n`): Promise<ImageService> {
+function openImages(
+  host: string,
+  places: Partial<ImagePlaces> = {},
+  toml = `[[registry]]\nlocation = "${host}"\ninsecure = true\n`,
+): Promise<ImageService> {
   const id = String(Math.random()).slice(2);
   const file = join(folder, `registries-${id}.conf`);
   const policy = join(folder, 'policy.json');
@@ -46,14 +50,25 @@ function openImages(host: string, places: Partial<ImagePlaces> = {}, toml = `[[r
     store,
     log: silentLog,
     config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-    places: { registries: { file, dropInDirs: [], aliasFile: '/nonexistent' }, policyFiles: [policy], authFiles: [], certificateDirs: [], ...places },
+    places: {
+      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
+      policyFiles: [policy],
+      authFiles: [],
+      certificateDirs: [],
+      ...places,
+    },
   });
 }
 
 async function pull(service: ImageService, reference: string, credentials?: Partial<Credentials>): Promise<string> {
   const blank: Credentials = { username: '', password: '', identityToken: '', registryToken: '', serverAddress: '' };
   const call = new Call({ name: 'PullImage', id: 't', log: silentLog });
-  const image = await service.pull(call, { reference, namespace: '', cgroupParent: '', credentials: credentials && { ...blank, ...credentials } });
+  const image = await service.pull(call, {
+    reference,
+    namespace: '',
+    cgroupParent: '',
+    credentials: credentials && { ...blank, ...credentials },
+  });
   return image.id;
 }
 
@@ -70,13 +85,32 @@ function podman(...args: string[]): string {
   return run('podman', [...podmanStore, '--cgroup-manager', 'cgroupfs', '--log-level', 'error', ...args]);
 }
 
-const runFlags = ['--rm', '--network', 'none', '--cgroups', 'disabled', '--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024', '--pull', 'never'];
+const runFlags = [
+  '--rm',
+  '--network',
+  'none',
+  '--cgroups',
+  'disabled',
+  '--ulimit',
+  'nofile=1024:1024',
+  '--ulimit',
+  'nproc=1024:1024',
+  '--pull',
+  'never',
+];
 
 before(async () => {
   const small = await buildImages('small');
   cpSync(small.storage, join(folder, 'registry'), { recursive: true });
   registry = await startRegistry({ storage: join(folder, 'registry') });
-  store = await openStore({ graphRoot: roots.root, runRoot: roots.runroot, imageStore: '', driver: 'overlay', options: ['overlay.skip_mount_home=true'], log: silentLog });
+  store = await openStore({
+    graphRoot: roots.root,
+    runRoot: roots.runroot,
+    imageStore: '',
+    driver: 'overlay',
+    options: ['overlay.skip_mount_home=true'],
+    log: silentLog,
+  });
   images = await openImages(registry.address);
 });
 
@@ -84,7 +118,9 @@ after(async () => {
   images[Symbol.dispose]();
   await store[Symbol.asyncDispose]();
   await registry[Symbol.asyncDispose]();
-  run('sh', ['-c', `grep -oE ' (${folder}|${runRoot})[^ ]*' /proc/self/mountinfo | sort -r | xargs -r umount -l`], { allow: [123] });
+  run('sh', ['-c', `grep -oE ' (${folder}|${runRoot})[^ ]*' /proc/self/mountinfo | sort -r | xargs -r umount -l`], {
+    allow: [123],
+  });
   for (const path of [folder, runRoot]) rmSync(path, { recursive: true, force: true });
 });
 
@@ -97,20 +133,37 @@ describe('an image pulled by us', () => {
   for (const [tag, flags] of copies) {
     it(`runs with podman and is copied out byte for byte: ${tag}`, async () => {
       const name = `${registry.address}/made/${tag}:1`;
-      run('skopeo', ['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false', ...flags, from(), `docker://${name}`]);
+      run('skopeo', [
+        'copy',
+        '--insecure-policy',
+        '--src-tls-verify=false',
+        '--dest-tls-verify=false',
+        ...flags,
+        from(),
+        `docker://${name}`,
+      ]);
       const raw = run('skopeo', ['inspect', '--raw', '--tls-verify=false', `docker://${name}`]);
       const id = await pull(images, name);
       const image = await images.find(name);
-      assert.ok(image?.repoDigests.includes(`${registry.address}/made/${tag}@${digestOf(Buffer.from(raw))}`), image?.repoDigests.join(' ') ?? 'no image');
+      assert.ok(
+        image?.repoDigests.includes(`${registry.address}/made/${tag}@${digestOf(Buffer.from(raw))}`),
+        image?.repoDigests.join(' ') ?? 'no image',
+      );
       assert.equal(podman('run', ...runFlags, name, 'echo', 'hello').trim(), 'hello');
       assert.equal(podman('images', '--format', '{{.Digest}}', '--no-trunc', name).trim(), digestOf(Buffer.from(raw)));
       const out = join(folder, `out-${tag}`);
       run('skopeo', ['copy', '--insecure-policy', `${storageName}${name}`, `dir:${out}`]);
       // A store keeps layers unpacked: compressed ones come out as plain tar files with the diffIDs as digests.
-      const copied = JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8')) as { config: { digest: string }; layers: { digest: string }[] };
+      const copied = JSON.parse(readFileSync(join(out, 'manifest.json'), 'utf8')) as {
+        config: { digest: string };
+        layers: { digest: string }[];
+      };
       assert.equal(copied.config.digest, `sha256:${id}`);
       const config = JSON.parse(readFileSync(join(out, id), 'utf8')) as { rootfs: { diff_ids: string[] } };
-      assert.deepEqual(copied.layers.map((layer) => layer.digest), config.rootfs.diff_ids);
+      assert.deepEqual(
+        copied.layers.map((layer) => layer.digest),
+        config.rootfs.diff_ids,
+      );
       podman('rmi', name);
       assert.equal(await images.find(name), undefined);
     });
@@ -139,7 +192,12 @@ describe('an image pulled by us', () => {
 describe('registries with secrets', () => {
   it('takes credentials that podman login left, and says what was refused', async () => {
     const htpasswd = join(folder, 'htpasswd');
-    const hash = run('python3', ['-W', 'ignore', '-c', 'import crypt; print(crypt.crypt("secret", crypt.mksalt(crypt.METHOD_BLOWFISH)))']).trim();
+    const hash = run('python3', [
+      '-W',
+      'ignore',
+      '-c',
+      'import crypt; print(crypt.crypt("secret", crypt.mksalt(crypt.METHOD_BLOWFISH)))',
+    ]).trim();
     writeFileSync(htpasswd, `user:${hash}\n`);
     await using closed = await startSecureRegistry({ auth: { htpasswd: { realm: 'test', path: htpasswd } } });
     const authFile = join(folder, 'auth.json');
@@ -148,7 +206,10 @@ describe('registries with secrets', () => {
     using stranger = await openImages(closed.host);
     const name = `${closed.host}/${source}:latest`;
     assert.match(await failure(pull(stranger, name)), /\(no credentials\): 401 unauthorized/);
-    assert.match(await failure(pull(stranger, name, { username: 'user', password: 'wrong' })), /\(credentials of the request\): 401 unauthorized/);
+    assert.match(
+      await failure(pull(stranger, name, { username: 'user', password: 'wrong' })),
+      /\(credentials of the request\): 401 unauthorized/,
+    );
     await pull(service, name);
     await pull(stranger, name, { username: 'user', password: 'secret' });
     await service.remove(new Call({ name: 'remove', id: 't', log: silentLog }), name);
@@ -156,12 +217,17 @@ describe('registries with secrets', () => {
 
   it('verifies TLS with the authority in certs.d, and shows its client certificate', async () => {
     const certs = makeCertificates();
-    await using tls = await startSecureRegistry({ http: { tls: { certificate: certs.server.cert, key: certs.server.key, clientcas: [certs.authority] } } });
+    await using tls = await startSecureRegistry({
+      http: { tls: { certificate: certs.server.cert, key: certs.server.key, clientcas: [certs.authority] } },
+    });
     const dir = join(folder, 'certs.d', tls.host);
     mkdirSync(dir, { recursive: true });
     const name = `${tls.host}/${source}:latest`;
     using stranger = await openImages(tls.host, {}, '');
-    assert.match(await failure(pull(stranger, name)), /unable to get local issuer certificate|unable to verify the first certificate|self-signed certificate/);
+    assert.match(
+      await failure(pull(stranger, name)),
+      /unable to get local issuer certificate|unable to verify the first certificate|self-signed certificate/,
+    );
     cpSync(certs.authority, join(dir, 'ca.crt'));
     using known = await openImages(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
     await assert.rejects(pull(known, name), 'without a client certificate');
@@ -181,7 +247,9 @@ describe('proxies', () => {
       seen.push(request.url ?? '');
       const url = new URL(request.url ?? '');
       const upstream = connect(Number(url.port), url.hostname, () => {
-        upstream.write(`GET ${url.pathname} HTTP/1.1\r\nHost: ${url.host}\r\nAccept: ${request.headers.accept ?? '*/*'}\r\nConnection: close\r\n\r\n`);
+        upstream.write(
+          `GET ${url.pathname} HTTP/1.1\r\nHost: ${url.host}\r\nAccept: ${request.headers.accept ?? '*/*'}\r\nConnection: close\r\n\r\n`,
+        );
         upstream.pipe(response.socket ?? upstream);
       });
     });
@@ -199,7 +267,8 @@ describe('proxies', () => {
        response.discard();`,
     );
     const { port } = proxy.address() as AddressInfo; // a TCP server has no other kind
-    const ask = (env: Record<string, string>) => runAsync(process.execPath, [script], { PATH: process.env['PATH'] ?? '', ...env });
+    const ask = (env: Record<string, string>) =>
+      runAsync(process.execPath, [script], { PATH: process.env['PATH'] ?? '', ...env });
     assert.equal((await ask({ HTTP_PROXY: `http://127.0.0.1:${port}` })).trim(), '200');
     assert.ok(seen.length > 0, 'the proxy was not asked');
     seen.length = 0;
@@ -215,11 +284,23 @@ interface SecureRegistry extends AsyncDisposable {
 }
 
 /** docker-registry on the same content, with authentication or TLS. */
-async function startSecureRegistry(settings: { readonly auth?: object; readonly http?: object }): Promise<SecureRegistry> {
+async function startSecureRegistry(settings: {
+  readonly auth?: object;
+  readonly http?: object;
+}): Promise<SecureRegistry> {
   const host = `127.0.0.1:${await freePort()}`;
   const file = join(folder, `${host}.yml`);
   const storage = { filesystem: { rootdirectory: join(folder, 'registry') } };
-  writeFileSync(file, JSON.stringify({ version: 0.1, log: { level: 'error' }, storage, ...settings, http: { addr: host, ...settings.http } }));
+  writeFileSync(
+    file,
+    JSON.stringify({
+      version: 0.1,
+      log: { level: 'error' },
+      storage,
+      ...settings,
+      http: { addr: host, ...settings.http },
+    }),
+  );
   const child = spawn('docker-registry', ['serve', file], { stdio: 'ignore' });
   const gone = new Promise((resolve) => child.once('exit', resolve));
   for (let tries = 0; tries < 200 && !(await accepts(host)); tries += 1) await sleep(25);
@@ -252,14 +333,55 @@ function makeCertificates(): { readonly authority: string; readonly server: Pair
   const dir = mkdtempSync(join(folder, 'tls-'));
   const file = (name: string) => join(dir, name);
   const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  run('openssl', ['req', '-x509', ...newKey, '-keyout', file('ca.key'), '-out', file('ca.crt'), '-subj', '/CN=test authority', '-days', '2']);
+  run('openssl', [
+    'req',
+    '-x509',
+    ...newKey,
+    '-keyout',
+    file('ca.key'),
+    '-out',
+    file('ca.crt'),
+    '-subj',
+    '/CN=test authority',
+    '-days',
+    '2',
+  ]);
   const sign = (name: string, extensions: string): Pair => {
     writeFileSync(file(`${name}.ext`), extensions);
-    run('openssl', ['req', ...newKey, '-keyout', file(`${name}.key`), '-out', file(`${name}.csr`), '-subj', `/CN=${name}`]);
-    run('openssl', ['x509', '-req', '-in', file(`${name}.csr`), '-CA', file('ca.crt'), '-CAkey', file('ca.key'), '-CAcreateserial', '-out', file(`${name}.crt`), '-days', '2', '-extfile', file(`${name}.ext`)]);
+    run('openssl', [
+      'req',
+      ...newKey,
+      '-keyout',
+      file(`${name}.key`),
+      '-out',
+      file(`${name}.csr`),
+      '-subj',
+      `/CN=${name}`,
+    ]);
+    run('openssl', [
+      'x509',
+      '-req',
+      '-in',
+      file(`${name}.csr`),
+      '-CA',
+      file('ca.crt'),
+      '-CAkey',
+      file('ca.key'),
+      '-CAcreateserial',
+      '-out',
+      file(`${name}.crt`),
+      '-days',
+      '2',
+      '-extfile',
+      file(`${name}.ext`),
+    ]);
     return { cert: file(`${name}.crt`), key: file(`${name}.key`) };
   };
-  return { authority: file('ca.crt'), server: sign('server', 'subjectAltName=IP:127.0.0.1'), client: sign('client', 'extendedKeyUsage=clientAuth') };
+  return {
+    authority: file('ca.crt'),
+    server: sign('server', 'subjectAltName=IP:127.0.0.1'),
+    client: sign('client', 'extendedKeyUsage=clientAuth'),
+  };
 }
 
 /** Like `run`, but this process goes on serving meanwhile. */

@@ -36,7 +36,10 @@ interface Bench extends AsyncDisposable {
   readonly registry: FakeRegistry;
   readonly store: FakeStore;
   readonly images: ImageService;
-  pull(name: string, options?: { credentials?: Partial<Credentials>; namespace?: string; signal?: AbortSignal }): Promise<string>;
+  pull(
+    name: string,
+    options?: { credentials?: Partial<Credentials>; namespace?: string; signal?: AbortSignal },
+  ): Promise<string>;
 }
 
 let dir = '';
@@ -61,7 +64,10 @@ async function openBench(options: BenchOptions = {}): Promise<Bench> {
   counter += 1;
   const conf = join(dir, `registries-${counter}.conf`);
   const policy = join(dir, `policy-${counter}.json`);
-  await writeFile(conf, options.toml?.(registry.host) ?? `[[registry]]\nlocation = "${registry.host}"\ninsecure = true\n`);
+  await writeFile(
+    conf,
+    options.toml?.(registry.host) ?? `[[registry]]\nlocation = "${registry.host}"\ninsecure = true\n`,
+  );
   await writeFile(policy, JSON.stringify(options.policy ?? { default: [{ type: 'insecureAcceptAnything' }] }));
   const defaults = defaultConfig().image;
   const images = await createImages({
@@ -82,7 +88,12 @@ async function openBench(options: BenchOptions = {}): Promise<Bench> {
     store,
     images,
     async pull(name, { credentials, namespace = '', signal } = {}) {
-      const call = new Call({ name: 'PullImage', id: 't', log: silentLog, ...(signal === undefined ? {} : { signal }) });
+      const call = new Call({
+        name: 'PullImage',
+        id: 't',
+        log: silentLog,
+        ...(signal === undefined ? {} : { signal }),
+      });
       const image = await images.pull(call, {
         reference: name,
         credentials: credentials === undefined ? undefined : { ...blank, ...credentials },
@@ -139,26 +150,55 @@ describe('pull', () => {
     const { registry, store } = bench;
     const own = putImage(registry, 'a', 'own');
     const other = putImage(registry, 'a', 'other', { architecture: 's390x' });
-    const entry = (image: { manifestDigest: string }, platform: object) => ({ mediaType: mediaTypes.ociManifest, digest: image.manifestDigest, size: 1, platform });
-    const inner = registry.putManifest('a', 'inner', {
-      schemaVersion: 2,
-      mediaType: mediaTypes.ociIndex,
-      manifests: [entry(other, { os: 'linux', architecture: 's390x' }), entry(own, { os: hostPlatform.os, architecture: hostPlatform.architecture })],
-    }, mediaTypes.ociIndex);
-    const outer = registry.putManifest('a', 'multi', {
-      schemaVersion: 2,
-      mediaType: mediaTypes.dockerList,
-      manifests: [{ mediaType: mediaTypes.ociIndex, digest: inner, size: 1 }],
-    }, mediaTypes.dockerList);
+    const entry = (image: { manifestDigest: string }, platform: object) => ({
+      mediaType: mediaTypes.ociManifest,
+      digest: image.manifestDigest,
+      size: 1,
+      platform,
+    });
+    const inner = registry.putManifest(
+      'a',
+      'inner',
+      {
+        schemaVersion: 2,
+        mediaType: mediaTypes.ociIndex,
+        manifests: [
+          entry(other, { os: 'linux', architecture: 's390x' }),
+          entry(own, { os: hostPlatform.os, architecture: hostPlatform.architecture }),
+        ],
+      },
+      mediaTypes.ociIndex,
+    );
+    const outer = registry.putManifest(
+      'a',
+      'multi',
+      {
+        schemaVersion: 2,
+        mediaType: mediaTypes.dockerList,
+        manifests: [{ mediaType: mediaTypes.ociIndex, digest: inner, size: 1 }],
+      },
+      mediaTypes.dockerList,
+    );
     assert.equal(await bench.pull(`${registry.host}/a:multi`), own.id);
-    assert.deepEqual((await store.images.find(own.id))?.bigDataNames.slice(1, 3), [`manifest-${outer}`, `manifest-${inner}`]);
+    assert.deepEqual((await store.images.find(own.id))?.bigDataNames.slice(1, 3), [
+      `manifest-${outer}`,
+      `manifest-${inner}`,
+    ]);
   });
 
   it('says which platforms there are when none fits', async () => {
     await using bench = await openBench();
     const { registry } = bench;
     const other = putImage(registry, 'a', 'other');
-    registry.putManifest('a', 'multi', { schemaVersion: 2, manifests: [{ digest: other.manifestDigest, size: 1, platform: { os: 'linux', architecture: 's390x' } }] }, mediaTypes.ociIndex);
+    registry.putManifest(
+      'a',
+      'multi',
+      {
+        schemaVersion: 2,
+        manifests: [{ digest: other.manifestDigest, size: 1, platform: { os: 'linux', architecture: 's390x' } }],
+      },
+      mediaTypes.ociIndex,
+    );
     assert.match(await failure(bench.pull(`${registry.host}/a:multi`)), /for linux\/\w+, there are: linux\/s390x/);
   });
 
@@ -180,7 +220,11 @@ describe('pull', () => {
     const names = Array.from({ length: 10 }, () => `${registry.host}/a:1`);
     await Promise.all([...names, `${registry.host}/b:1`].map((name) => bench.pull(name)));
     assert.equal(store.unpacked.length, 3);
-    assert.equal(registry.requests.filter(({ line }) => line.includes('/a/blobs/')).length + registry.requests.filter(({ line }) => line.includes('/b/blobs/')).length, 5);
+    assert.equal(
+      registry.requests.filter(({ line }) => line.includes('/a/blobs/')).length +
+        registry.requests.filter(({ line }) => line.includes('/b/blobs/')).length,
+      5,
+    );
   });
 
   it('goes on for the other waiters when one leaves', async () => {
@@ -235,8 +279,14 @@ describe('pull by digest', () => {
     await using bench = await openBench();
     const { registry } = bench;
     const image = putImage(registry, 'a', '1');
-    registry.manifests.set(`a ${image.manifestDigest}`, { data: Buffer.from('{"schemaVersion":2}'), contentType: mediaTypes.ociManifest });
-    assert.match(await failure(bench.pull(`${registry.host}/a@${image.manifestDigest}`)), /verify manifest .*digest is sha256:/);
+    registry.manifests.set(`a ${image.manifestDigest}`, {
+      data: Buffer.from('{"schemaVersion":2}'),
+      contentType: mediaTypes.ociManifest,
+    });
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a@${image.manifestDigest}`)),
+      /verify manifest .*digest is sha256:/,
+    );
   });
 });
 
@@ -289,7 +339,10 @@ describe('hostile registries', () => {
     assert.match(await failure(bench.pull(`${registry.host}/a:both`)), /ambiguous, it has the key "manifests"/);
     assert.match(await failure(bench.pull(`${registry.host}/a:case`)), /ambiguous, it has the key "Manifests"/);
     assert.match(await failure(bench.pull(`${registry.host}/a:type`)), /media type is .*index.* in the document, but/);
-    registry.manifests.set('a twice', { data: Buffer.from('{"schemaVersion":2,"config":{},"Config":{}}'), contentType: mediaTypes.ociManifest });
+    registry.manifests.set('a twice', {
+      data: Buffer.from('{"schemaVersion":2,"config":{},"Config":{}}'),
+      contentType: mediaTypes.ociManifest,
+    });
     assert.match(await failure(bench.pull(`${registry.host}/a:twice`)), /key "Config" stands twice/);
   });
 
@@ -297,7 +350,10 @@ describe('hostile registries', () => {
     await using bench = await openBench();
     const { registry } = bench;
     const { manifest } = putImage(registry, 'a', '1');
-    registry.putManifest('a', 'x', { ...manifest, config: { mediaType: mediaTypes.ociConfig, digest: 'sha256:../../../../etc/passwd', size: 10 } });
+    registry.putManifest('a', 'x', {
+      ...manifest,
+      config: { mediaType: mediaTypes.ociConfig, digest: 'sha256:../../../../etc/passwd', size: 10 },
+    });
     assert.match(await failure(bench.pull(`${registry.host}/a:x`)), /invalid checksum digest format/);
     assert.ok(registry.requests.every(({ line }) => !line.includes('passwd')));
   });
@@ -313,8 +369,21 @@ describe('hostile registries', () => {
       mediaType: 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
       urls: [`http://${evil.host}/layer`],
     }));
-    registry.putManifest('a', 'foreign', { ...manifest, mediaType: mediaTypes.dockerManifest, config: { ...manifest.config, mediaType: mediaTypes.dockerConfig }, layers }, mediaTypes.dockerManifest);
-    assert.match(await failure(bench.pull(`${registry.host}/a:foreign`, { credentials: { username: 'u', password: 'p' } })), /BLOB_UNKNOWN/);
+    registry.putManifest(
+      'a',
+      'foreign',
+      {
+        ...manifest,
+        mediaType: mediaTypes.dockerManifest,
+        config: { ...manifest.config, mediaType: mediaTypes.dockerConfig },
+        layers,
+      },
+      mediaTypes.dockerManifest,
+    );
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a:foreign`, { credentials: { username: 'u', password: 'p' } })),
+      /BLOB_UNKNOWN/,
+    );
     assert.deepEqual(evil.requests, []);
   });
 
@@ -356,7 +425,12 @@ describe('hostile registries', () => {
     const { registry } = bench;
     putImage(registry, 'a', '1');
     other.handle = (_, response) => {
-      sendError(response.setHeader('WWW-Authenticate', 'Basic realm="x"'), 401, 'UNAUTHORIZED', 'give me your password');
+      sendError(
+        response.setHeader('WWW-Authenticate', 'Basic realm="x"'),
+        401,
+        'UNAUTHORIZED',
+        'give me your password',
+      );
       return true;
     };
     registry.handle = (request, response) => {
@@ -364,7 +438,10 @@ describe('hostile registries', () => {
       response.writeHead(302, { Location: `http://${other.host}${request.url}` }).end();
       return true;
     };
-    assert.match(await failure(bench.pull(`${registry.host}/a:1`, { credentials: { username: 'u', password: 'p' } })), /401 unauthorized: UNAUTHORIZED: give me your password/);
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a:1`, { credentials: { username: 'u', password: 'p' } })),
+      /401 unauthorized: UNAUTHORIZED: give me your password/,
+    );
     assert.ok(other.requests.every(({ authorization }) => authorization === undefined));
   });
 
@@ -383,7 +460,9 @@ describe('hostile registries', () => {
       const status = start > 0 ? 206 : 200;
       const range = start > 0 ? { 'Content-Range': `bytes ${start}-${blob.length - 1}/${blob.length}` } : {};
       response.writeHead(status, { 'Content-Length': blob.length - start, ...range });
-      response.write(blob.subarray(start, start + Math.floor(blob.length / 3)), () => setTimeout(() => response.destroy(), 20));
+      response.write(blob.subarray(start, start + Math.floor(blob.length / 3)), () =>
+        setTimeout(() => response.destroy(), 20),
+      );
       return true;
     };
     assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
@@ -402,8 +481,12 @@ describe('hostile registries', () => {
     registry.handle = (request, response) => {
       if (request.url?.endsWith(digest) !== true) return false;
       answer += 1;
-      if (answer === 1) response.writeHead(200, { 'Content-Length': blob.length }).write(blob.subarray(0, 10), () => setTimeout(() => response.destroy(), 20));
-      else if (answer === 2) response.writeHead(206, { 'Content-Range': `bytes 0-9/${blob.length}` }).end(blob.subarray(0, 10));
+      if (answer === 1)
+        response
+          .writeHead(200, { 'Content-Length': blob.length })
+          .write(blob.subarray(0, 10), () => setTimeout(() => response.destroy(), 20));
+      else if (answer === 2)
+        response.writeHead(206, { 'Content-Range': `bytes 0-9/${blob.length}` }).end(blob.subarray(0, 10));
       else response.writeHead(200, { 'Content-Length': blob.length }).end(blob);
       return true;
     };
@@ -444,7 +527,9 @@ describe('hostile registries', () => {
     const { registry } = bench;
     putImage(registry, 'a', 'env', { config: { Env: ['A=\0'] } });
     putImage(registry, 'a', 'user', { config: { User: 5 } });
-    putImage(registry, 'a', 'proto', { config: { Labels: JSON.parse('{"__proto__": "x", "constructor": "y"}') as object } });
+    putImage(registry, 'a', 'proto', {
+      config: { Labels: JSON.parse('{"__proto__": "x", "constructor": "y"}') as object },
+    });
     const { manifest } = putImage(registry, 'a', '1');
     registry.putManifest('a', 'layers', { ...manifest, layers: [] });
     assert.match(await failure(bench.pull(`${registry.host}/a:env`)), /config\.Env: contains a NUL character/);
@@ -452,14 +537,23 @@ describe('hostile registries', () => {
     assert.match(await failure(bench.pull(`${registry.host}/a:layers`)), /names 1 layers, but the manifest has 0/);
     await bench.pull(`${registry.host}/a:proto`);
     const labels = (await bench.images.find(`${registry.host}/a:proto`))?.config.labels;
-    assert.deepEqual([...(labels ?? [])], [['__proto__', 'x'], ['constructor', 'y']]);
+    assert.deepEqual(
+      [...(labels ?? [])],
+      [
+        ['__proto__', 'x'],
+        ['constructor', 'y'],
+      ],
+    );
     assert.equal(({} as { x?: string }).x, undefined);
   });
 
   it('refuses deeply nested JSON without a stack overflow', async () => {
     await using bench = await openBench();
     const { registry } = bench;
-    registry.manifests.set('a deep', { data: Buffer.from(`{"schemaVersion":2,"x":${'['.repeat(1e6)}`), contentType: mediaTypes.ociManifest });
+    registry.manifests.set('a deep', {
+      data: Buffer.from(`{"schemaVersion":2,"x":${'['.repeat(1e6)}`),
+      contentType: mediaTypes.ociManifest,
+    });
     assert.match(await failure(bench.pull(`${registry.host}/a:deep`)), /nested deeper than 64 levels/);
   });
 
@@ -471,12 +565,19 @@ describe('hostile registries', () => {
       sendError(response, 403, 'DENIED', 'no\n\u001b[31mlevel=info msg=fake');
       return true;
     };
-    assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /403 forbidden: DENIED: no \[31mlevel=info msg=fake$/);
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a:1`)),
+      /403 forbidden: DENIED: no \[31mlevel=info msg=fake$/,
+    );
   });
 });
 
 describe('busy registries', () => {
-  for (const [shape, headers] of [['seconds', { 'Retry-After': '1' }], ['a date', { 'Retry-After': 'date' }], ['nothing', {}]] as const) {
+  for (const [shape, headers] of [
+    ['seconds', { 'Retry-After': '1' }],
+    ['a date', { 'Retry-After': 'date' }],
+    ['nothing', {}],
+  ] as const) {
     it(`waits after 429 with ${shape}`, async () => {
       await using bench = await openBench();
       const { registry } = bench;
@@ -485,7 +586,10 @@ describe('busy registries', () => {
       registry.handle = (request, response) => {
         if (request.url?.includes('/manifests/') !== true || refusals === 1) return false;
         refusals += 1;
-        const values: Record<string, string> = 'Retry-After' in headers ? { 'Retry-After': headers['Retry-After'] === 'date' ? new Date(Date.now() + 900).toUTCString() : '1' } : {};
+        const values: Record<string, string> =
+          'Retry-After' in headers
+            ? { 'Retry-After': headers['Retry-After'] === 'date' ? new Date(Date.now() + 900).toUTCString() : '1' }
+            : {};
         sendError(response, shape === 'nothing' ? 503 : 429, 'TOOMANYREQUESTS', 'slow down', values);
         return true;
       };
@@ -501,7 +605,10 @@ describe('busy registries', () => {
       sendError(response, 429, 'TOOMANYREQUESTS', 'come back tomorrow', { 'Retry-After': '86400' });
       return true;
     };
-    assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /asks to wait 86400 s: 429 too many requests: TOOMANYREQUESTS: come back tomorrow/);
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a:1`)),
+      /asks to wait 86400 s: 429 too many requests: TOOMANYREQUESTS: come back tomorrow/,
+    );
   });
 });
 
@@ -521,7 +628,15 @@ describe('credentials', () => {
         return true;
       }
       if (request.headers.authorization === `Bearer token-${state.tokens}` && state.tokens > 0) return false;
-      sendError(response.setHeader('WWW-Authenticate', `Bearer realm="http://${registry.host}/token",service="s",scope="repository:a:pull"`), 401, 'UNAUTHORIZED', 'authentication required');
+      sendError(
+        response.setHeader(
+          'WWW-Authenticate',
+          `Bearer realm="http://${registry.host}/token",service="s",scope="repository:a:pull"`,
+        ),
+        401,
+        'UNAUTHORIZED',
+        'authentication required',
+      );
       return true;
     };
     return state;
@@ -544,8 +659,13 @@ describe('credentials', () => {
     const { registry } = bench;
     putImage(registry, 'a', '1');
     tokenRegistry(registry, () => false);
-    const text = await failure(bench.pull(`${registry.host}/a:1`, { credentials: { username: 'u', password: 'hunter2' } }));
-    assert.match(text, /^unable to pull image: pull ".*\/a:1": read manifest 1: http:\/\/127\.0\.0\.1:\d+ \(credentials of the request\): token server http:.*: 401 unauthorized: UNAUTHORIZED: wrong password$/);
+    const text = await failure(
+      bench.pull(`${registry.host}/a:1`, { credentials: { username: 'u', password: 'hunter2' } }),
+    );
+    assert.match(
+      text,
+      /^unable to pull image: pull ".*\/a:1": read manifest 1: http:\/\/127\.0\.0\.1:\d+ \(credentials of the request\): token server http:.*: 401 unauthorized: UNAUTHORIZED: wrong password$/,
+    );
     assert.ok(!text.includes('hunter2'));
   });
 
@@ -554,12 +674,22 @@ describe('credentials', () => {
     await using bench = await openBench({ image: { globalAuthFile: authFile } });
     const { registry } = bench;
     const auth = (user: string) => ({ auth: Buffer.from(`${user}:pw`).toString('base64') });
-    await writeFile(authFile, JSON.stringify({ auths: { [registry.host]: auth('all'), [`${registry.host}/team`]: auth('team'), [`http://${registry.host}/v2/`]: auth('old') } }));
+    await writeFile(
+      authFile,
+      JSON.stringify({
+        auths: {
+          [registry.host]: auth('all'),
+          [`${registry.host}/team`]: auth('team'),
+          [`http://${registry.host}/v2/`]: auth('old'),
+        },
+      }),
+    );
     putImage(registry, 'team/app', '1');
     const seen = new Set<string | undefined>();
     registry.handle = (request, response) => {
       if (request.url === '/v2/') return false;
-      if (request.headers.authorization === undefined) sendError(response.setHeader('WWW-Authenticate', 'Basic realm="x"'), 401, 'UNAUTHORIZED', 'no');
+      if (request.headers.authorization === undefined)
+        sendError(response.setHeader('WWW-Authenticate', 'Basic realm="x"'), 401, 'UNAUTHORIZED', 'no');
       else seen.add(request.headers.authorization);
       return request.headers.authorization === undefined;
     };
@@ -569,13 +699,17 @@ describe('credentials', () => {
       sendError(response.setHeader('WWW-Authenticate', 'Basic realm="x"'), 401, 'UNAUTHORIZED', 'no');
       return true;
     };
-    assert.match(await failure(bench.pull(`${registry.host}/team/app:1`)), /\(auth file ".*auth\.json", entry "127\.0\.0\.1:\d+\/team"\): 401/);
+    assert.match(
+      await failure(bench.pull(`${registry.host}/team/app:1`)),
+      /\(auth file ".*auth\.json", entry "127\.0\.0\.1:\d+\/team"\): 401/,
+    );
   });
 
   it('does not send those of the request to a mirror', async () => {
     await using mirror = await startFakeRegistry();
     await using bench = await openBench({
-      toml: (host) => `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}"\ninsecure = true`,
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}"\ninsecure = true`,
     });
     const { registry } = bench;
     const image = putImage(registry, 'a', '1');
@@ -600,7 +734,10 @@ describe('credentials', () => {
     const image = putImage(registry, 'a', '1');
     const { createHash } = await import('node:crypto');
     const name = `prod-${createHash('sha256').update(`${registry.host}/a`).digest('hex')}.json`;
-    await writeFile(join(folder, name), JSON.stringify({ auths: { [registry.host]: { auth: Buffer.from('n:s').toString('base64') } } }));
+    await writeFile(
+      join(folder, name),
+      JSON.stringify({ auths: { [registry.host]: { auth: Buffer.from('n:s').toString('base64') } } }),
+    );
     registry.handle = (request, response) => {
       if (request.url === '/v2/' || request.headers.authorization === basic('n', 's')) return false;
       sendError(response.setHeader('WWW-Authenticate', 'Basic realm="x"'), 401, 'UNAUTHORIZED', 'no');
@@ -616,9 +753,18 @@ describe('credentials', () => {
     const { Authorizer } = await import('./registry/authorizer.ts');
     const { Endpoints } = await import('./registry/endpoints.ts');
     using endpoints = new Endpoints({ limits, certificateDirs: [], log: silentLog });
-    const authorizer = new Authorizer(endpoints.get('r.io', false), 'a', { username: 'u', password: 'p', identityToken: '', registryToken: '', source: 's' });
+    const authorizer = new Authorizer(endpoints.get('r.io', false), 'a', {
+      username: 'u',
+      password: 'p',
+      identityToken: '',
+      registryToken: '',
+      source: 's',
+    });
     const challenge = { scheme: 'bearer', parameters: new Map([['realm', 'http://127.0.0.1:1/token']]) };
-    assert.match(await failure(authorizer.answer([challenge], undefined, new AbortController().signal)), /only https is allowed/);
+    assert.match(
+      await failure(authorizer.answer([challenge], undefined, new AbortController().signal)),
+      /only https is allowed/,
+    );
   });
 });
 
@@ -626,21 +772,26 @@ describe('mirrors', () => {
   it('falls back, and lists every endpoint with its answer when all fail', async () => {
     await using mirror = await startFakeRegistry();
     await using bench = await openBench({
-      toml: (host) => `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}/m"\ninsecure = true`,
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}/m"\ninsecure = true`,
     });
     const { registry } = bench;
     const image = putImage(registry, 'a', '1');
     assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
     assert.ok(mirror.requests.some(({ line }) => line === 'GET /v2/m/a/manifests/1'));
     const text = await failure(bench.pull(`${registry.host}/a:2`));
-    assert.match(text, /http:\/\/\S+ \(mirror, no credentials\): 404 not found: MANIFEST_UNKNOWN: manifest unknown; http:\/\/\S+ \(no credentials\): 404/);
+    assert.match(
+      text,
+      /http:\/\/\S+ \(mirror, no credentials\): 404 not found: MANIFEST_UNKNOWN: manifest unknown; http:\/\/\S+ \(no credentials\): 404/,
+    );
   });
 
   it('remembers a dead mirror across pulls', async () => {
     const dead = await startFakeRegistry();
     await dead[Symbol.asyncDispose]();
     await using bench = await openBench({
-      toml: (host) => `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${dead.host}"\ninsecure = true`,
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${dead.host}"\ninsecure = true`,
     });
     const { registry } = bench;
     putImage(registry, 'a', '1');
@@ -652,7 +803,8 @@ describe('mirrors', () => {
   it('reads the rest of a blob from the next place when a mirror dies inside it', async () => {
     await using mirror = await startFakeRegistry();
     await using bench = await openBench({
-      toml: (host) => `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}"\ninsecure = true`,
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}"\ninsecure = true`,
     });
     const { registry } = bench;
     const content = [noise(100_000)];
@@ -662,11 +814,17 @@ describe('mirrors', () => {
     mirror.handle = (request, response) => {
       if (request.url?.endsWith(digest) !== true) return false;
       if (request.headers.range !== undefined) sendError(response, 404, 'BLOB_UNKNOWN', 'gone');
-      else response.writeHead(200).write(mirror.blobs.get(digest)?.subarray(0, 1000) ?? '', () => setTimeout(() => response.destroy(), 20));
+      else
+        response
+          .writeHead(200)
+          .write(mirror.blobs.get(digest)?.subarray(0, 1000) ?? '', () => setTimeout(() => response.destroy(), 20));
       return true;
     };
     assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
-    assert.deepEqual(registry.requests.filter(({ line }) => line.includes(digest)).map(({ range }) => range), ['bytes=1000-']);
+    assert.deepEqual(
+      registry.requests.filter(({ line }) => line.includes(digest)).map(({ range }) => range),
+      ['bytes=1000-'],
+    );
   });
 });
 
@@ -679,11 +837,30 @@ describe('error texts', () => {
   });
 
   it('starts with SignatureValidationFailed when the policy refuses, and names the rule', async () => {
-    await using bench = await openBench({ policy: { default: [{ type: 'insecureAcceptAnything' }], transports: { docker: { '127.0.0.1': [{ type: 'reject' }], 'r.io/x': [{ type: 'signedBy', keyType: 'GPGKeys', keyPath: '/k' }] } } } });
+    await using bench = await openBench({
+      policy: {
+        default: [{ type: 'insecureAcceptAnything' }],
+        transports: {
+          docker: {
+            '127.0.0.1': [{ type: 'reject' }],
+            'r.io/x': [{ type: 'signedBy', keyType: 'GPGKeys', keyPath: '/k' }],
+          },
+        },
+      },
+    });
     const { registry } = bench;
     putImage(registry, 'a', '1');
-    await writeFile(join(dir, `policy-${counter}.json`), JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }], transports: { docker: { [registry.host]: [{ type: 'reject' }] } } }));
-    assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /^SignatureValidationFailed: .*Source image rejected: Running image docker:\/\/\S+ is rejected by policy\..*scope "127\.0\.0\.1:\d+"/);
+    await writeFile(
+      join(dir, `policy-${counter}.json`),
+      JSON.stringify({
+        default: [{ type: 'insecureAcceptAnything' }],
+        transports: { docker: { [registry.host]: [{ type: 'reject' }] } },
+      }),
+    );
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a:1`)),
+      /^SignatureValidationFailed: .*Source image rejected: Running image docker:\/\/\S+ is rejected by policy\..*scope "127\.0\.0\.1:\d+"/,
+    );
   });
 
   it('needs TLS when the registry is not insecure, also on loopback', async () => {
@@ -695,7 +872,10 @@ describe('error texts', () => {
   });
 
   it('ends a pull without progress after pull_progress_timeout', async () => {
-    await using bench = await openBench({ image: { pullProgressTimeoutMs: 100 }, limits: { firstByteMs: 5000, stallMs: 5000 } });
+    await using bench = await openBench({
+      image: { pullProgressTimeoutMs: 100 },
+      limits: { firstByteMs: 5000, stallMs: 5000 },
+    });
     const { registry } = bench;
     putImage(registry, 'a', '1');
     registry.handle = (request) => request.url?.includes('/manifests/') === true;
@@ -709,10 +889,23 @@ describe('find and remove', () => {
     const { registry, images } = bench;
     const image = putImage(registry, 'a', '1');
     await bench.pull(`${registry.host}/a:1`);
-    for (const name of [image.id, image.id.slice(0, 3), `sha256:${image.id}`, `${registry.host}/a:1`, `${registry.host}/a@${image.manifestDigest}`, `${registry.host}/a:x@${image.manifestDigest}`]) {
+    for (const name of [
+      image.id,
+      image.id.slice(0, 3),
+      `sha256:${image.id}`,
+      `${registry.host}/a:1`,
+      `${registry.host}/a@${image.manifestDigest}`,
+      `${registry.host}/a:x@${image.manifestDigest}`,
+    ]) {
       assert.equal((await images.find(name))?.id, image.id, name);
     }
-    for (const name of ['r.io/none', `${registry.host}/a:2`, `${registry.host}/b@${image.manifestDigest}`, 'f'.repeat(64)]) assert.equal(await images.find(name), undefined, name);
+    for (const name of [
+      'r.io/none',
+      `${registry.host}/a:2`,
+      `${registry.host}/b@${image.manifestDigest}`,
+      'f'.repeat(64),
+    ])
+      assert.equal(await images.find(name), undefined, name);
     await assert.rejects(images.find('Not A Name'), { kind: 'invalid' });
     await assert.rejects(images.find(''), { message: 'no image specified' });
   });
@@ -756,10 +949,17 @@ describe('find and remove', () => {
     await using bench = await openBench();
     const { store, images } = bench;
     for (let index = 0; index < 500; index += 1) {
-      const config = Buffer.from(JSON.stringify({ architecture: 'amd64', os: 'linux', index, config: {}, rootfs: { diff_ids: [] } }));
+      const config = Buffer.from(
+        JSON.stringify({ architecture: 'amd64', os: 'linux', index, config: {}, rootfs: { diff_ids: [] } }),
+      );
       const digest = digestOf(config);
       await store.images.put({
-        id: digest.slice(7), digest, addNames: [`r.io/i${index}:1`], topLayer: undefined, createdNs: 1n, metadata: '{}',
+        id: digest.slice(7),
+        digest,
+        addNames: [`r.io/i${index}:1`],
+        topLayer: undefined,
+        createdNs: 1n,
+        metadata: '{}',
         bigData: [{ key: digest, data: config, digest }],
       });
     }

@@ -51,10 +51,16 @@ export async function pullImage(dependencies: PullDependencies, request: PullReq
   if (first === undefined) throw new CrioError('invalid', 'no name to pull');
   if (others.length === 0) throw wrap(`pull "${first.name}"`, first.error);
   const texts = failures.map(({ name, error }) => `"${name}": ${messageOf(error)}`);
-  throw new CrioError('unknown', `pull ${texts.join('; ')}`, { cause: new AggregateError(failures.map(({ error }) => error)) });
+  throw new CrioError('unknown', `pull ${texts.join('; ')}`, {
+    cause: new AggregateError(failures.map(({ error }) => error)),
+  });
 }
 
-async function pullCandidate(dependencies: PullDependencies, request: PullRequest, reference: Reference): Promise<ImageId> {
+async function pullCandidate(
+  dependencies: PullDependencies,
+  request: PullRequest,
+  reference: Reference,
+): Promise<ImageId> {
   const { store } = dependencies;
   const { call, tracker } = request;
   const { signal } = call;
@@ -83,7 +89,12 @@ async function pullCandidate(dependencies: PullDependencies, request: PullReques
   return id;
 }
 
-async function bringLayers(dependencies: PullDependencies, request: PullRequest, image: FetchedImage, document: ImageDocument): Promise<string | undefined> {
+async function bringLayers(
+  dependencies: PullDependencies,
+  request: PullRequest,
+  image: FetchedImage,
+  document: ImageDocument,
+): Promise<string | undefined> {
   const { store, runningLayers, log } = dependencies;
   const { tracker, call } = request;
   tracker.setPhase('layers');

@@ -27,12 +27,39 @@ describe('parseReference', () => {
   }
 
   const bad = [
-    '', '/', ':', '@', 'a b', 'a/', '/a', 'a//b', 'Busybox', 'a.b/C', 'a:', 'a@', 'a@sha256:abc', `a@sha257:${hex}`, `a@sha256:${hex.toUpperCase()}`,
-    hex, 'a:..', `a:${'t'.repeat(129)}`, 'a_', '-a', 'a___b', 'a.b/../c', 'a.b/c@sha256:/../../etc', 'https://a.b/c', 'a.b:port/c', 'a.b/c\0', 'a.b/c\n',
-    `a.b/${'x'.repeat(256)}`, 'x'.repeat(5000),
+    '',
+    '/',
+    ':',
+    '@',
+    'a b',
+    'a/',
+    '/a',
+    'a//b',
+    'Busybox',
+    'a.b/C',
+    'a:',
+    'a@',
+    'a@sha256:abc',
+    `a@sha257:${hex}`,
+    `a@sha256:${hex.toUpperCase()}`,
+    hex,
+    'a:..',
+    `a:${'t'.repeat(129)}`,
+    'a_',
+    '-a',
+    'a___b',
+    'a.b/../c',
+    'a.b/c@sha256:/../../etc',
+    'https://a.b/c',
+    'a.b:port/c',
+    'a.b/c\0',
+    'a.b/c\n',
+    `a.b/${'x'.repeat(256)}`,
+    'x'.repeat(5000),
   ];
   for (const text of bad) {
-    it(`refuses ${JSON.stringify(text.slice(0, 40))}`, () => assert.throws(() => parseReference(text), { kind: 'invalid' }));
+    it(`refuses ${JSON.stringify(text.slice(0, 40))}`, () =>
+      assert.throws(() => parseReference(text), { kind: 'invalid' }));
   }
 
   it('says why an upper-case name is refused', () => {
@@ -57,17 +84,20 @@ describe('parseReference', () => {
 
   it('never answers with something else than a reference or an invalid error, and canonical forms are stable', () => {
     fc.assert(
-      fc.property(fc.string({ unit: fc.constantFrom('a', 'B', '0', '.', '/', ':', '@', '-', '_', 'sha256:', hex, '\n') }), (text) => {
-        let reference;
-        try {
-          reference = parseReference(text);
-        } catch (error) {
-          assert.equal((error as { kind?: string }).kind, 'invalid');
-          return;
-        }
-        const canonical = canonicalReference(reference);
-        assert.deepEqual(parseReference(formatReference(canonical)), canonical);
-      }),
+      fc.property(
+        fc.string({ unit: fc.constantFrom('a', 'B', '0', '.', '/', ':', '@', '-', '_', 'sha256:', hex, '\n') }),
+        (text) => {
+          let reference;
+          try {
+            reference = parseReference(text);
+          } catch (error) {
+            assert.equal((error as { kind?: string }).kind, 'invalid');
+            return;
+          }
+          const canonical = canonicalReference(reference);
+          assert.deepEqual(parseReference(formatReference(canonical)), canonical);
+        },
+      ),
     );
   });
 });
@@ -83,7 +113,16 @@ describe('isShortName', () => {
 
 describe('parseDigest', () => {
   it('CVE-2024-3727: refuses digests with path parts, other algorithms and wrong lengths', () => {
-    for (const text of ['sha256:../../../etc/passwd', 'md5:d41d8cd98f00b204e9800998ecf8427e', `sha256:${hex}a`, `sha512:${hex}`, '', ':', hex, `SHA256:${hex}`]) {
+    for (const text of [
+      'sha256:../../../etc/passwd',
+      'md5:d41d8cd98f00b204e9800998ecf8427e',
+      `sha256:${hex}a`,
+      `sha512:${hex}`,
+      '',
+      ':',
+      hex,
+      `SHA256:${hex}`,
+    ]) {
       assert.throws(() => parseDigest(text), { kind: 'invalid' }, text);
     }
   });

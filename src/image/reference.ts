@@ -18,9 +18,7 @@ const legacyDomain = 'index.docker.io';
 const officialNamespace = 'library';
 
 const domainComponent = '(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])';
-const domainPattern = new RegExp(
-  `^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`,
-);
+const domainPattern = new RegExp(`^(?:${domainComponent}(?:\\.${domainComponent})*|\\[[a-fA-F0-9:]+\\])(?::[0-9]+)?$`);
 const pathPattern = /^[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*$/;
 const tagPattern = /^\w[\w.-]{0,127}$/;
 const hexLength: ReadonlyMap<string, number> = new Map([
@@ -42,7 +40,8 @@ export function parseReference(text: string): Reference {
   const { domain, path } = splitDomain(name);
   if (!domainPattern.test(domain)) throw invalid(text, 'invalid reference format');
   if (!pathPattern.test(path)) throw invalid(text, pathProblem(path));
-  if (path.length > maxPathLength) throw invalid(text, `repository name must not be more than ${maxPathLength} characters`);
+  if (path.length > maxPathLength)
+    throw invalid(text, `repository name must not be more than ${maxPathLength} characters`);
   if (tag !== undefined && !tagPattern.test(tag)) throw invalid(text, 'invalid tag format');
   return { domain, path, tag, digest: digest === undefined ? undefined : parseDigest(digest) };
 }
@@ -77,7 +76,8 @@ export function parseDigest(text: string): Digest {
   const algorithm = text.slice(0, colon);
   const hex = text.slice(colon + 1);
   const length = hexLength.get(algorithm);
-  if (colon < 0 || length === undefined) throw new CrioError('invalid', `unsupported digest algorithm in ${quote(text)}`);
+  if (colon < 0 || length === undefined)
+    throw new CrioError('invalid', `unsupported digest algorithm in ${quote(text)}`);
   if (hex.length !== length || !/^[a-f0-9]+$/.test(hex)) {
     throw new CrioError('invalid', `invalid checksum digest format in ${quote(text)}`);
   }

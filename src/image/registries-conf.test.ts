@@ -14,7 +14,8 @@ const digest = `sha256:${'b'.repeat(64)}`;
 function sources(toml: string, name: string): readonly string[] {
   const conf = parseRegistriesConf(toml, 'test.conf');
   return pullSources(conf, parseReference(name)).map(
-    (source) => `${source.isMirror ? 'mirror ' : ''}${source.insecure ? 'insecure ' : ''}${formatReference(source.reference)}`,
+    (source) =>
+      `${source.isMirror ? 'mirror ' : ''}${source.insecure ? 'insecure ' : ''}${formatReference(source.reference)}`,
   );
 }
 
@@ -52,9 +53,15 @@ location = "mirror.registry.com"`;
   });
 
   it('uses a wildcard without location for settings only, and with one for rewriting', () => {
-    assert.deepEqual(sources('[[registry]]\nprefix = "*.example.com"\ninsecure = true', 'a.b.example.com/x:1'), ['insecure a.b.example.com/x:1']);
-    assert.deepEqual(sources('[[registry]]\nprefix = "*.example.com"\nlocation = "m.local/z"', 'a.example.com/x:1'), ['m.local/z/x:1']);
-    assert.deepEqual(sources('[[registry]]\nprefix = "*.example.com"\ninsecure = true', 'example.com/x:1'), ['example.com/x:1']);
+    assert.deepEqual(sources('[[registry]]\nprefix = "*.example.com"\ninsecure = true', 'a.b.example.com/x:1'), [
+      'insecure a.b.example.com/x:1',
+    ]);
+    assert.deepEqual(sources('[[registry]]\nprefix = "*.example.com"\nlocation = "m.local/z"', 'a.example.com/x:1'), [
+      'm.local/z/x:1',
+    ]);
+    assert.deepEqual(sources('[[registry]]\nprefix = "*.example.com"\ninsecure = true', 'example.com/x:1'), [
+      'example.com/x:1',
+    ]);
   });
 
   it('chooses mirrors by the kind of reference', () => {
@@ -75,7 +82,10 @@ location = "mirror.registry.com"`;
   });
 
   it('refuses a rewrite that is no complete reference', () => {
-    assert.throws(() => sources('[[registry]]\nprefix = "r.io"\nlocation = "mirror"', 'r.io/a:1'), /not a complete reference/);
+    assert.throws(
+      () => sources('[[registry]]\nprefix = "r.io"\nlocation = "mirror"', 'r.io/a:1'),
+      /not a complete reference/,
+    );
   });
 });
 
@@ -85,9 +95,13 @@ describe('findRule', () => {
     const path = fc.array(component, { minLength: 1, maxLength: 4 });
     fc.assert(
       fc.property(path, fc.array(path, { maxLength: 6 }), (name, prefixes) => {
-        const toml = [...new Set(prefixes.map((parts) => `r.io/${parts.join('/')}`))].map((prefix) => `[[registry]]\nlocation = "${prefix}"`).join('\n');
+        const toml = [...new Set(prefixes.map((parts) => `r.io/${parts.join('/')}`))]
+          .map((prefix) => `[[registry]]\nlocation = "${prefix}"`)
+          .join('\n');
         const found = findRule(parseRegistriesConf(toml, 'f'), parseReference(`r.io/${name.join('/')}:t`));
-        const covering = prefixes.filter((parts) => parts.length <= name.length && parts.every((part, index) => part === name[index]));
+        const covering = prefixes.filter(
+          (parts) => parts.length <= name.length && parts.every((part, index) => part === name[index]),
+        );
         const longest = covering.toSorted((a, b) => b.length - a.length)[0];
         assert.equal(found?.prefix, longest === undefined ? undefined : `r.io/${longest.join('/')}`);
       }),
@@ -115,17 +129,30 @@ describe('parseRegistriesConf', () => {
     ['short-name-mode = "maybe"', /invalid short-name mode/],
     ['[aliases]\n"a.io/x" = "b.io/x"', /not a short name/],
     ['[aliases]\n"x" = "b.io/x:1"', /without tag or digest/],
-    ['[[registry]]\nlocation = "a.io"\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = "b.io"\npull-from-mirror = "all"', /at the same time/],
+    [
+      '[[registry]]\nlocation = "a.io"\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = "b.io"\npull-from-mirror = "all"',
+      /at the same time/,
+    ],
     ['[[registry]]\nlocation = "a.io"\n[registries.search]\nregistries = ["b.io"]', /mixing/],
   ];
   for (const [toml, want] of bad) {
-    it(`refuses ${JSON.stringify(toml.slice(0, 50))}`, () => assert.throws(() => parseRegistriesConf(toml, 'test.conf'), want));
+    it(`refuses ${JSON.stringify(toml.slice(0, 50))}`, () =>
+      assert.throws(() => parseRegistriesConf(toml, 'test.conf'), want));
   }
 
   it('reads the version 1 format', () => {
-    const conf = parseRegistriesConf("[registries.search]\nregistries = ['a.io']\n[registries.insecure]\nregistries = ['b.io']\n[registries.block]\nregistries = ['c.io']", 'f');
+    const conf = parseRegistriesConf(
+      "[registries.search]\nregistries = ['a.io']\n[registries.insecure]\nregistries = ['b.io']\n[registries.block]\nregistries = ['c.io']",
+      'f',
+    );
     assert.deepEqual(conf.searchRegistries, ['a.io']);
-    assert.deepEqual(conf.rules.map((rule) => [rule.prefix, rule.insecure, rule.blocked]), [['b.io', true, false], ['c.io', false, true]]);
+    assert.deepEqual(
+      conf.rules.map((rule) => [rule.prefix, rule.insecure, rule.blocked]),
+      [
+        ['b.io', true, false],
+        ['c.io', false, true],
+      ],
+    );
   });
 });
 
@@ -134,15 +161,28 @@ describe('loadRegistriesConf', () => {
     const dir = await mkdtemp(join(tmpdir(), 'registries-'));
     try {
       await mkdir(join(dir, 'd'));
-      await writeFile(join(dir, 'main'), 'unqualified-search-registries = ["a.io"]\n[[registry]]\nlocation = "r.io"\n[aliases]\nx = "a.io/x"\ny = "a.io/y"');
+      await writeFile(
+        join(dir, 'main'),
+        'unqualified-search-registries = ["a.io"]\n[[registry]]\nlocation = "r.io"\n[aliases]\nx = "a.io/x"\ny = "a.io/y"',
+      );
       await writeFile(join(dir, 'd/10.conf'), 'unqualified-search-registries = ["b.io", "c.io"]\n[aliases]\nx = ""');
-      await writeFile(join(dir, 'd/20.conf'), 'short-name-mode = "disabled"\n[[registry]]\nlocation = "r.io"\ninsecure = true');
+      await writeFile(
+        join(dir, 'd/20.conf'),
+        'short-name-mode = "disabled"\n[[registry]]\nlocation = "r.io"\ninsecure = true',
+      );
       await writeFile(join(dir, 'd/ignored.txt'), 'x = [');
-      const conf = await loadRegistriesConf({ file: join(dir, 'main'), dropInDirs: [join(dir, 'd'), join(dir, 'none')], aliasFile: join(dir, 'none') });
+      const conf = await loadRegistriesConf({
+        file: join(dir, 'main'),
+        dropInDirs: [join(dir, 'd'), join(dir, 'none')],
+        aliasFile: join(dir, 'none'),
+      });
       assert.deepEqual(conf.searchRegistries, ['b.io', 'c.io']);
       assert.deepEqual([...conf.aliases], [['y', 'a.io/y']]);
       assert.equal(conf.shortNameMode, 'disabled');
-      assert.deepEqual(conf.rules.map((rule) => rule.insecure), [true]);
+      assert.deepEqual(
+        conf.rules.map((rule) => rule.insecure),
+        [true],
+      );
     } finally {
       await rm(dir, { recursive: true });
     }
@@ -150,8 +190,12 @@ describe('loadRegistriesConf', () => {
 });
 
 describe('resolveName', () => {
-  const conf = parseRegistriesConf('unqualified-search-registries = ["a.io", "docker.io"]\n[aliases]\nbusybox = "quay.io/b/busybox"', 'f');
-  const names = (text: string, mode: 'enforcing' | 'permissive' | 'disabled' | undefined = 'disabled') => resolveName(conf, mode, text).map(formatReference);
+  const conf = parseRegistriesConf(
+    'unqualified-search-registries = ["a.io", "docker.io"]\n[aliases]\nbusybox = "quay.io/b/busybox"',
+    'f',
+  );
+  const names = (text: string, mode: 'enforcing' | 'permissive' | 'disabled' | undefined = 'disabled') =>
+    resolveName(conf, mode, text).map(formatReference);
 
   it('keeps a complete name and adds latest', () => {
     assert.deepEqual(names('r.io/a'), ['r.io/a:latest']);
@@ -161,11 +205,17 @@ describe('resolveName', () => {
     assert.deepEqual(names('busybox:1'), ['quay.io/b/busybox:1']);
     assert.deepEqual(names(`busybox:1@${digest}`), [`quay.io/b/busybox@${digest}`]);
   });
-  it('tries the search registries in order', () => assert.deepEqual(names('nginx'), ['a.io/nginx:latest', 'docker.io/library/nginx:latest']));
+  it('tries the search registries in order', () =>
+    assert.deepEqual(names('nginx'), ['a.io/nginx:latest', 'docker.io/library/nginx:latest']));
   it('refuses an ambiguous name when enforcing', () => {
-    assert.throws(() => names('nginx', 'enforcing'), { message: 'short name mode is enforcing, but image name nginx returns ambiguous list' });
+    assert.throws(() => names('nginx', 'enforcing'), {
+      message: 'short name mode is enforcing, but image name nginx returns ambiguous list',
+    });
   });
   it('refuses a short name without search registries', () => {
-    assert.throws(() => resolveName(parseRegistriesConf('', 'f'), undefined, 'nginx'), /did not resolve to an alias and no unqualified-search registries/);
+    assert.throws(
+      () => resolveName(parseRegistriesConf('', 'f'), undefined, 'nginx'),
+      /did not resolve to an alias and no unqualified-search registries/,
+    );
   });
 });

@@ -58,7 +58,11 @@ export function pullSources(conf: RegistriesConf, reference: Reference): readonl
       insecure: mirror.insecure,
       isMirror: true,
     }));
-  const primary = { reference: rewrite(reference, rule.prefix, rule.location), insecure: rule.insecure, isMirror: false };
+  const primary = {
+    reference: rewrite(reference, rule.prefix, rule.location),
+    insecure: rule.insecure,
+    isMirror: false,
+  };
   return [...mirrors, primary];
 }
 
@@ -108,7 +112,10 @@ function rewrite(reference: Reference, prefix: string, location: string): Refere
   const rewritten = location + text.slice(matchLength(text, prefix));
   const result = parseReference(rewritten);
   if (formatReference(result) !== rewritten) {
-    throw new CrioError('invalid', `rewrite "${text}" to location "${location}": "${rewritten}" is not a complete reference`);
+    throw new CrioError(
+      'invalid',
+      `rewrite "${text}" to location "${location}": "${rewritten}" is not a complete reference`,
+    );
   }
   return result;
 }

@@ -15,7 +15,10 @@ export interface RegistriesPaths {
 type Env = Readonly<Record<string, string | undefined>>;
 
 /** Where the files are: the environment wins, then what the configuration says, then the user's, then the system's. */
-export function registriesPaths(env: Env, configured: { readonly file?: string; readonly dropInDir?: string } = {}): RegistriesPaths {
+export function registriesPaths(
+  env: Env,
+  configured: { readonly file?: string; readonly dropInDir?: string } = {},
+): RegistriesPaths {
   const file = env['CONTAINERS_REGISTRIES_CONF'] ?? configured.file;
   const dropInDir = env['CONTAINERS_REGISTRIES_CONF_DIR'] ?? configured.dropInDir;
   return {
@@ -43,7 +46,8 @@ export async function loadRegistriesConf(paths: RegistriesPaths): Promise<Regist
     if (text !== undefined) layers.push(parseLayer(text, file, { allowVersion1: false }));
   }
   const recorded = await readOptional(paths.aliasFile);
-  if (recorded !== undefined) layers.push({ ...emptyLayer, aliases: parseLayer(recorded, paths.aliasFile, { allowVersion1: false }).aliases });
+  if (recorded !== undefined)
+    layers.push({ ...emptyLayer, aliases: parseLayer(recorded, paths.aliasFile, { allowVersion1: false }).aliases });
   return merge(layers, `${paths.file} or ${paths.dropInDirs.join(' or ')}`);
 }
 
@@ -74,7 +78,14 @@ function merge(layers: readonly Layer[], source: string): RegistriesConf {
       else aliases.set(name, value);
     }
   }
-  return { searchRegistries: searchRegistries ?? [], shortNameMode, credentialHelpers, aliases, rules: [...rules.values()], source };
+  return {
+    searchRegistries: searchRegistries ?? [],
+    shortNameMode,
+    credentialHelpers,
+    aliases,
+    rules: [...rules.values()],
+    source,
+  };
 }
 
 function parseLayer(text: string, file: string, options: { readonly allowVersion1: boolean }): Layer {
@@ -132,7 +143,10 @@ function readRules(tables: readonly Table[]): readonly RegistryRule[] {
     const before = rules.get(rule.prefix);
     for (const key of ['insecure', 'blocked'] as const) {
       if (before !== undefined && before[key] !== rule[key]) {
-        throw new CrioError('invalid', `registry '${rule.location}' is defined multiple times with conflicting '${key}' setting`);
+        throw new CrioError(
+          'invalid',
+          `registry '${rule.location}' is defined multiple times with conflicting '${key}' setting`,
+        );
       }
     }
     rules.set(rule.prefix, rule);
@@ -144,12 +158,19 @@ function readRule(table: Table): RegistryRule {
   const prefix = table.string('prefix') ?? '';
   const locationText = table.string('location') ?? '';
   const isWildcard = prefix.startsWith('*.');
-  if (prefix === '' && locationText === '') throw new CrioError('invalid', 'invalid condition: both location and prefix are unset');
+  if (prefix === '' && locationText === '')
+    throw new CrioError('invalid', 'invalid condition: both location and prefix are unset');
   if (locationText === '' && !isWildcard) {
-    throw new CrioError('invalid', `invalid condition: location is unset and prefix "${prefix}" is not in the format: *.example.com`);
+    throw new CrioError(
+      'invalid',
+      `invalid condition: location is unset and prefix "${prefix}" is not in the format: *.example.com`,
+    );
   }
   if (isWildcard && /[/@:]|\*/.test(prefix.slice(2))) {
-    throw new CrioError('invalid', `prefix "${prefix}": a wildcard stands for subdomains of a host only, as in *.example.com`);
+    throw new CrioError(
+      'invalid',
+      `prefix "${prefix}": a wildcard stands for subdomains of a host only, as in *.example.com`,
+    );
   }
   const location = locationText === '' ? '' : parseLocation(locationText);
   const mirrorByDigestOnly = table.boolean('mirror-by-digest-only') ?? false;
@@ -171,7 +192,8 @@ function readMirror(table: Table, mirrorByDigestOnly: boolean, prefix: string): 
       `cannot set mirror usage mirror-by-digest-only for the registry ("${prefix}") and pull-from-mirror for per-mirror ("${mode}") at the same time`,
     );
   }
-  if (!isPullFromMirror(mode)) throw new CrioError('invalid', `unsupported pull-from-mirror value "${mode}" for mirror`);
+  if (!isPullFromMirror(mode))
+    throw new CrioError('invalid', `unsupported pull-from-mirror value "${mode}" for mirror`);
   return {
     location: parseLocation(table.string('location') ?? ''),
     insecure: table.boolean('insecure') ?? false,
@@ -211,7 +233,10 @@ function readAliases(table: Table | undefined): ReadonlyMap<string, string> {
 function checkAliasValue(name: string, value: string): void {
   const reference = parseReference(value);
   if (isShortName(value) || reference.tag !== undefined || reference.digest !== undefined) {
-    throw new CrioError('invalid', `invalid value "${value}" for alias "${name}": must be a repository with its registry, without tag or digest`);
+    throw new CrioError(
+      'invalid',
+      `invalid value "${value}" for alias "${name}": must be a repository with its registry, without tag or digest`,
+    );
   }
 }
 
@@ -219,7 +244,8 @@ function checkAliasValue(name: string, value: string): void {
 function parseLocation(text: string): string {
   const trimmed = text.replace(/\/+$/, '');
   if (trimmed === '') throw new CrioError('invalid', 'invalid location: cannot be empty');
-  if (/^https?:\/\//.test(trimmed)) throw new CrioError('invalid', `invalid location "${text}": URI schemes are not supported`);
+  if (/^https?:\/\//.test(trimmed))
+    throw new CrioError('invalid', `invalid location "${text}": URI schemes are not supported`);
   return trimmed;
 }
 
@@ -237,7 +263,12 @@ async function dropIns(dirs: readonly string[]): Promise<readonly string[]> {
   for (const dir of dirs) {
     try {
       const names = await readdir(dir);
-      files.push(...names.filter((name) => name.endsWith('.conf')).toSorted().map((name) => join(dir, name)));
+      files.push(
+        ...names
+          .filter((name) => name.endsWith('.conf'))
+          .toSorted()
+          .map((name) => join(dir, name)),
+      );
     } catch (error) {
       if (!hasCode(error, 'ENOENT')) throw wrap(`read folder "${dir}"`, error);
     }
@@ -251,7 +282,8 @@ class Table {
   readonly #path: string;
 
   constructor(value: unknown, path: string) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new CrioError('invalid', `${path}: expected a table`);
+    if (typeof value !== 'object' || value === null || Array.isArray(value))
+      throw new CrioError('invalid', `${path}: expected a table`);
     this.#values = Object.fromEntries(Object.entries(value));
     this.#path = path;
   }

@@ -25,7 +25,9 @@ export function resolveName(conf: RegistriesConf, mode: ShortNameMode | undefine
     // CRI-O's text; it stands for the question that a terminal would get.
     throw new CrioError('invalid', `short name mode is enforcing, but image name ${text} returns ambiguous list`);
   }
-  return conf.searchRegistries.map((registry) => canonicalReference({ ...parseReference(`${registry}/${name}`), tag, digest }));
+  return conf.searchRegistries.map((registry) =>
+    canonicalReference({ ...parseReference(`${registry}/${name}`), tag, digest }),
+  );
 }
 
 function suffixLength(reference: Reference): number {

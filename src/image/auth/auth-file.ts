@@ -59,7 +59,10 @@ export function findInAuthFile(file: AuthFile, reference: Reference): ResolvedCr
 export function registryKey(text: string): string {
   const withoutScheme = text.replace(/^https?:\/\//, '');
   const isUrl = withoutScheme !== text;
-  const name = isUrl || /\/v[12]\/?$/.test(withoutScheme) ? (withoutScheme.split('/', 1)[0] ?? '') : withoutScheme.replace(/\/+$/, '');
+  const name =
+    isUrl || /\/v[12]\/?$/.test(withoutScheme)
+      ? (withoutScheme.split('/', 1)[0] ?? '')
+      : withoutScheme.replace(/\/+$/, '');
   const slash = name.indexOf('/');
   const domain = slash < 0 ? name : name.slice(0, slash);
   return `${authDomain(domain)}${slash < 0 ? '' : name.slice(slash)}`;
@@ -74,7 +77,9 @@ function readEntry(entry: JsonReader, source: string): ResolvedCredentials | und
   const registryToken = entry.string('registrytoken') ?? '';
   const auth = entry.string('auth') ?? '';
   const { username, password } =
-    auth === '' ? { username: entry.string('username') ?? '', password: entry.string('password') ?? '' } : decodeAuth(auth, source);
+    auth === ''
+      ? { username: entry.string('username') ?? '', password: entry.string('password') ?? '' }
+      : decodeAuth(auth, source);
   if (username === '' && password === '' && identityToken === '' && registryToken === '') return undefined;
   return { username, password, identityToken, registryToken, source };
 }

@@ -30,7 +30,9 @@ export function defaultAuthFiles(env: Env, uid: number): readonly string[] {
   const home = env['HOME'] ?? '/root';
   const configHome = env['XDG_CONFIG_HOME'] ?? join(home, '.config');
   return [
-    runtimeDir === undefined || runtimeDir === '' ? `/run/containers/${uid}/auth.json` : join(runtimeDir, 'containers/auth.json'),
+    runtimeDir === undefined || runtimeDir === ''
+      ? `/run/containers/${uid}/auth.json`
+      : join(runtimeDir, 'containers/auth.json'),
     join(configHome, 'containers/auth.json'),
     join(env['DOCKER_CONFIG'] ?? join(home, '.docker'), 'config.json'),
     join(home, '.dockercfg'),
@@ -44,13 +46,20 @@ export async function findCredentials(
   signal: AbortSignal,
 ): Promise<ResolvedCredentials | undefined> {
   for (const helper of files.helpers ?? [authFiles]) {
-    const found = helper === authFiles ? await findInFiles(files, reference, signal) : await askHelper(helper, serverName(reference), signal);
+    const found =
+      helper === authFiles
+        ? await findInFiles(files, reference, signal)
+        : await askHelper(helper, serverName(reference), signal);
     if (found !== undefined) return found;
   }
   return undefined;
 }
 
-async function findInFiles(files: CredentialFiles, reference: Reference, signal: AbortSignal): Promise<ResolvedCredentials | undefined> {
+async function findInFiles(
+  files: CredentialFiles,
+  reference: Reference,
+  signal: AbortSignal,
+): Promise<ResolvedCredentials | undefined> {
   for (const path of files.explicit === undefined ? files.defaults : [files.explicit]) {
     const file = await readAuthFile(path);
     if (file === undefined) {
@@ -64,7 +73,11 @@ async function findInFiles(files: CredentialFiles, reference: Reference, signal:
 }
 
 /** A helper named for the registry wins over an entry, as with Docker; Docker's `credsStore` comes last. */
-async function findInFile(file: AuthFile, reference: Reference, signal: AbortSignal): Promise<ResolvedCredentials | undefined> {
+async function findInFile(
+  file: AuthFile,
+  reference: Reference,
+  signal: AbortSignal,
+): Promise<ResolvedCredentials | undefined> {
   const helper = helperFor(file, reference);
   if (helper !== undefined) {
     const found = await askHelper(helper, serverName(reference), signal);

@@ -13,19 +13,34 @@ const notFoundText = 'credentials not found in native keychain';
  * Asks `docker-credential-<name>` for a server's credentials, as docker-credential-helpers define it.
  * Undefined when it has none. Its output is never part of an error: it may hold the secret.
  */
-export async function askHelper(name: string, server: string, signal: AbortSignal): Promise<ResolvedCredentials | undefined> {
+export async function askHelper(
+  name: string,
+  server: string,
+  signal: AbortSignal,
+): Promise<ResolvedCredentials | undefined> {
   const program = `docker-credential-${name}`;
   if (!/^[\w.-]+$/.test(name)) throw new CrioError('invalid', `credential helper ${JSON.stringify(name)}: not a name`);
   let result;
   try {
-    result = await run({ file: program, args: ['get'], env: ownEnvironment(), input: server, output: 'pipe', maxOutputBytes, timeoutMs, signal });
+    result = await run({
+      file: program,
+      args: ['get'],
+      env: ownEnvironment(),
+      input: server,
+      output: 'pipe',
+      maxOutputBytes,
+      timeoutMs,
+      signal,
+    });
   } catch (error) {
     throw wrap(`run credential helper "${program}" for "${server}"`, error);
   }
   const output = result.stdout.toString('utf8');
   if (result.code !== 0) {
     if (output.includes(notFoundText) || output.includes('no credentials server URL')) return undefined;
-    const why = result.timedOut ? `no answer within ${timeoutMs / 1000} s` : `exit status ${result.code ?? `signal ${result.signal}`}`;
+    const why = result.timedOut
+      ? `no answer within ${timeoutMs / 1000} s`
+      : `exit status ${result.code ?? `signal ${result.signal}`}`;
     throw new CrioError('unknown', `run credential helper "${program}" for "${server}": ${why}`);
   }
   return readAnswer(result.stdout, `${program} for "${server}"`);

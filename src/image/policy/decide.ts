@@ -23,7 +23,8 @@ export function findPolicyRule(policy: Policy, reference: Reference): PolicyRule
   const scopes = policy.transports.get('docker');
   for (const scope of policyScopes(reference)) {
     const requirements = scopes?.get(scope);
-    if (requirements !== undefined) return { requirements, place: `transport "docker", scope ${JSON.stringify(scope)}` };
+    if (requirements !== undefined)
+      return { requirements, place: `transport "docker", scope ${JSON.stringify(scope)}` };
   }
   return { requirements: policy.default, place: 'default' };
 }
@@ -53,7 +54,12 @@ export function checkPolicy(policy: Policy, reference: Reference): void {
   for (const { type } of requirements) {
     if (type === 'insecureAcceptAnything') continue;
     // The first sentence is the text of the other container tools.
-    if (type === 'reject') throw new PolicyError(`Source image rejected: Running image ${name} is rejected by policy. ("${policy.path}", ${place})`);
-    throw new PolicyError(`Source image rejected: image ${name} needs "${type}" by policy ("${policy.path}", ${place}), which is not supported yet`);
+    if (type === 'reject')
+      throw new PolicyError(
+        `Source image rejected: Running image ${name} is rejected by policy. ("${policy.path}", ${place})`,
+      );
+    throw new PolicyError(
+      `Source image rejected: image ${name} needs "${type}" by policy ("${policy.path}", ${place}), which is not supported yet`,
+    );
   }
 }

@@ -34,7 +34,10 @@ export async function loadPolicy(paths: readonly string[]): Promise<Policy> {
     const data = await readOptional(path);
     if (data !== undefined) return parsePolicy(data, path);
   }
-  throw new CrioError('failed-precondition', `read signature policy: no such file: ${paths.map((path) => `"${path}"`).join(', ')}`);
+  throw new CrioError(
+    'failed-precondition',
+    `read signature policy: no such file: ${paths.map((path) => `"${path}"`).join(', ')}`,
+  );
 }
 
 /** As strict as the format asks: an unknown key or one that stands twice makes the whole file invalid. */
@@ -45,7 +48,8 @@ export function parsePolicy(data: Uint8Array, path: string): Policy {
   const transportsReader = reader.object('transports');
   for (const name of transportsReader?.keys ?? []) {
     const scopes = transportsReader?.object(name);
-    if (scopes !== undefined) transports.set(name, new Map(scopes.keys.map((scope) => [scope, readRequirements(scopes, scope)])));
+    if (scopes !== undefined)
+      transports.set(name, new Map(scopes.keys.map((scope) => [scope, readRequirements(scopes, scope)])));
   }
   return { path, default: readRequirements(reader, 'default'), transports };
 }
@@ -60,7 +64,8 @@ function readRequirements(reader: JsonReader, key: string): readonly Requirement
 function readRequirement(value: Json, where: string): Requirement {
   const reader = new JsonReader(value, where);
   const type = reader.string('type') ?? '';
-  if (!knownTypes.includes(type)) throw new CrioError('invalid', `${where}: unknown policy requirement type ${JSON.stringify(type)}`);
+  if (!knownTypes.includes(type))
+    throw new CrioError('invalid', `${where}: unknown policy requirement type ${JSON.stringify(type)}`);
   if (type === 'insecureAcceptAnything' || type === 'reject') allowKeys(reader, ['type']);
   return { type, fields: new Map(reader.keys.map((key) => [key, reader.raw(key) ?? null])) };
 }

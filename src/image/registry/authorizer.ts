@@ -38,7 +38,11 @@ export class Authorizer {
   }
 
   /** Answers a 401. `rejected` is the header that was refused. Undefined when there is nothing else to try. */
-  async answer(challenges: readonly Challenge[], rejected: string | undefined, signal: AbortSignal): Promise<string | undefined> {
+  async answer(
+    challenges: readonly Challenge[],
+    rejected: string | undefined,
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
     if (rejected !== undefined) this.#drop(rejected);
     const bearer = challenges.find((challenge) => challenge.scheme === 'bearer');
     if (bearer !== undefined) return this.#answerBearer(bearer, signal);
@@ -67,7 +71,12 @@ export class Authorizer {
         : await this.#refreshToken(realm, challenge, signal);
     if (response.status !== 200) {
       const error = await readRegistryError(response);
-      throw new RegistryError({ ...error, status: error.status, code: error.code, message: `token server ${realm.origin}: ${error.message}` });
+      throw new RegistryError({
+        status: error.status,
+        code: error.code,
+        retryAfterMs: error.retryAfterMs,
+        message: `token server ${realm.origin}: ${error.message}`,
+      });
     }
     return readToken(await readAll(response, bodyLimits.token, 'token'), realm.origin);
   }
@@ -111,7 +120,10 @@ export class Authorizer {
     try {
       realm = new URL(text);
     } catch {
-      throw new CrioError('invalid', `${this.#endpoint.label}: token server ${JSON.stringify(text.slice(0, 200))} is no URL`);
+      throw new CrioError(
+        'invalid',
+        `${this.#endpoint.label}: token server ${JSON.stringify(text.slice(0, 200))} is no URL`,
+      );
     }
     realm.username = '';
     realm.password = '';
@@ -140,5 +152,7 @@ function readToken(body: Buffer, server: string): { value: string; lifetimeMs: n
 /** Tells credentials apart in cache keys without keeping them there. */
 function fingerprint(credentials: ResolvedCredentials): string {
   const { username, password, identityToken, registryToken } = credentials;
-  return createHash('sha256').update(JSON.stringify([username, password, identityToken, registryToken])).digest('base64');
+  return createHash('sha256')
+    .update(JSON.stringify([username, password, identityToken, registryToken]))
+    .digest('base64');
 }

@@ -45,8 +45,12 @@ export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Bu
   throw describeFailures(`read blob ${options.digest}`, failures);
 }
 
-async function* streamFrom(client: RegistryClient, options: BlobStreamOptions, state: { offset: number }): AsyncGenerator<Buffer, void, undefined> {
-  for (let breaks = 0; ; ) {
+async function* streamFrom(
+  client: RegistryClient,
+  options: BlobStreamOptions,
+  state: { offset: number },
+): AsyncGenerator<Buffer, void, undefined> {
+  for (let breaks = 0; ;) {
     const before = state.offset;
     try {
       yield* streamOnce(client, options, state);
@@ -57,19 +61,26 @@ async function* streamFrom(client: RegistryClient, options: BlobStreamOptions, s
       if (state.offset === options.size && state.offset > before) return;
       breaks = state.offset > before ? 1 : breaks + 1;
       if (breaks > maxBreaks || !isBroken(error)) throw error;
-      options.log.debug(() => `Blob ${options.digest} broke at ${state.offset} of ${options.size} bytes, resuming: ${messageOf(error)}`);
+      options.log.debug(
+        () => `Blob ${options.digest} broke at ${state.offset} of ${options.size} bytes, resuming: ${messageOf(error)}`,
+      );
       await sleep(client.endpoint.limits.backoffMs * breaks, undefined, { signal: options.signal });
     }
   }
 }
 
-async function* streamOnce(client: RegistryClient, options: BlobStreamOptions, state: { offset: number }): AsyncGenerator<Buffer, void, undefined> {
+async function* streamOnce(
+  client: RegistryClient,
+  options: BlobStreamOptions,
+  state: { offset: number },
+): AsyncGenerator<Buffer, void, undefined> {
   const opened = await client.openBlob(options.digest, state.offset, options.signal);
   let skip = state.offset - opened.offset;
   for await (const chunk of opened.body) {
     const wanted = skip === 0 ? chunk : chunk.subarray(Math.min(skip, chunk.length));
     skip -= chunk.length - wanted.length;
-    if (state.offset + wanted.length > options.size) throw new BlobSizeError(`read blob ${options.digest}: longer than the ${options.size} bytes its manifest names`);
+    if (state.offset + wanted.length > options.size)
+      throw new BlobSizeError(`read blob ${options.digest}: longer than the ${options.size} bytes its manifest names`);
     state.offset += wanted.length;
     options.onBytes(wanted.length);
     if (wanted.length > 0) yield wanted;
@@ -93,5 +104,7 @@ function isFinal(error: unknown): boolean {
 
 /** A connection that broke or went silent inside the body, in contrast to an answer that says no. */
 function isBroken(error: unknown): boolean {
-  return isPassing(error) || (error instanceof CrioError && (error.kind === 'unavailable' || error.kind === 'deadline'));
+  return (
+    isPassing(error) || (error instanceof CrioError && (error.kind === 'unavailable' || error.kind === 'deadline'))
+  );
 }

@@ -53,25 +53,40 @@ export class RegistryClient {
     const data = await readAll(response, bodyLimits.manifest, what);
     const claimed = header(response, 'docker-content-digest');
     if (tagOrDigest.includes(':')) checkDigest(data, parseDigest(tagOrDigest), what);
-    else if (claimed !== undefined) checkDigest(data, parseDigest(claimed), `${what} against its Docker-Content-Digest`);
+    else if (claimed !== undefined)
+      checkDigest(data, parseDigest(claimed), `${what} against its Docker-Content-Digest`);
     const digest = tagOrDigest.includes(':') ? parseDigest(tagOrDigest) : digestOf(data);
     return { data, contentType: header(response, 'content-type') ?? '', digest };
   }
 
   /** A small blob, whole, with its digest checked. */
-  async fetchBlob(blob: { readonly digest: Digest; readonly size: number }, limit: number, signal: AbortSignal): Promise<Buffer> {
+  async fetchBlob(
+    blob: { readonly digest: Digest; readonly size: number },
+    limit: number,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
     const what = `blob ${blob.digest}`;
-    if (blob.size > limit) throw new CrioError('resource-exhausted', `read ${what}: ${blob.size} bytes, more than ${limit}`);
+    if (blob.size > limit)
+      throw new CrioError('resource-exhausted', `read ${what}: ${blob.size} bytes, more than ${limit}`);
     const response = await this.#get(`${this.#base}/blobs/${blob.digest}`, { accept: '*/*', signal });
     const data = await readAll(response, limit, what);
-    if (data.length !== blob.size) throw new CrioError('invalid', `read ${what}: ${data.length} bytes, expected ${blob.size}`);
+    if (data.length !== blob.size)
+      throw new CrioError('invalid', `read ${what}: ${data.length} bytes, expected ${blob.size}`);
     checkDigest(data, blob.digest, what);
     return data;
   }
 
   /** A blob from `offset` on; a server that ignores ranges sends it from the start, which `offset` of the result tells. */
-  async openBlob(digest: Digest, offset: number, signal: AbortSignal): Promise<{ body: AsyncIterable<Buffer>; offset: number; discard: () => void }> {
-    const response = await this.#get(`${this.#base}/blobs/${digest}`, { accept: '*/*', signal, ...(offset > 0 ? { range: offset } : {}) });
+  async openBlob(
+    digest: Digest,
+    offset: number,
+    signal: AbortSignal,
+  ): Promise<{ body: AsyncIterable<Buffer>; offset: number; discard: () => void }> {
+    const response = await this.#get(`${this.#base}/blobs/${digest}`, {
+      accept: '*/*',
+      signal,
+      ...(offset > 0 ? { range: offset } : {}),
+    });
     const discard = () => response.discard();
     if (response.status !== 206) return { body: response.body, offset: 0, discard };
     const start = /^bytes (\d+)-/.exec(header(response, 'content-range') ?? '')?.[1];
@@ -98,7 +113,9 @@ export class RegistryClient {
           }
           pauseMs = Math.max(pauseMs, error.retryAfterMs);
         }
-        this.#log.debug(() => `Registry ${this.endpoint.label}: ${messageOf(error)}; next try in ${Math.round(pauseMs)} ms`);
+        this.#log.debug(
+          () => `Registry ${this.endpoint.label}: ${messageOf(error)}; next try in ${Math.round(pauseMs)} ms`,
+        );
       }
       await sleep(pauseMs, undefined, { signal: options.signal });
     }

@@ -78,7 +78,8 @@ export class Endpoint {
    * Sends one request and follows redirects. Throws for what kept an answer from coming; every status is an answer.
    */
   async send(request: EndpointRequest): Promise<HttpResponse> {
-    const first = typeof request.target === 'string' ? new URL(request.target, await this.#base(request.signal)) : request.target;
+    const first =
+      typeof request.target === 'string' ? new URL(request.target, await this.#base(request.signal)) : request.target;
     this.checkScheme(first);
     const origin = first.origin;
     let url = first;
@@ -136,7 +137,10 @@ export class Endpoint {
     try {
       url = new URL(location, from);
     } catch {
-      throw new CrioError('invalid', `${from.origin}: redirect to ${JSON.stringify(location.slice(0, 200))}, which is no URL`);
+      throw new CrioError(
+        'invalid',
+        `${from.origin}: redirect to ${JSON.stringify(location.slice(0, 200))}, which is no URL`,
+      );
     }
     // Credentials inside a URL would be sent by the client as its own.
     url.username = '';
@@ -218,5 +222,15 @@ function isRedirect(status: number): boolean {
 /** Failures that say the server is not there, in contrast to one broken connection. */
 function isDeadly(error: unknown): boolean {
   if (error instanceof CrioError) return error.kind === 'deadline';
-  return hasCode(error, 'ECONNREFUSED', 'ENOTFOUND', 'EAI_AGAIN', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'EHOSTDOWN', 'ENETDOWN');
+  return hasCode(
+    error,
+    'ECONNREFUSED',
+    'ENOTFOUND',
+    'EAI_AGAIN',
+    'EHOSTUNREACH',
+    'ENETUNREACH',
+    'ETIMEDOUT',
+    'EHOSTDOWN',
+    'ENETDOWN',
+  );
 }

@@ -12,7 +12,9 @@ export interface Failure {
 export function describeFailures(what: string, failures: readonly Failure[]): CrioError {
   const texts = failures.map(({ where, error }) => `${where}: ${causeText(error)}`);
   const last = failures.at(-1)?.error;
-  return new CrioError(kindOf(last), `${what}: ${texts.join('; ')}`, { cause: failures.length > 1 ? new AggregateError(failures.map(({ error }) => error)) : last });
+  return new CrioError(kindOf(last), `${what}: ${texts.join('; ')}`, {
+    cause: failures.length > 1 ? new AggregateError(failures.map(({ error }) => error)) : last,
+  });
 }
 
 /** The label metrics use for a failure: the registry's code, or what happened to the connection. */
@@ -21,7 +23,8 @@ export function failureLabel(error: unknown): string {
     if (cause instanceof RegistryError && cause.code !== '') return cause.code;
     if (cause instanceof RegistryError && cause.status === 404) return 'NOT_FOUND';
     if (hasCode(cause, 'ECONNREFUSED')) return 'CONNECTION_REFUSED';
-    if (hasCode(cause, 'ETIMEDOUT') || (cause instanceof CrioError && cause.kind === 'deadline')) return 'CONNECTION_TIMEOUT';
+    if (hasCode(cause, 'ETIMEDOUT') || (cause instanceof CrioError && cause.kind === 'deadline'))
+      return 'CONNECTION_TIMEOUT';
   }
   return 'UNKNOWN';
 }

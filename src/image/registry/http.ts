@@ -44,7 +44,8 @@ export function sendRequest(options: HttpRequest): Promise<HttpResponse> {
   });
   const timer = new PhaseTimer(request);
   timer.start(limits.connectMs, `no connection to ${url.host} within ${seconds(limits.connectMs)}`);
-  const waitForAnswer = () => timer.start(limits.firstByteMs, `no answer from ${url.host} within ${seconds(limits.firstByteMs)}`);
+  const waitForAnswer = () =>
+    timer.start(limits.firstByteMs, `no answer from ${url.host} within ${seconds(limits.firstByteMs)}`);
   request.on('socket', (socket) => whenConnected(socket, waitForAnswer));
   request.on('error', (error) => {
     timer.stop();
@@ -117,8 +118,14 @@ function whenConnected(socket: Duplex & { readonly connecting?: boolean }, then:
 }
 
 /** Hands on the body and ends it when the network is silent or too slow. Time the consumer takes does not count. */
-async function* readBody(response: IncomingMessage, url: URL, limits: TransportLimits): AsyncGenerator<Buffer, void, undefined> {
-  const watch = new StallWatch(limits, (message) => response.destroy(new CrioError('deadline', `${url.host}: ${message}`)));
+async function* readBody(
+  response: IncomingMessage,
+  url: URL,
+  limits: TransportLimits,
+): AsyncGenerator<Buffer, void, undefined> {
+  const watch = new StallWatch(limits, (message) =>
+    response.destroy(new CrioError('deadline', `${url.host}: ${message}`)),
+  );
   const chunks: AsyncIterator<Buffer> = response[Symbol.asyncIterator]();
   try {
     for (;;) {

@@ -55,7 +55,8 @@ function answer(
   options: { readonly all?: boolean | undefined; readonly family?: number | string | undefined },
   callback: Parameters<LookupFunction>[2],
 ): void {
-  const family = options.family === 4 || options.family === 'IPv4' ? 4 : options.family === 6 || options.family === 'IPv6' ? 6 : 0;
+  const family =
+    options.family === 4 || options.family === 'IPv4' ? 4 : options.family === 6 || options.family === 'IPv6' ? 6 : 0;
   const matching = addresses.filter((address) => family === 0 || address.family === family);
   const first = matching[0];
   if (first === undefined) {

@@ -1,6 +1,6 @@
 import { CrioError } from '../../base/errors.ts';
 import type { ErrorKind } from '../../base/errors.ts';
-import { isObject, parseLooseJson } from '../json.ts';
+import { isList, isObject, parseLooseJson } from '../json.ts';
 import { readAll } from './http.ts';
 import type { HttpResponse } from './http.ts';
 import { bodyLimits } from './limits.ts';
@@ -25,7 +25,8 @@ export class RegistryError extends CrioError {
 export async function readRegistryError(response: HttpResponse): Promise<RegistryError> {
   const detail = await readDetail(response);
   const code = detail?.code ?? '';
-  const text = detail === undefined ? '' : `: ${[detail.code, detail.message].filter((part) => part !== '').join(': ')}`;
+  const text =
+    detail === undefined ? '' : `: ${[detail.code, detail.message].filter((part) => part !== '').join(': ')}`;
   return new RegistryError({
     status: response.status,
     code,
@@ -47,7 +48,7 @@ async function readDetail(response: HttpResponse): Promise<{ code: string; messa
   try {
     const json = parseLooseJson(await readAll(response, bodyLimits.error, 'error'), 'error');
     const errors = isObject(json) ? json.get('errors') : undefined;
-    const first = Array.isArray(errors) ? errors[0] : json;
+    const first = isList(errors) ? errors[0] : json;
     if (!isObject(first)) return undefined;
     const code = first.get('code');
     const message = first.get('message') ?? first.get('details');
