@@ -7,13 +7,14 @@ import { AttachmentCache, type CachedAttachment } from './cni/cache.ts';
 import { addChain, collectChain, deleteChain, statusOfChain, type Attachment, type ChainOptions } from './cni/chain.ts';
 import { discoverNetworks, type Networks } from './cni/discovery.ts';
 import type { NetworkList } from './cni/network-list.ts';
+import { PluginFiles } from './cni/plugin-files.ts';
 import { PluginVersions } from './cni/plugin-versions.ts';
 import { addressesOf, toCurrent, type CniResult } from './cni/result.ts';
 import { DirectoryWatch } from './cni/watch.ts';
 import { ExclusiveGate } from './exclusive-gate.ts';
 import { createHostPorts, type HostPorts } from './host-ports/host-ports.ts';
 import { planHostPorts } from './host-ports/mapping.ts';
-import type { Network, PodNetwork } from './network.ts';
+import type { Network, PodNetwork, SetUpOptions } from './network.ts';
 import { isNamespaceFile } from './netns-file.ts';
 import { attachmentOf, fullName, interfaceName, type NetworkPod } from './pod-attachment.ts';
 
@@ -43,6 +44,7 @@ export class CniNetwork implements Network {
   readonly #log: Logger;
   readonly #cache: AttachmentCache;
   readonly #versions: PluginVersions;
+  readonly #plugins: PluginFiles;
   readonly #hostPorts: HostPorts;
   readonly #locks = new KeyedLock();
   readonly #gate = new ExclusiveGate();
@@ -70,6 +72,7 @@ export class CniNetwork implements Network {
     this.#log = options.log;
     this.#cache = new AttachmentCache(options.cacheDir);
     this.#versions = new PluginVersions(options.log);
+    this.#plugins = new PluginFiles(options.pluginDirs);
     this.#hostPorts = createHostPorts({ livePods: () => this.#livePods, log: options.log });
     // Nobody may be waiting when the daemon ends before the network is ready.
     this.#ready.promise.catch(() => undefined);
@@ -101,14 +104,11 @@ export class CniNetwork implements Network {
     }
   }
 
-  setUp(pod: NetworkPod, { extraMs = 0 }: { extraMs?: number } = {}): Promise<PodNetwork> {
+  setUp(pod: NetworkPod, options: SetUpOptions = {}): Promise<PodNetwork> {
     return this.#perPod(pod, async () => {
       this.#livePods.add(pod.id);
       try {
-        const result = await this.#attach(pod, this.#chainOptions(setUpMs + extraMs));
-        const ips = addressesOf(result);
-        await this.#openHostPorts(pod, ips);
-        return { ips, resultJson: goJson(toCurrent(result)) };
+        return await this.#attach(pod, options);
       } catch (error) {
         await this.#undo(pod);
         throw wrap(`failed to create pod network sandbox ${pod.name}(${pod.id})`, error);
@@ -147,14 +147,18 @@ export class CniNetwork implements Network {
   }
 
   /** ADD with a record of it on disk beforehand, so that a crash in the middle leaves nothing behind for good. */
-  async #attach(pod: NetworkPod, options: ChainOptions): Promise<CniResult> {
+  async #attach(pod: NetworkPod, options: SetUpOptions): Promise<PodNetwork> {
+    const { extraMs = 0, onStarted = () => undefined, onResult } = options;
     const list = await this.#wantedNetwork(pod);
     try {
       const attachment = attachmentOf(pod, process.env['CNI_ARGS'] ?? '');
-      await this.#cache.write(list, attachment, undefined);
-      const result = await addChain(list, attachment, options);
+      await this.#cache.writeIntent(list, attachment);
+      const result = await addChain(list, attachment, { ...this.#chainOptions(setUpMs + extraMs), onStarted });
+      const network = { ips: addressesOf(result), resultJson: goJson(toCurrent(result)) };
+      onResult?.(network);
       await this.#cache.write(list, attachment, result);
-      return result;
+      await this.#openHostPorts(pod, network.ips);
+      return network;
     } catch (error) {
       throw wrap(`error adding pod ${fullName(pod)} to CNI network "${list.name}"`, error);
     }
@@ -295,7 +299,7 @@ export class CniNetwork implements Network {
   }
 
   #chainOptions(limitMs: number): ChainOptions {
-    return { pluginDirs: this.#options.pluginDirs, deadlineMs: performance.now() + limitMs, log: this.#log };
+    return { plugins: this.#plugins, deadlineMs: performance.now() + limitMs, log: this.#log };
   }
 
   #defaultName(): string | undefined {
@@ -308,10 +312,11 @@ export class CniNetwork implements Network {
   }
 
   async #reload(): Promise<void> {
-    const { networkDir, pluginDirs } = this.#options;
+    const { networkDir } = this.#options;
+    this.#plugins.forget();
     const before = this.#defaultNetwork();
     const versionsOf = (file: string) => this.#versions.of(file);
-    this.#networks = await discoverNetworks({ networkDir, pluginDirs, versionsOf, log: this.#log });
+    this.#networks = await discoverNetworks({ networkDir, plugins: this.#plugins, versionsOf, log: this.#log });
     const now = this.#defaultNetwork();
     if (now?.name !== before?.name) this.#log.info(() => `Updated default CNI network name to ${now?.name ?? ''}`);
     await this.#checkPlugins();

@@ -18,7 +18,7 @@ export interface Network extends AsyncDisposable {
    * Runs CNI ADD exactly once and opens the host ports. At most 5 minutes plus `extraMs`, whatever becomes of the
    * caller. On failure everything is undone and `failed to create pod network sandbox NAME(ID): ...` is thrown.
    */
-  setUp(pod: NetworkPod, options?: { extraMs?: number }): Promise<PodNetwork>;
+  setUp(pod: NetworkPod, options?: SetUpOptions): Promise<PodNetwork>;
   /**
    * Closes the host ports and runs CNI DEL from the recorded attachment, also when the network namespace is gone. At
    * most one minute, in its own time. A failure is thrown after everything was tried; the network counts as stopped.
@@ -31,6 +31,14 @@ export interface Network extends AsyncDisposable {
    * removes host port rules of lost pods. Waits until the network is ready; errors are logged.
    */
   gc(validPodIds: readonly string[], signal: AbortSignal): Promise<void>;
+}
+
+export interface SetUpOptions {
+  readonly extraMs?: number;
+  /** Called when the first plugin runs as a process of its own: the time to do other work. */
+  readonly onStarted?: () => void;
+  /** Called with the result as soon as the plugins gave it; the promise resolves when it is recorded and the host ports are open. */
+  readonly onResult?: (network: PodNetwork) => void;
 }
 
 export interface PodNetwork {

@@ -1,5 +1,5 @@
-import { chownSync, writeFileSync } from 'node:fs';
-import { lstat, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { chownSync, renameSync, writeFileSync } from 'node:fs';
+import { lstat, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
 
@@ -32,8 +32,21 @@ export async function readHostResolvConf(): Promise<Uint8Array> {
 /** Writes whole and renames; not synced, because a reboot ends the pod anyway. */
 export async function replaceFile(path: string, text: string): Promise<void> {
   const temporary = `${path}.tmp`;
-  await writeFile(temporary, text, { mode: 0o644 });
+  const file = await open(temporary, 'w', 0o644);
+  try {
+    await file.writeFile(text);
+  } finally {
+    // Nobody needs to wait for it: each step is a round trip through the thread pool.
+    file.close().catch(() => undefined);
+  }
   await rename(temporary, path);
+}
+
+/** The same for files in /run: tmpfs never waits for a disk. */
+export function replaceFileNow(path: string, text: string): void {
+  const temporary = `${path}.tmp`;
+  writeFileSync(temporary, text, { mode: 0o644 });
+  renameSync(temporary, path);
 }
 
 /** The text is CRI-O's. */

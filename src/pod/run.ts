@@ -12,7 +12,7 @@ import { encodeSpec } from '../runtime/spec/spec-json.ts';
 import { createInfraCgroup, checkPodMemory } from './cgroup.ts';
 import type { PodConfig } from './config.ts';
 import { handlerFor, type Context, type HandlerOf } from './context.ts';
-import { prepareLog, readHostResolvConf, replaceFile, writeOwned } from './files.ts';
+import { prepareLog, readHostResolvConf, replaceFile, replaceFileNow, writeOwned } from './files.ts';
 import { startInfra, type StartedInfra } from './infra.ts';
 import { checkMetadata, podName } from './names.ts';
 import { pinPodNamespaces, unpinPodNamespaces } from './namespaces.ts';
@@ -87,17 +87,18 @@ async function build(context: Context, call: Call, request: BuildRequest): Promi
 
   // The plugins run as processes of their own: all the rest is done while they do.
   const networking = plan.hostNetwork ? undefined : startNetwork(context, plan, undo);
+  await networking?.started;
   const places = await makeStorage(context, call, { plan, image, undo });
   const spec = await buildSpec(context, call, { plan, handler, image, places });
   await makeFiles(context, call, { plan, places, undo });
   const infra = plan.infraKept ? await makeInfra(context, call, { plan, handler, places, spec, undo }) : undefined;
 
   call.stage('sandbox network creation');
-  const network = await networking;
+  const network = await networking?.answered;
   if (network !== undefined) spec.annotations = { ...spec.annotations, [annotationKey.cniResult]: network.resultJson };
   call.stage('sandbox container runtime creation');
   const pod = podOf({ plan, places, infra: infra?.init, infraImage: context.config().image.pauseImage, ips: network?.ips ?? [] });
-  await Promise.all([writeSpec(pod, spec), saveState(pod, { monitor: infra?.monitor, spec, startedAtNs: infra?.startedAtNs ?? plan.createdAtNs })]);
+  await Promise.all([networking?.finished, writeSpec(pod, spec), saveState(pod, { monitor: infra?.monitor, spec, startedAtNs: infra?.startedAtNs ?? plan.createdAtNs })]);
   return pod;
 }
 
@@ -149,8 +150,16 @@ function pending(context: Context, plan: PodPlan, undo: AsyncDisposableStack): v
   undo.defer(async () => context.pending.remove(plan.id));
 }
 
+interface StartedNetwork {
+  /** Until then the thread pool is needed for the way to the first plugin. */
+  readonly started: Promise<void>;
+  /** The plugins' result, before it is recorded. */
+  readonly answered: Promise<PodNetwork>;
+  readonly finished: Promise<PodNetwork>;
+}
+
 /** Starts CNI ADD. Whatever it comes to, a later failure takes it back before the namespaces go. */
-function startNetwork(context: Context, plan: PodPlan, undo: AsyncDisposableStack): Promise<PodNetwork> {
+function startNetwork(context: Context, plan: PodPlan, undo: AsyncDisposableStack): StartedNetwork {
   const pod = {
     id: plan.id,
     name: plan.name,
@@ -160,10 +169,12 @@ function startNetwork(context: Context, plan: PodPlan, undo: AsyncDisposableStac
     portMappings: plan.portMappings,
     netnsPath: plan.namespacePlan.paths.get('network') ?? '',
   };
-  const networking = context.network.setUp(pod);
+  const started = Promise.withResolvers<void>();
+  const answered = Promise.withResolvers<PodNetwork>();
+  const finished = context.network.setUp(pod, { onStarted: started.resolve, onResult: answered.resolve });
   undo.defer(
     attempt(context, 'remove network', async () => {
-      const made = await networking.then(
+      const made = await finished.then(
         () => true,
         () => false,
       );
@@ -171,8 +182,9 @@ function startNetwork(context: Context, plan: PodPlan, undo: AsyncDisposableStac
     }),
   );
   // It may fail while nobody waits for it yet; `build` awaits it later.
-  networking.catch(() => undefined);
-  return networking;
+  finished.catch(answered.reject).finally(started.resolve);
+  answered.promise.catch(() => undefined);
+  return { started: started.promise, answered: answered.promise, finished };
 }
 
 async function makeStorage(
@@ -294,9 +306,12 @@ async function makeInfra(context: Context, call: Call, parts: InfraParts): Promi
   return startInfra(context, call, { plan, places, handler, undo });
 }
 
+/** The same in both folders; the one in /run at once. */
 async function writeSpec(pod: Pod, spec: Spec): Promise<void> {
   const text = encodeSpec(spec);
-  await Promise.all([replaceFile(`${pod.directory}/config.json`, text), replaceFile(`${pod.runDirectory}/config.json`, text)]);
+  const onDisk = replaceFile(`${pod.directory}/config.json`, text);
+  replaceFileNow(`${pod.runDirectory}/config.json`, text);
+  await onDisk;
 }
 
 /** An undo step: its failure is logged, the next one is done all the same. */

@@ -1,6 +1,6 @@
 import type { ProcessRef } from '../runtime/runtime.ts';
 import type { Spec } from '../runtime/spec/oci.ts';
-import { replaceFile } from './files.ts';
+import { replaceFile, replaceFileNow } from './files.ts';
 import type { Pod } from './pod.ts';
 import { formatPodState, type InfraState } from './state-file.ts';
 
@@ -27,5 +27,7 @@ export async function saveState(
         exitCode: undefined,
       };
   const text = formatPodState({ infra, isStopped: false, createdAtNs: pod.createdAtNs, startedAtNs, finishedAtNs: 0n });
-  await replaceFile(`${stateDirectory(pod)}/state.json`, text);
+  const path = `${stateDirectory(pod)}/state.json`;
+  if (pod.infraDropped) replaceFileNow(path, text);
+  else await replaceFile(path, text);
 }

@@ -1,4 +1,4 @@
-import { mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
 import { goJson, isJsonObject } from '../../base/go-json.ts';
@@ -33,19 +33,20 @@ export class AttachmentCache {
     return join(this.#directory, `${network}-${containerId}-${ifName}`);
   }
 
-  /** Records an attachment; without a result it is one that is about to be made. */
-  async write(list: NetworkList, attachment: Attachment, result: CniResult | undefined): Promise<void> {
+  /**
+   * Records an attachment that is about to be made. Written in place: a file that a crash cut short stands for a plugin
+   * that has not run yet.
+   */
+  async writeIntent(list: NetworkList, attachment: Attachment): Promise<void> {
     const file = this.fileOf(list.name, attachment.containerId, attachment.ifName);
-    const text = formatCacheFile(list, attachment, result);
+    await this.#writeFile(file, formatCacheFile(list, attachment, undefined));
+  }
+
+  /** Records what the plugins have answered. */
+  async write(list: NetworkList, attachment: Attachment, result: CniResult): Promise<void> {
     const temporary = join(this.#directory, `${temporaryPrefix}${attachment.containerId}-${attachment.ifName}`);
-    try {
-      await writeFile(temporary, text, { mode: 0o600 });
-    } catch (error) {
-      if (!hasCode(error, 'ENOENT')) throw error;
-      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-      await writeFile(temporary, text, { mode: 0o600 });
-    }
-    await rename(temporary, file);
+    await this.#writeFile(temporary, formatCacheFile(list, attachment, result));
+    await rename(temporary, this.fileOf(list.name, attachment.containerId, attachment.ifName));
   }
 
   /** Attachments of one pod; those of the loopback interface are none. */
@@ -77,6 +78,16 @@ export class AttachmentCache {
     }
   }
 
+  async #writeFile(path: string, text: string): Promise<void> {
+    try {
+      await writeSmallFile(path, text);
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+      await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+      await writeSmallFile(path, text);
+    }
+  }
+
   async #names(): Promise<string[]> {
     return (await this.#listDirectory()).filter((name) => !name.startsWith('.'));
   }
@@ -102,6 +113,16 @@ export class AttachmentCache {
     } catch {
       return undefined;
     }
+  }
+}
+
+/** Every step is a round trip through the thread pool, and the pod waits for it; nobody needs to wait for the close. */
+async function writeSmallFile(path: string, text: string): Promise<void> {
+  const file = await open(path, 'w', 0o600);
+  try {
+    await file.writeFile(text);
+  } finally {
+    file.close().catch(() => undefined);
   }
 }
 

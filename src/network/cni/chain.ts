@@ -2,7 +2,8 @@ import { messageOf, wrap, CrioError } from '../../base/errors.ts';
 import { goJson, type Json, type JsonObject } from '../../base/go-json.ts';
 import type { Logger } from '../../base/log.ts';
 import { checkAttachment, type NetworkList, type PluginConfig } from './network-list.ts';
-import { findPlugin, runPlugin, type Verb } from './plugin.ts';
+import type { PluginFiles } from './plugin-files.ts';
+import { runPlugin, type Verb } from './plugin.ts';
 import { formatResult, parseResult, type CniResult } from './result.ts';
 import { isAtLeast } from './version.ts';
 
@@ -19,9 +20,11 @@ export interface Attachment {
 
 /** How plugins are found and for how long they may run. */
 export interface ChainOptions {
-  readonly pluginDirs: readonly string[];
+  readonly plugins: PluginFiles;
   /** Milliseconds on the monotonic clock (performance.now) at which a running plugin is killed. */
   readonly deadlineMs: number;
+  /** Called when the first plugin of the chain runs. */
+  readonly onStarted?: () => void;
   readonly log: Logger;
 }
 
@@ -101,8 +104,9 @@ interface Invocation {
 
 async function invoke(command: Verb, plugin: PluginConfig, invocation: Invocation): Promise<string> {
   const { list, attachment, options } = invocation;
-  const file = await findPlugin(plugin.type, options.pluginDirs);
-  return runPlugin({
+  const known = options.plugins.known(plugin.type);
+  const file = known ?? (await options.plugins.find(plugin.type));
+  const running = runPlugin({
     file,
     environment: {
       command,
@@ -110,12 +114,14 @@ async function invoke(command: Verb, plugin: PluginConfig, invocation: Invocatio
       netns: attachment?.netns ?? '',
       ifName: attachment?.ifName ?? '',
       args: formatArgs(attachment?.args ?? []),
-      path: options.pluginDirs.join(':'),
+      path: options.plugins.path,
     },
     stdin: pluginInput(plugin, list, { ...invocation, capabilities: attachment?.capabilities ?? {} }),
     timeoutMs: Math.max(1, options.deadlineMs - performance.now()),
     log: options.log,
   });
+  options.onStarted?.();
+  return running;
 }
 
 /** The plugin's object with name and version of the list, previous result and runtime configuration. Pure. */

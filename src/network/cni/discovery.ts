@@ -4,7 +4,7 @@ import { CrioError, hasCode, messageOf, wrap } from '../../base/errors.ts';
 import { compareBytes } from '../../base/go-json.ts';
 import type { Logger } from '../../base/log.ts';
 import { parseNetworkFile, parseObject, parsePlugin, type NetworkList, type ParsedList, type PluginConfig } from './network-list.ts';
-import { findPlugin } from './plugin.ts';
+import type { PluginFiles } from './plugin-files.ts';
 import { effectiveVersion } from './version.ts';
 
 export interface Networks {
@@ -15,7 +15,7 @@ export interface Networks {
 
 export interface DiscoveryOptions {
   readonly networkDir: string;
-  readonly pluginDirs: readonly string[];
+  readonly plugins: PluginFiles;
   /** Versions that a plugin binary supports */
   versionsOf(file: string): Promise<readonly string[]>;
   readonly log: Logger;
@@ -84,7 +84,7 @@ async function checkPlugins(list: NetworkList, options: DiscoveryOptions): Promi
   const problems: string[] = [];
   for (const plugin of list.plugins) {
     try {
-      const versions = await options.versionsOf(await findPlugin(plugin.type, options.pluginDirs));
+      const versions = await options.versionsOf(await options.plugins.find(plugin.type));
       if (!versions.includes(wanted)) {
         problems.push(`plugin ${plugin.type} does not support config version "${list.cniVersion}"`);
       }
