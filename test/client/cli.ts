@@ -26,7 +26,11 @@ process.exitCode = await main(process.argv.slice(2));
 async function main([name = '', ...args]: readonly string[]): Promise<number> {
   const command = commands[name];
   if (command === undefined) {
-    console.error(`usage: cri COMMAND\n${Object.values(commands).map((item) => `  ${item.usage}`).join('\n')}`);
+    console.error(
+      `usage: cri COMMAND\n${Object.values(commands)
+        .map((item) => `  ${item.usage}`)
+        .join('\n')}`,
+    );
     console.error('CRI_SOCKET names another socket than that of "make run".');
     return 2;
   }
@@ -46,17 +50,43 @@ async function showVersion(client: CriClient): Promise<undefined> {
 
 async function listPods(client: CriClient): Promise<undefined> {
   const { items } = await client.runtime.listPodSandbox({});
-  printTable(['POD', 'STATE', 'NAMESPACE', 'NAME', 'CREATED'], items.map((pod) => [short(pod.id), nameOf(PodSandboxState, pod.state).replace('SANDBOX_', ''), pod.metadata?.namespace ?? '', pod.metadata?.name ?? '', since(pod.createdAt)]));
+  printTable(
+    ['POD', 'STATE', 'NAMESPACE', 'NAME', 'CREATED'],
+    items.map((pod) => [
+      short(pod.id),
+      nameOf(PodSandboxState, pod.state).replace('SANDBOX_', ''),
+      pod.metadata?.namespace ?? '',
+      pod.metadata?.name ?? '',
+      since(pod.createdAt),
+    ]),
+  );
 }
 
 async function listContainers(client: CriClient): Promise<undefined> {
   const { containers } = await client.runtime.listContainers({});
-  printTable(['CONTAINER', 'STATE', 'NAME', 'IMAGE', 'POD', 'CREATED'], containers.map((item) => [short(item.id), nameOf(ContainerState, item.state).replace('CONTAINER_', ''), item.metadata?.name ?? '', item.image?.image ?? '', short(item.podSandboxId), since(item.createdAt)]));
+  printTable(
+    ['CONTAINER', 'STATE', 'NAME', 'IMAGE', 'POD', 'CREATED'],
+    containers.map((item) => [
+      short(item.id),
+      nameOf(ContainerState, item.state).replace('CONTAINER_', ''),
+      item.metadata?.name ?? '',
+      item.image?.image ?? '',
+      short(item.podSandboxId),
+      since(item.createdAt),
+    ]),
+  );
 }
 
 async function listImages(client: CriClient): Promise<undefined> {
   const { images } = await client.image.listImages({});
-  printTable(['IMAGE', 'NAMES', 'SIZE'], images.map((image) => [short(image.id), image.repoTags.join(' ') || (image.repoDigests[0] ?? ''), `${(Number(image.size) / 1e6).toFixed(1)} MB`]));
+  printTable(
+    ['IMAGE', 'NAMES', 'SIZE'],
+    images.map((image) => [
+      short(image.id),
+      image.repoTags.join(' ') || (image.repoDigests[0] ?? ''),
+      `${(Number(image.size) / 1e6).toFixed(1)} MB`,
+    ]),
+  );
 }
 
 async function pull(client: CriClient, [image = '']: readonly string[]): Promise<undefined> {
@@ -106,5 +136,11 @@ function since(nanoseconds: bigint): string {
 
 function printTable(head: readonly string[], rows: readonly (readonly string[])[]): void {
   const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => (row[column] ?? '').length)));
-  for (const row of [head, ...rows]) console.log(row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd());
+  for (const row of [head, ...rows])
+    console.log(
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    );
 }

@@ -1,4 +1,12 @@
-import { create, fromBinary, toBinary, type DescMethod, type DescService, type MessageInitShape, type MessageShape } from '@bufbuild/protobuf';
+import {
+  create,
+  fromBinary,
+  toBinary,
+  type DescMethod,
+  type DescService,
+  type MessageInitShape,
+  type MessageShape,
+} from '@bufbuild/protobuf';
 import type { GenService } from '@bufbuild/protobuf/codegenv2';
 import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { ImageService, RuntimeService } from '../../src/cri/gen/api_pb.ts';
@@ -14,8 +22,14 @@ export type Methods<Service extends DescService> =
   Service extends GenService<infer Shape>
     ? {
         [Name in keyof Shape]: Shape[Name]['methodKind'] extends 'unary'
-          ? (request?: MessageInitShape<Shape[Name]['input']>, options?: CallOptions) => Promise<MessageShape<Shape[Name]['output']>>
-          : (request?: MessageInitShape<Shape[Name]['input']>, options?: CallOptions) => AsyncIterable<MessageShape<Shape[Name]['output']>>;
+          ? (
+              request?: MessageInitShape<Shape[Name]['input']>,
+              options?: CallOptions,
+            ) => Promise<MessageShape<Shape[Name]['output']>>
+          : (
+              request?: MessageInitShape<Shape[Name]['input']>,
+              options?: CallOptions,
+            ) => AsyncIterable<MessageShape<Shape[Name]['output']>>;
       }
     : never;
 
@@ -49,7 +63,9 @@ export function connect(socket: string): CriClient {
     raw: (method, request) =>
       new Promise((resolve, reject) => {
         const pass = (bytes: Buffer): Buffer => bytes;
-        client.makeUnaryRequest(method, pass, pass, request, (error, reply) => (error === null ? resolve(reply ?? Buffer.alloc(0)) : reject(error)));
+        client.makeUnaryRequest(method, pass, pass, request, (error, reply) =>
+          error === null ? resolve(reply ?? Buffer.alloc(0)) : reject(error),
+        );
       }),
     [Symbol.dispose]: () => client.close(),
   };
@@ -62,7 +78,10 @@ export function serviceError(error: unknown): ServiceError {
 }
 
 function methodsOf<Service extends DescService>(client: Client, service: Service): Methods<Service> {
-  const entries = service.methods.map((method) => [method.localName, method.methodKind === 'unary' ? unary(client, method) : serverStream(client, method)]);
+  const entries = service.methods.map((method) => [
+    method.localName,
+    method.methodKind === 'unary' ? unary(client, method) : serverStream(client, method),
+  ]);
   // The keys and kinds are those of the generated descriptor, from which the type is computed too.
   return Object.fromEntries(entries) as Methods<Service>;
 }
@@ -75,16 +94,27 @@ function unary(client: Client, method: DescMethod): (request?: Init, options?: C
   return (request = {}, options = {}) =>
     new Promise((resolve, reject) => {
       const deadline = Date.now() + (options.timeoutMs ?? defaultTimeoutMs);
-      const call = client.makeUnaryRequest(path, serialize, deserialize, request, new Metadata(), { deadline }, (error, reply) => {
-        if (error !== null) reject(error);
-        else if (reply === undefined) reject(new Error(`call "${path}": no reply`));
-        else resolve(reply);
-      });
+      const call = client.makeUnaryRequest(
+        path,
+        serialize,
+        deserialize,
+        request,
+        new Metadata(),
+        { deadline },
+        (error, reply) => {
+          if (error !== null) reject(error);
+          else if (reply === undefined) reject(new Error(`call "${path}": no reply`));
+          else resolve(reply);
+        },
+      );
       options.signal?.addEventListener('abort', () => call.cancel(), { once: true });
     });
 }
 
-function serverStream(client: Client, method: DescMethod): (request?: Init, options?: CallOptions) => AsyncIterable<Reply> {
+function serverStream(
+  client: Client,
+  method: DescMethod,
+): (request?: Init, options?: CallOptions) => AsyncIterable<Reply> {
   const { path, serialize, deserialize } = wire(method);
   return (request = {}, options = {}) => {
     const call = client.makeServerStreamRequest(path, serialize, deserialize, request, new Metadata(), {
@@ -95,7 +125,11 @@ function serverStream(client: Client, method: DescMethod): (request?: Init, opti
   };
 }
 
-function wire(method: DescMethod): { path: string; serialize: (request: Init) => Buffer; deserialize: (bytes: Buffer) => Reply } {
+function wire(method: DescMethod): {
+  path: string;
+  serialize: (request: Init) => Buffer;
+  deserialize: (bytes: Buffer) => Reply;
+} {
   return {
     path: `/${method.parent.typeName}/${method.name}`,
     serialize: (request) => Buffer.from(toBinary(method.input, create(method.input, request))),

@@ -29,7 +29,11 @@ export interface PodOptions {
 }
 
 /** A pod as kubelet asks for it: own network and IPC, a PID namespace per container, logs in a folder of its own. */
-export function podConfig({ name = `pod-${randomUUID().slice(0, 8)}`, namespace = 'default', config = {} }: PodOptions): PodInit {
+export function podConfig({
+  name = `pod-${randomUUID().slice(0, 8)}`,
+  namespace = 'default',
+  config = {},
+}: PodOptions): PodInit {
   const uid = randomUUID();
   return {
     metadata: { name, namespace, uid, attempt: 0 },
@@ -61,7 +65,12 @@ export interface ContainerOptions {
 
 export const busybox = 'registry.k8s.io/e2e-test-images/busybox:1.29-2';
 
-export function containerConfig({ name = 'main', image = busybox, command = [], config = {} }: ContainerOptions): ContainerInit {
+export function containerConfig({
+  name = 'main',
+  image = busybox,
+  command = [],
+  config = {},
+}: ContainerOptions): ContainerInit {
   return {
     metadata: { name, attempt: 0 },
     image: { image },
@@ -98,7 +107,11 @@ export async function containerStatus(client: CriClient, containerId: string): P
   return status;
 }
 
-export async function waitForExit(client: CriClient, containerId: string, timeoutMs = 20_000): Promise<ContainerStatus> {
+export async function waitForExit(
+  client: CriClient,
+  containerId: string,
+  timeoutMs = 20_000,
+): Promise<ContainerStatus> {
   return waitFor(`exit of container "${containerId}"`, timeoutMs, async () => {
     const status = await containerStatus(client, containerId);
     return status.state === ContainerState.CONTAINER_EXITED ? status : undefined;
@@ -106,7 +119,11 @@ export async function waitForExit(client: CriClient, containerId: string, timeou
 }
 
 /** Asks again until the answer is something; the error names what was waited for. */
-export async function waitFor<T>(what: string, timeoutMs: number, ask: () => Promise<T | undefined> | T | undefined): Promise<T> {
+export async function waitFor<T>(
+  what: string,
+  timeoutMs: number,
+  ask: () => Promise<T | undefined> | T | undefined,
+): Promise<T> {
   const end = Date.now() + timeoutMs;
   for (;;) {
     const answer = await ask();
@@ -122,9 +139,18 @@ export interface ExecResult {
   readonly stderr: string;
 }
 
-export async function execSync(client: CriClient, containerId: string, cmd: readonly string[], timeoutSeconds = 20): Promise<ExecResult> {
+export async function execSync(
+  client: CriClient,
+  containerId: string,
+  cmd: readonly string[],
+  timeoutSeconds = 20,
+): Promise<ExecResult> {
   const reply = await client.runtime.execSync({ containerId, cmd: [...cmd], timeout: BigInt(timeoutSeconds) });
-  return { code: reply.exitCode, stdout: Buffer.from(reply.stdout).toString(), stderr: Buffer.from(reply.stderr).toString() };
+  return {
+    code: reply.exitCode,
+    stdout: Buffer.from(reply.stdout).toString(),
+    stderr: Buffer.from(reply.stderr).toString(),
+  };
 }
 
 export async function removePod(client: CriClient, podSandboxId: string): Promise<void> {

@@ -1,5 +1,15 @@
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { run } from '../fixtures/process.ts';
 import { digestImageName } from '../fixtures/images.ts';
@@ -24,7 +34,11 @@ export function buildTools(digests: ImageDigests): Tools {
   for (const name of ['go.mod', 'go.sum', 'build.ts']) hash.update(readFileSync(join(import.meta.dirname, name)));
   const folder = join(repository, 'build/conformance', hash.digest('hex').slice(0, 12));
   if (!existsSync(folder)) buildInto(folder, digest);
-  return { crictl: join(folder, 'crictl'), critest: join(folder, 'critest'), critestOwnDigest: join(folder, 'critest-own-digest') };
+  return {
+    crictl: join(folder, 'crictl'),
+    critest: join(folder, 'critest'),
+    critestOwnDigest: join(folder, 'critest-own-digest'),
+  };
 }
 
 function buildInto(folder: string, digest: string): void {
@@ -32,12 +46,20 @@ function buildInto(folder: string, digest: string): void {
   rmSync(unfinished, { recursive: true, force: true });
   mkdirSync(unfinished, { recursive: true });
   const program = findGo();
-  const go = (...args: readonly string[]): string => run(program, args, { cwd: import.meta.dirname, env: goEnvironment() });
+  const go = (...args: readonly string[]): string =>
+    run(program, args, { cwd: import.meta.dirname, env: goEnvironment() });
   go('mod', 'download');
   go('build', '-o', join(unfinished, 'crictl'), crictlPackage);
   go('test', '-c', '-o', join(unfinished, 'critest'), critestPackage);
   const module = go('list', '-m', '-f', '{{.Dir}}', 'sigs.k8s.io/cri-tools').trim();
-  go('test', '-c', ...overlayArguments(unfinished, module, digest), '-o', join(unfinished, 'critest-own-digest'), critestPackage);
+  go(
+    'test',
+    '-c',
+    ...overlayArguments(unfinished, module, digest),
+    '-o',
+    join(unfinished, 'critest-own-digest'),
+    critestPackage,
+  );
   renameSync(unfinished, folder);
 }
 
@@ -49,11 +71,22 @@ function overlayArguments(folder: string, module: string, digest: string): strin
   const pattern = /(testLinuxImageWithDigest\s*=\s*registry \+ "test-image-digest@)sha256:[0-9a-f]{64}/;
   const text = readFileSync(join(module, 'pkg/validate/consts.go'), 'utf8');
   if (!pattern.test(text)) throw new Error(`find the digest constant in "${module}": not there`);
-  const [link, constants, overlay, modfile] = [join(folder, 'cri-tools'), join(folder, 'consts.go'), join(folder, 'overlay.json'), join(folder, 'overlay.mod')];
+  const [link, constants, overlay, modfile] = [
+    join(folder, 'cri-tools'),
+    join(folder, 'consts.go'),
+    join(folder, 'overlay.json'),
+    join(folder, 'overlay.mod'),
+  ];
   symlinkSync(module, link);
-  writeFileSync(constants, text.replace(pattern, (_, before: string) => `${before}${digest}`));
+  writeFileSync(
+    constants,
+    text.replace(pattern, (_, before: string) => `${before}${digest}`),
+  );
   writeFileSync(overlay, JSON.stringify({ Replace: { [join(link, 'pkg/validate/consts.go')]: constants } }));
-  writeFileSync(modfile, `${readFileSync(join(import.meta.dirname, 'go.mod'), 'utf8')}\nreplace sigs.k8s.io/cri-tools => ${link}\n`);
+  writeFileSync(
+    modfile,
+    `${readFileSync(join(import.meta.dirname, 'go.mod'), 'utf8')}\nreplace sigs.k8s.io/cri-tools => ${link}\n`,
+  );
   copyFileSync(join(import.meta.dirname, 'go.sum'), join(folder, 'overlay.sum'));
   return ['-mod=mod', `-modfile=${modfile}`, `-overlay=${overlay}`];
 }

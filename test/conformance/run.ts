@@ -26,7 +26,12 @@ interface Spec {
 }
 
 const { values } = parseArgs({
-  options: { focus: { type: 'string' }, handler: { type: 'string' }, named: { type: 'boolean', default: false }, inside: { type: 'boolean', default: false } },
+  options: {
+    focus: { type: 'string' },
+    handler: { type: 'string' },
+    named: { type: 'boolean', default: false },
+    inside: { type: 'boolean', default: false },
+  },
 });
 const focus = values.focus ?? (process.env['FOCUS'] || (values.named ? namedGroups : ''));
 const handlers = [values.handler ?? (process.env['HANDLER'] || ['crun', 'runc'])].flat();
@@ -37,7 +42,15 @@ async function enter(): Promise<number> {
   mkdirSync(logs, { recursive: true });
   buildTools((await buildImages('test')).digests);
   const main = join(repository, 'test/run/main.ts');
-  const args = [main, process.execPath, import.meta.filename, '--inside', '--focus', focus, ...(handlers.length === 1 ? ['--handler', handlers.join('')] : [])];
+  const args = [
+    main,
+    process.execPath,
+    import.meta.filename,
+    '--inside',
+    '--focus',
+    focus,
+    ...(handlers.length === 1 ? ['--handler', handlers.join('')] : []),
+  ];
   const child = spawn(process.execPath, args, { stdio: 'inherit', env: { ...process.env, CRIO_TS_LOGS: logs } });
   return await new Promise((resolve) => child.once('exit', (code) => resolve(code ?? 1)));
 }
@@ -53,7 +66,11 @@ async function runHandlers(): Promise<number> {
   return totals.unexpected === 0 && totals.passed > 0 ? 0 : 1;
 }
 
-function report(handler: string, { name, state, message, seconds }: Spec, totals: { passed: number; failed: number; skipped: number; unexpected: number }): void {
+function report(
+  handler: string,
+  { name, state, message, seconds }: Spec,
+  totals: { passed: number; failed: number; skipped: number; unexpected: number },
+): void {
   const line = `${handler}  ${name} (${seconds.toFixed(1)} s)`;
   if (state === 'passed') {
     totals.passed++;
@@ -72,24 +89,39 @@ function report(handler: string, { name, state, message, seconds }: Spec, totals
 
 async function runSuite(tools: Tools, handler: string): Promise<Spec[]> {
   await using daemon = await startDaemon({ defaultRuntime: handler === 'runc' ? 'runc' : 'crun' });
-  const common = ['-runtime-endpoint', `unix://${daemon.socket}`, '-runtime-handler', handler, '-ginkgo.no-color', '-ginkgo.v'];
+  const common = [
+    '-runtime-endpoint',
+    `unix://${daemon.socket}`,
+    '-runtime-handler',
+    handler,
+    '-ginkgo.no-color',
+    '-ginkgo.v',
+  ];
   const focused = focus === '' ? [] : ['-ginkgo.focus', focus];
   const all = await critest(tools.critest, `${handler}`, [...common, ...focused, '-ginkgo.skip', digestSpec]);
   const digest = await critest(tools.critestOwnDigest, `${handler}-digest`, [...common, '-ginkgo.focus', digestSpec]);
   const wanted = new RegExp(focus);
-  return [...all, ...digest].filter((spec) => spec.state !== 'skipped' || (spec.message !== '' && wanted.test(spec.name))).filter((spec) => wanted.test(spec.name));
+  return [...all, ...digest]
+    .filter((spec) => spec.state !== 'skipped' || (spec.message !== '' && wanted.test(spec.name)))
+    .filter((spec) => wanted.test(spec.name));
 }
 
 async function critest(binary: string, name: string, args: readonly string[]): Promise<Spec[]> {
   const reportFile = join(logs, `critest-${name}.json`);
   const log = openSync(join(logs, `critest-${name}.log`), 'w');
-  const child = spawn(binary, [...args, `-ginkgo.json-report=${reportFile}`, '-ginkgo.timeout=30m', '-test.timeout=30m'], { stdio: ['ignore', log, log] });
+  const child = spawn(
+    binary,
+    [...args, `-ginkgo.json-report=${reportFile}`, '-ginkgo.timeout=30m', '-test.timeout=30m'],
+    { stdio: ['ignore', log, log] },
+  );
   const code = await new Promise((resolve) => child.once('exit', resolve));
   closeSync(log);
   try {
     return readReport(reportFile);
   } catch (error) {
-    throw new Error(`read the report of critest (exit code ${String(code)}), see "${logs}/critest-${name}.log"`, { cause: error });
+    throw new Error(`read the report of critest (exit code ${String(code)}), see "${logs}/critest-${name}.log"`, {
+      cause: error,
+    });
   }
 }
 

@@ -27,7 +27,10 @@ test('ten clients each run and remove pods at the same time', async () => {
 test('the same pod asked for twice at once is one pod, and a later request gets it too', async () => {
   const { client } = node;
   const config = podConfig({ name: 'twice' });
-  const [first, second] = await Promise.all([client.runtime.runPodSandbox({ config }), client.runtime.runPodSandbox({ config })]);
+  const [first, second] = await Promise.all([
+    client.runtime.runPodSandbox({ config }),
+    client.runtime.runPodSandbox({ config }),
+  ]);
   assert.equal(first.podSandboxId, second.podSandboxId);
   assert.equal((await client.runtime.runPodSandbox({ config })).podSandboxId, first.podSandboxId);
   const container = containerConfig({ command: ['sleep', '1000'] });
@@ -44,7 +47,11 @@ test('a caller that gives up does not end the operation; the retry gets its resu
   assert.equal(failure.code, 4);
   const { podSandboxId } = await client.runtime.runPodSandbox({ config });
   assert.equal((await client.runtime.listPodSandbox({ filter: { id: podSandboxId } })).items.length, 1);
-  assert.equal(readdirSync('/var/lib/cni/networks/test').filter((name) => /^[0-9.]+$/.test(name)).length, 1, 'one address for one pod');
+  assert.equal(
+    readdirSync('/var/lib/cni/networks/test').filter((name) => /^[0-9.]+$/.test(name)).length,
+    1,
+    'one address for one pod',
+  );
   await removePod(client, podSandboxId);
 });
 
@@ -67,7 +74,7 @@ test('lists stay fast and right while containers come and go', async () => {
     }
   };
   const workers = [churn('a'), churn('b')];
-  for (const end = Date.now() + 4000; Date.now() < end; ) {
+  for (const end = Date.now() + 4000; Date.now() < end;) {
     const { containers } = await client.runtime.listContainers({ filter: { podSandboxId: pod.id } });
     assert.ok(containers.length <= 3);
     for (const item of containers) assert.notEqual(item.state, ContainerState.CONTAINER_UNKNOWN);
@@ -81,7 +88,11 @@ test('lists stay fast and right while containers come and go', async () => {
 test('removing a pod while a container of it is being made ends with neither', async () => {
   const { client } = node;
   const pod = await runPod(client);
-  const create = client.runtime.createContainer({ podSandboxId: pod.id, config: containerConfig({ command: ['sleep', '1000'] }), sandboxConfig: pod.config });
+  const create = client.runtime.createContainer({
+    podSandboxId: pod.id,
+    config: containerConfig({ command: ['sleep', '1000'] }),
+    sandboxConfig: pod.config,
+  });
   const outcome = create.then(
     () => 'created',
     (error: unknown) => serviceError(error).details,

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { ContainerState } from '../../src/cri/gen/api_pb.ts';
-import { containerStatus, createContainer, execSync, removePod, runContainer, runPod, waitForExit, type Pod } from '../client/pods.ts';
+import {
+  containerStatus,
+  createContainer,
+  execSync,
+  removePod,
+  runContainer,
+  runPod,
+  waitForExit,
+  type Pod,
+} from '../client/pods.ts';
 import { failureOf, handlers, useDaemon } from './environment.ts';
 
 const node = useDaemon();
@@ -61,8 +70,14 @@ for (const handler of handlers) {
 
     test('gets TERM, and after the grace period KILL', async () => {
       const { client } = node;
-      const polite = await runContainer(client, pod, { name: 'polite', command: ['sh', '-c', 'trap "exit 3" TERM; while :; do sleep 0.1; done'] });
-      const deaf = await runContainer(client, pod, { name: 'deaf', command: ['sh', '-c', 'trap "" TERM; while :; do sleep 0.1; done'] });
+      const polite = await runContainer(client, pod, {
+        name: 'polite',
+        command: ['sh', '-c', 'trap "exit 3" TERM; while :; do sleep 0.1; done'],
+      });
+      const deaf = await runContainer(client, pod, {
+        name: 'deaf',
+        command: ['sh', '-c', 'trap "" TERM; while :; do sleep 0.1; done'],
+      });
       await client.runtime.stopContainer({ containerId: polite, timeout: 20n });
       assert.equal((await containerStatus(client, polite)).exitCode, 3);
       const begin = Date.now();
@@ -74,7 +89,10 @@ for (const handler of handlers) {
     test('is stopped right after its start although its handler was not set yet', async () => {
       const { client } = node;
       for (let round = 0; round < 3; round++) {
-        const containerId = await runContainer(client, pod, { name: `young-${round}`, command: ['sh', '-c', 'trap "exit 4" TERM; while :; do sleep 0.05; done'] });
+        const containerId = await runContainer(client, pod, {
+          name: `young-${round}`,
+          command: ['sh', '-c', 'trap "exit 4" TERM; while :; do sleep 0.05; done'],
+        });
         await client.runtime.stopContainer({ containerId, timeout: 20n });
         assert.equal((await containerStatus(client, containerId)).exitCode, 4);
       }
@@ -94,18 +112,36 @@ for (const handler of handlers) {
     test('runs what an exec asks for, with its output, code and limits', async () => {
       const { client } = node;
       const containerId = await runContainer(client, pod, { name: 'exec', command: ['sleep', '1000'] });
-      assert.deepEqual(await execSync(client, containerId, ['sh', '-c', 'echo out; echo err >&2; exit 5']), { code: 5, stdout: 'out\n', stderr: 'err\n' });
+      assert.deepEqual(await execSync(client, containerId, ['sh', '-c', 'echo out; echo err >&2; exit 5']), {
+        code: 5,
+        stdout: 'out\n',
+        stderr: 'err\n',
+      });
       assert.equal((await execSync(client, containerId, ['sh', '-c', 'exit 255'])).code, 255);
-      const big = await client.runtime.execSync({ containerId, cmd: ['sh', '-c', 'yes | head -c 20000000'], timeout: 30n });
+      const big = await client.runtime.execSync({
+        containerId,
+        cmd: ['sh', '-c', 'yes | head -c 20000000'],
+        timeout: 30n,
+      });
       assert.ok(big.stdout.length > 1 << 20 && big.stdout.length <= 16 << 20, String(big.stdout.length));
-      assert.deepEqual(await execSync(client, containerId, ['sleep', '30'], 1), { code: -1, stdout: '', stderr: 'command timed out' });
+      assert.deepEqual(await execSync(client, containerId, ['sleep', '30'], 1), {
+        code: -1,
+        stdout: '',
+        stderr: 'command timed out',
+      });
       assert.doesNotMatch((await execSync(client, containerId, ['ps'])).stdout, /sleep 30/);
-      assert.match((await failureOf(client.runtime.execSync({ containerId, cmd: [] }))).details, /exec command cannot be empty/);
+      assert.match(
+        (await failureOf(client.runtime.execSync({ containerId, cmd: [] }))).details,
+        /exec command cannot be empty/,
+      );
     });
 
     test('reports its use of CPU and memory', async () => {
       const { client } = node;
-      const containerId = await runContainer(client, pod, { name: 'stats', command: ['sh', '-c', 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exec sleep 1000'] });
+      const containerId = await runContainer(client, pod, {
+        name: 'stats',
+        command: ['sh', '-c', 'i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exec sleep 1000'],
+      });
       const { stats } = await client.runtime.containerStats({ containerId });
       assert.ok((stats?.cpu?.usageCoreNanoSeconds?.value ?? 0n) > 0n);
       assert.ok((stats?.memory?.workingSetBytes?.value ?? 0n) > 0n);

@@ -49,5 +49,7 @@ export async function failureOf(call: Promise<unknown>): Promise<{ code: number;
     const { code, details } = serviceError(error);
     return { code, details };
   }
-  return assert.fail(`the call must fail, it answered ${JSON.stringify(answer, (_, value: unknown) => (typeof value === 'bigint' ? Number(value) : value))}`);
+  return assert.fail(
+    `the call must fail, it answered ${JSON.stringify(answer, (_, value: unknown) => (typeof value === 'bigint' ? Number(value) : value))}`,
+  );
 }

@@ -37,11 +37,23 @@ test('a missing part of a request is named', async () => {
   const cases: readonly [Promise<unknown>, RegExp][] = [
     [runtime.runPodSandbox({}), /config/i],
     [runtime.runPodSandbox({ config: {} }), /metadata/i],
-    [runtime.runPodSandbox({ config: { ...config, metadata: { name: '', namespace: 'default', uid: 'u' } } }), /metadata.Name should not be empty/],
-    [runtime.runPodSandbox({ config: { ...config, metadata: { name: 'n', namespace: '', uid: 'u' } } }), /cannot generate pod name without namespace/],
-    [runtime.runPodSandbox({ config: { ...config, metadata: { name: 'n', namespace: 'd', uid: '' } } }), /cannot generate pod name without uid in metadata/],
+    [
+      runtime.runPodSandbox({ config: { ...config, metadata: { name: '', namespace: 'default', uid: 'u' } } }),
+      /metadata.Name should not be empty/,
+    ],
+    [
+      runtime.runPodSandbox({ config: { ...config, metadata: { name: 'n', namespace: '', uid: 'u' } } }),
+      /cannot generate pod name without namespace/,
+    ],
+    [
+      runtime.runPodSandbox({ config: { ...config, metadata: { name: 'n', namespace: 'd', uid: '' } } }),
+      /cannot generate pod name without uid in metadata/,
+    ],
     [runtime.createContainer({}), /config|sandbox/i],
-    [runtime.createContainer({ podSandboxId: '', config: {}, sandboxConfig: config }), /metadata|PodSandboxId should not be empty/],
+    [
+      runtime.createContainer({ podSandboxId: '', config: {}, sandboxConfig: config }),
+      /metadata|PodSandboxId should not be empty/,
+    ],
     [runtime.stopPodSandbox({ podSandboxId: '' }), /PodSandboxId should not be empty/],
     [runtime.execSync({ containerId: 'x' }), /exec command cannot be empty|could not find container/],
     [image.imageStatus({}), /no image specified/],
@@ -54,24 +66,42 @@ test('a missing part of a request is named', async () => {
 test('wrong values are refused with their name', async () => {
   const { runtime } = node.client;
   const config = podConfig({});
-  assert.match((await failureOf(runtime.runPodSandbox({ config, runtimeHandler: 'nothere' }))).details, /failed to find runtime handler nothere/);
-  assert.match((await failureOf(runtime.runPodSandbox({ config: { ...podConfig({}), labels: { long: 'x'.repeat(5000) } } }))).details, /greater than maximum size \(4096 bytes\), key: long/);
-  assert.match((await failureOf(runtime.podSandboxStatus({ podSandboxId: 'f'.repeat(64) }))).details, /could not find pod/);
+  assert.match(
+    (await failureOf(runtime.runPodSandbox({ config, runtimeHandler: 'nothere' }))).details,
+    /failed to find runtime handler nothere/,
+  );
+  assert.match(
+    (await failureOf(runtime.runPodSandbox({ config: { ...podConfig({}), labels: { long: 'x'.repeat(5000) } } })))
+      .details,
+    /greater than maximum size \(4096 bytes\), key: long/,
+  );
+  assert.match(
+    (await failureOf(runtime.podSandboxStatus({ podSandboxId: 'f'.repeat(64) }))).details,
+    /could not find pod/,
+  );
 });
 
 test('a container in an unknown pod is refused', async () => {
   const { runtime } = node.client;
   const config = { metadata: { name: 'c', attempt: 0 }, image: { image: 'x' } };
-  const failure = await failureOf(runtime.createContainer({ podSandboxId: 'f'.repeat(64), config, sandboxConfig: podConfig({}) }));
+  const failure = await failureOf(
+    runtime.createContainer({ podSandboxId: 'f'.repeat(64), config, sandboxConfig: podConfig({}) }),
+  );
   assert.match(failure.details, /specified sandbox not found/);
 });
 
 test('a log folder that is no absolute path, and a missing image, are refused and leave nothing', async () => {
   const { client } = node;
-  assert.ok((await failureOf(client.runtime.runPodSandbox({ config: { ...podConfig({}), logDirectory: 'relative/path' } }))).details.length > 0);
+  assert.ok(
+    (await failureOf(client.runtime.runPodSandbox({ config: { ...podConfig({}), logDirectory: 'relative/path' } })))
+      .details.length > 0,
+  );
   const pod = await runPod(client);
   const config = { metadata: { name: 'c', attempt: 0 }, image: { image: 'registry.k8s.io/nothere:1' } };
-  assert.ok((await failureOf(client.runtime.createContainer({ podSandboxId: pod.id, config, sandboxConfig: pod.config }))).details.length > 0);
+  assert.ok(
+    (await failureOf(client.runtime.createContainer({ podSandboxId: pod.id, config, sandboxConfig: pod.config })))
+      .details.length > 0,
+  );
   assert.deepEqual((await client.runtime.listContainers({ filter: { podSandboxId: pod.id } })).containers, []);
   await removePod(client, pod.id);
 });

@@ -16,7 +16,10 @@ test('HTTP on the gRPC socket answers /info and /config', async () => {
     storage_image: '',
     storage_root: '/var/lib/containers/storage',
     cgroup_driver: 'cgroupfs',
-    default_id_mappings: { uids: [{ container_id: 0, host_id: 0, size: 4294967295 }], gids: [{ container_id: 0, host_id: 0, size: 4294967295 }] },
+    default_id_mappings: {
+      uids: [{ container_id: 0, host_id: 0, size: 4294967295 }],
+      gids: [{ container_id: 0, host_id: 0, size: 4294967295 }],
+    },
   });
   const config = await get(daemon.socket, '/config');
   assert.equal(config.status, 200);
@@ -33,7 +36,13 @@ test('the version is that of the CRI-O it replaces', async () => {
 
 test('status names the conditions, the handlers and their features', async () => {
   const { status, runtimeHandlers, features, info } = await node.client.runtime.status({ verbose: true });
-  assert.deepEqual(status?.conditions.map((item) => [item.type, item.status]), [['RuntimeReady', true], ['NetworkReady', true]]);
+  assert.deepEqual(
+    status?.conditions.map((item) => [item.type, item.status]),
+    [
+      ['RuntimeReady', true],
+      ['NetworkReady', true],
+    ],
+  );
   assert.deepEqual(runtimeHandlers.map((item) => item.name).toSorted(), ['', 'crun', 'runc']);
   assert.equal(features?.supplementalGroupsPolicy, true);
   assert.ok('config' in info);

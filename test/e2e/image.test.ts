@@ -21,7 +21,20 @@ function podman(...args: readonly string[]): string {
   return run('podman', [...store, '--cgroup-manager', 'cgroupfs', '--log-level', 'error', ...args]);
 }
 
-const podmanRun = ['run', '--rm', '--network', 'none', '--cgroups', 'disabled', '--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024', '--pull', 'never'];
+const podmanRun = [
+  'run',
+  '--rm',
+  '--network',
+  'none',
+  '--cgroups',
+  'disabled',
+  '--ulimit',
+  'nofile=1024:1024',
+  '--ulimit',
+  'nproc=1024:1024',
+  '--pull',
+  'never',
+];
 
 describe('pulling', () => {
   for (const tag of ['zstd', 'plain', 'docker', 'list', 'docker-list']) {
@@ -33,7 +46,10 @@ describe('pulling', () => {
       const { image: status } = await client.image.imageStatus({ image: { image } });
       assert.equal(status?.id, imageRef);
       assert.deepEqual(status.repoTags, [image]);
-      assert.ok(status.repoDigests.includes(`${formats}@${digests[image] ?? ''}`), `${status.repoDigests.join(' ')} has ${digests[image] ?? ''}`);
+      assert.ok(
+        status.repoDigests.includes(`${formats}@${digests[image] ?? ''}`),
+        `${status.repoDigests.join(' ')} has ${digests[image] ?? ''}`,
+      );
       const pod = await runPod(client);
       const id = await runContainer(client, pod, { image, command: ['sleep', '1000'] });
       assert.equal((await execSync(client, id, ['cat', '/etc/image-name'])).stdout, `${image}\n`);
@@ -46,8 +62,15 @@ describe('pulling', () => {
     const image = `${formats}:layers`;
     const pod = await runPod(client);
     const id = await runContainer(client, pod, { image, command: ['sleep', '1000'] });
-    const { stdout } = await execSync(client, id, ['sh', '-c', 'cd /data; find . | sort; cat hard kept; stat -c "%h %a %u %g" hard set-user']);
-    assert.equal(stdout, '.\n./folder\n./folder/new\n./hard\n./kept\n./replaced\n./set-user\nsecond\none\n2 644 0 0\n1 4755 1234 5678\n');
+    const { stdout } = await execSync(client, id, [
+      'sh',
+      '-c',
+      'cd /data; find . | sort; cat hard kept; stat -c "%h %a %u %g" hard set-user',
+    ]);
+    assert.equal(
+      stdout,
+      '.\n./folder\n./folder/new\n./hard\n./kept\n./replaced\n./set-user\nsecond\none\n2 644 0 0\n1 4755 1234 5678\n',
+    );
     await removePod(client, pod.id);
   });
 
@@ -122,7 +145,10 @@ describe('other tools agree about the store', () => {
     const { imageRef } = await client.image.pullImage({ image: { image } });
     const reference = `containers-storage:[overlay@/var/lib/containers/storage+/run/containers/storage]${image}`;
     run('skopeo', ['copy', '--quiet', reference, 'dir:/srv/copied']);
-    const manifest = JSON.parse(readFileSync('/srv/copied/manifest.json', 'utf8')) as { config: { digest: string }; layers: { digest: string }[] };
+    const manifest = JSON.parse(readFileSync('/srv/copied/manifest.json', 'utf8')) as {
+      config: { digest: string };
+      layers: { digest: string }[];
+    };
     assert.equal(manifest.config.digest, `sha256:${imageRef}`);
     const config = JSON.parse(readFileSync(`/srv/copied/${imageRef}`, 'utf8')) as { rootfs: { diff_ids: string[] } };
     const files = new Set(readdirSync('/srv/copied'));
@@ -130,12 +156,19 @@ describe('other tools agree about the store', () => {
     const copied = manifest.layers.map(({ digest }) => digest.slice('sha256:'.length));
     for (const digest of copied) {
       assert.ok(files.has(digest));
-      assert.equal(createHash('sha256').update(readFileSync(`/srv/copied/${digest}`)).digest('hex'), digest);
+      assert.equal(
+        createHash('sha256')
+          .update(readFileSync(`/srv/copied/${digest}`))
+          .digest('hex'),
+        digest,
+      );
     }
     assert.deepEqual(copied, expected, 'the layers leave the store uncompressed, with their diff ids');
     podman('save', '--format', 'oci-dir', '--output', '/srv/saved', image);
     const index = JSON.parse(readFileSync('/srv/saved/index.json', 'utf8')) as { manifests: { digest: string }[] };
-    const saved = JSON.parse(readFileSync(`/srv/saved/blobs/sha256/${index.manifests[0]?.digest.slice(7) ?? ''}`, 'utf8')) as { config: { digest: string } };
+    const saved = JSON.parse(
+      readFileSync(`/srv/saved/blobs/sha256/${index.manifests[0]?.digest.slice(7) ?? ''}`, 'utf8'),
+    ) as { config: { digest: string } };
     assert.equal(saved.config.digest, `sha256:${imageRef}`);
   });
 

@@ -31,9 +31,15 @@ for (const handler of handlers) {
 
     test('with a shared PID namespace keeps an infra container as PID 1', async () => {
       const { client } = node;
-      const linux = { cgroupParent: '/crio-ts-test/shared', securityContext: { namespaceOptions: { ...separateNamespaces, pid: NamespaceMode.POD } } };
+      const linux = {
+        cgroupParent: '/crio-ts-test/shared',
+        securityContext: { namespaceOptions: { ...separateNamespaces, pid: NamespaceMode.POD } },
+      };
       const pod = await runPod(client, { handler, config: { linux } });
-      const id = await runContainer(client, pod, { command: ['sleep', '1000'], config: { linux: { securityContext: { namespaceOptions: { pid: NamespaceMode.POD } } } } });
+      const id = await runContainer(client, pod, {
+        command: ['sleep', '1000'],
+        config: { linux: { securityContext: { namespaceOptions: { pid: NamespaceMode.POD } } } },
+      });
       const first = await execSync(client, id, ['cat', '/proc/1/cmdline']);
       assert.match(first.stdout, /pause/);
       await removePod(client, pod.id);
@@ -49,13 +55,20 @@ test('a pod gets its resolv.conf, hostname, sysctls and /dev/shm', async () => {
       ...base,
       hostname: 'files-host',
       dnsConfig: { servers: ['10.10.10.10', '10.10.10.11'], searches: ['one.test', 'two.test'], options: ['ndots:8'] },
-      linux: { cgroupParent: '/crio-ts-test/files', sysctls: { 'net.ipv4.ip_local_port_range': '20000 30000', 'kernel.shm_rmid_forced': '1' }, securityContext: { namespaceOptions: separateNamespaces } },
+      linux: {
+        cgroupParent: '/crio-ts-test/files',
+        sysctls: { 'net.ipv4.ip_local_port_range': '20000 30000', 'kernel.shm_rmid_forced': '1' },
+        securityContext: { namespaceOptions: separateNamespaces },
+      },
     },
   });
   const id = await runContainer(client, pod, { command: ['sleep', '1000'] });
   const read = async (...cmd: string[]): Promise<string> => (await execSync(client, id, cmd)).stdout;
   assert.equal(await read('hostname'), 'files-host\n');
-  assert.equal(await read('cat', '/etc/resolv.conf'), 'search one.test two.test\nnameserver 10.10.10.10\nnameserver 10.10.10.11\noptions ndots:8\n');
+  assert.equal(
+    await read('cat', '/etc/resolv.conf'),
+    'search one.test two.test\nnameserver 10.10.10.10\nnameserver 10.10.10.11\noptions ndots:8\n',
+  );
   assert.match(await read('cat', '/proc/sys/net/ipv4/ip_local_port_range'), /20000\s+30000/);
   assert.equal(await read('cat', '/proc/sys/kernel/shm_rmid_forced'), '1\n');
   assert.match(await read('df', '-k', '/dev/shm'), /65536/);
@@ -65,7 +78,10 @@ test('a pod gets its resolv.conf, hostname, sysctls and /dev/shm', async () => {
 test('two containers of a pod share its network and IPC, not its processes', async () => {
   const { client } = node;
   const pod = await runPod(client);
-  const one = await runContainer(client, pod, { name: 'one', command: ['sh', '-c', 'nc -lk -p 7000 -e echo hi & touch /dev/shm/seen; exec sleep 1111'] });
+  const one = await runContainer(client, pod, {
+    name: 'one',
+    command: ['sh', '-c', 'nc -lk -p 7000 -e echo hi & touch /dev/shm/seen; exec sleep 1111'],
+  });
   const two = await runContainer(client, pod, { name: 'two', command: ['sleep', '2222'] });
   assert.equal((await execSync(client, two, ['sh', '-c', 'sleep 0.3; nc 127.0.0.1 7000 </dev/null'])).stdout, 'hi\n');
   assert.equal((await execSync(client, two, ['ls', '/dev/shm'])).stdout, 'seen\n');
@@ -76,9 +92,17 @@ test('two containers of a pod share its network and IPC, not its processes', asy
 
 test('a pod on the host network has the addresses of the host and no CNI result', async () => {
   const { client } = node;
-  const linux = { cgroupParent: '/crio-ts-test/host', securityContext: { namespaceOptions: { ...separateNamespaces, network: NamespaceMode.NODE } } };
+  const linux = {
+    cgroupParent: '/crio-ts-test/host',
+    securityContext: { namespaceOptions: { ...separateNamespaces, network: NamespaceMode.NODE } },
+  };
   const pod = await runPod(client, { config: { linux } });
-  const id = await runContainer(client, pod, { command: ['sleep', '1000'], config: { linux: { securityContext: { namespaceOptions: { network: NamespaceMode.NODE, pid: NamespaceMode.CONTAINER } } } } });
+  const id = await runContainer(client, pod, {
+    command: ['sleep', '1000'],
+    config: {
+      linux: { securityContext: { namespaceOptions: { network: NamespaceMode.NODE, pid: NamespaceMode.CONTAINER } } },
+    },
+  });
   const inside = (await execSync(client, id, ['readlink', '/proc/self/ns/net'])).stdout.trim();
   assert.equal(inside, run('readlink', ['/proc/self/ns/net']).trim());
   await removePod(client, pod.id);
@@ -86,12 +110,20 @@ test('a pod on the host network has the addresses of the host and no CNI result'
 
 test('containers reach each other across pods, and a host port reaches a container', async () => {
   const { client } = node;
-  const web = await runPod(client, { config: { ...podConfig({ name: 'web' }), portMappings: [{ containerPort: 8000, hostPort: 18080 }] } });
-  await runContainer(client, web, { command: ['sh', '-c', 'mkdir /w; echo page > /w/index.html; exec httpd -f -p 8000 -h /w'] });
+  const web = await runPod(client, {
+    config: { ...podConfig({ name: 'web' }), portMappings: [{ containerPort: 8000, hostPort: 18080 }] },
+  });
+  await runContainer(client, web, {
+    command: ['sh', '-c', 'mkdir /w; echo page > /w/index.html; exec httpd -f -p 8000 -h /w'],
+  });
   const { status } = await client.runtime.podSandboxStatus({ podSandboxId: web.id });
   const other = await runPod(client);
   const id = await runContainer(client, other, { command: ['sleep', '1000'] });
-  const page = await execSync(client, id, ['sh', '-c', `for i in 1 2 3 4 5; do wget -qO- http://${status?.network?.ip}:8000/ && exit; sleep 0.2; done`]);
+  const page = await execSync(client, id, [
+    'sh',
+    '-c',
+    `for i in 1 2 3 4 5; do wget -qO- http://${status?.network?.ip}:8000/ && exit; sleep 0.2; done`,
+  ]);
   assert.equal(page.stdout, 'page\n');
   assert.equal(await (await fetch('http://127.0.0.1:18080/')).text(), 'page\n');
   await removePod(client, web.id);
@@ -113,14 +145,20 @@ test('state of a pod lies where CRI-O puts it, with its modes', async () => {
 
 test('lists filter by id prefix, state and labels', async () => {
   const { client } = node;
-  const one = await runPod(client, { config: { ...podConfig({ name: 'one' }), labels: { colour: 'red', size: 'big' } } });
+  const one = await runPod(client, {
+    config: { ...podConfig({ name: 'one' }), labels: { colour: 'red', size: 'big' } },
+  });
   const two = await runPod(client, { config: { ...podConfig({ name: 'two' }), labels: { colour: 'red' } } });
   await client.runtime.stopPodSandbox({ podSandboxId: two.id });
-  const ids = async (filter: object): Promise<string[]> => (await client.runtime.listPodSandbox({ filter })).items.map((pod) => pod.id);
+  const ids = async (filter: object): Promise<string[]> =>
+    (await client.runtime.listPodSandbox({ filter })).items.map((pod) => pod.id);
   assert.deepEqual(await ids({ id: one.id.slice(0, 10) }), [one.id]);
   assert.deepEqual(await ids({ labelSelector: { colour: 'red' } }), [two.id, one.id]);
   assert.deepEqual(await ids({ labelSelector: { colour: 'red', size: 'big' } }), [one.id]);
-  assert.deepEqual(await ids({ state: { state: PodSandboxState.SANDBOX_NOTREADY }, labelSelector: { colour: 'red' } }), [two.id]);
+  assert.deepEqual(
+    await ids({ state: { state: PodSandboxState.SANDBOX_NOTREADY }, labelSelector: { colour: 'red' } }),
+    [two.id],
+  );
   assert.deepEqual(await ids({ id: 'ffffffff' }), []);
   for (const pod of [one, two]) await removePod(client, pod.id);
 });

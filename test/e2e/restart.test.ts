@@ -3,7 +3,17 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ContainerState, PodSandboxState } from '../../src/cri/gen/api_pb.ts';
-import { containerStatus, createContainer, ensureImage, execSync, removeAllPods, removePod, runContainer, runPod, busybox } from '../client/pods.ts';
+import {
+  containerStatus,
+  createContainer,
+  ensureImage,
+  execSync,
+  removeAllPods,
+  removePod,
+  runContainer,
+  runPod,
+  busybox,
+} from '../client/pods.ts';
 import { startDaemon, type Daemon } from '../run/daemon.ts';
 import { assertNothingLeft } from '../run/inside-world.ts';
 import { handlers } from './environment.ts';
@@ -28,7 +38,10 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
       await client.runtime.stopPodSandbox({ podSandboxId: stopped.id });
       const running = await runContainer(client, pod, { name: 'running', command: ['sleep', '1000'] });
       const created = await createContainer(client, pod, { name: 'created', command: ['sleep', '1000'] });
-      const ends = await runContainer(client, pod, { name: 'ends', command: ['sh', '-c', 'while [ ! -e /dev/shm/end ]; do sleep 0.05; done; exit 9'] });
+      const ends = await runContainer(client, pod, {
+        name: 'ends',
+        command: ['sh', '-c', 'while [ ! -e /dev/shm/end ]; do sleep 0.05; done; exit 9'],
+      });
       const before = await world(daemon);
       let endedAt = 0;
       await daemon.restart(signal, async () => {
@@ -42,7 +55,10 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
       const ended = await containerStatus(client, ends);
       assert.equal(ended.state, ContainerState.CONTAINER_EXITED);
       assert.equal(ended.exitCode, 9);
-      assert.ok(Math.abs(Number(ended.finishedAt / 1_000_000n) - endedAt) < 1200, 'the time of the exit is that of the exit');
+      assert.ok(
+        Math.abs(Number(ended.finishedAt / 1_000_000n) - endedAt) < 1200,
+        'the time of the exit is that of the exit',
+      );
       const after = await world(daemon);
       before.delete(ends);
       after.delete(ends);
@@ -76,7 +92,8 @@ async function world({ client }: Daemon): Promise<Map<string, string>> {
     const stateName = state === PodSandboxState.SANDBOX_READY ? 'ready' : 'notready';
     found.set(id, [stateName, metadata?.name, createdAt, JSON.stringify(labels), status?.network?.ip].join(' '));
   }
-  for (const { id, state, metadata, createdAt, image, imageRef } of (await client.runtime.listContainers({})).containers) {
+  for (const { id, state, metadata, createdAt, image, imageRef } of (await client.runtime.listContainers({}))
+    .containers) {
     const pid = await pidOf({ client }, id);
     found.set(id, [state, metadata?.name, createdAt, image?.image, imageRef, pid].join(' '));
   }

@@ -2,7 +2,16 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { MountPropagation, SecurityProfile_ProfileType as ProfileType } from '../../src/cri/gen/api_pb.ts';
-import { execSync, removePod, runContainer, runPod, waitFor, waitForExit, type ContainerInit, type Pod } from '../client/pods.ts';
+import {
+  execSync,
+  removePod,
+  runContainer,
+  runPod,
+  waitFor,
+  waitForExit,
+  type ContainerInit,
+  type Pod,
+} from '../client/pods.ts';
 import { run } from '../fixtures/process.ts';
 import { hierarchies } from '../run/cgroups.ts';
 import { failureOf, handlers, useDaemon } from './environment.ts';
@@ -16,11 +25,23 @@ for (const handler of handlers) {
     before(async () => (pod = await runPod(node.client, { handler })));
     after(() => removePod(node.client, pod.id));
 
-    const start = (config: Partial<ContainerInit>): Promise<string> => runContainer(node.client, pod, { name: `c${++counter}`, command: ['sleep', '1000'], config });
-    const sh = async (id: string, script: string): Promise<string> => (await execSync(node.client, id, ['sh', '-c', script])).stdout.trim();
+    const start = (config: Partial<ContainerInit>): Promise<string> =>
+      runContainer(node.client, pod, { name: `c${++counter}`, command: ['sleep', '1000'], config });
+    const sh = async (id: string, script: string): Promise<string> =>
+      (await execSync(node.client, id, ['sh', '-c', script])).stdout.trim();
 
     test('limits of CPU, memory, processes and CPUs', async () => {
-      const id = await start({ linux: { resources: { cpuPeriod: 100000n, cpuQuota: 50000n, cpuShares: 512n, memoryLimitInBytes: 64n << 20n, cpusetCpus: '0' } } });
+      const id = await start({
+        linux: {
+          resources: {
+            cpuPeriod: 100000n,
+            cpuQuota: 50000n,
+            cpuShares: 512n,
+            memoryLimitInBytes: 64n << 20n,
+            cpusetCpus: '0',
+          },
+        },
+      });
       const own = readFileSync(`/proc/${await pidOf(id)}/cgroup`, 'utf8');
       const value = (controller: string, file: string): string => {
         const path = new RegExp(`^\\d+:[^:]*\\b${controller}\\b[^:]*:(.*)$`, 'm').exec(own)?.[1];
@@ -34,10 +55,19 @@ for (const handler of handlers) {
     });
 
     test('user, group and supplementary groups', async () => {
-      const id = await start({ linux: { securityContext: { runAsUser: { value: 1001n }, runAsGroup: { value: 1002n }, supplementalGroups: [1234n, 5678n] } } });
+      const id = await start({
+        linux: {
+          securityContext: {
+            runAsUser: { value: 1001n },
+            runAsGroup: { value: 1002n },
+            supplementalGroups: [1234n, 5678n],
+          },
+        },
+      });
       assert.equal(await sh(id, 'id -u; id -g'), '1001\n1002');
       const groups = (await sh(id, 'id -G')).split(' ');
-      for (const group of ['1002', '1234', '5678']) assert.ok(groups.includes(group), `${group} in ${groups.join(' ')}`);
+      for (const group of ['1002', '1234', '5678'])
+        assert.ok(groups.includes(group), `${group} in ${groups.join(' ')}`);
     });
 
     test('capabilities added, dropped, and all', async () => {
@@ -57,7 +87,10 @@ for (const handler of handlers) {
     });
 
     test('no new privileges', async () => {
-      for (const [noNewPrivs, uid] of [[true, '1000'], [false, '0']] as const) {
+      for (const [noNewPrivs, uid] of [
+        [true, '1000'],
+        [false, '0'],
+      ] as const) {
         const name = `c${++counter}`;
         const id = await runContainer(node.client, pod, {
           name,
@@ -71,25 +104,58 @@ for (const handler of handlers) {
 
     test('seccomp: the default profile, none, and a file', async () => {
       const mode = (id: string): Promise<string> => sh(id, "sed -n 's/^Seccomp:\\t//p' /proc/1/status");
-      assert.equal(await mode(await start({ linux: { securityContext: { seccomp: { profileType: ProfileType.RuntimeDefault } } } })), '2');
-      assert.equal(await mode(await start({ linux: { securityContext: { seccomp: { profileType: ProfileType.Unconfined } } } })), '0');
+      assert.equal(
+        await mode(
+          await start({ linux: { securityContext: { seccomp: { profileType: ProfileType.RuntimeDefault } } } }),
+        ),
+        '2',
+      );
+      assert.equal(
+        await mode(await start({ linux: { securityContext: { seccomp: { profileType: ProfileType.Unconfined } } } })),
+        '0',
+      );
       const file = '/srv/block-chmod.json';
-      writeFileSync(file, JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: [{ names: ['chmod', 'fchmodat', 'fchmodat2'], action: 'SCMP_ACT_ERRNO' }] }));
-      const id = await start({ linux: { securityContext: { seccomp: { profileType: ProfileType.Localhost, localhostRef: file } } } });
+      writeFileSync(
+        file,
+        JSON.stringify({
+          defaultAction: 'SCMP_ACT_ALLOW',
+          syscalls: [{ names: ['chmod', 'fchmodat', 'fchmodat2'], action: 'SCMP_ACT_ERRNO' }],
+        }),
+      );
+      const id = await start({
+        linux: { securityContext: { seccomp: { profileType: ProfileType.Localhost, localhostRef: file } } },
+      });
       assert.match((await execSync(node.client, id, ['chmod', '700', '/tmp'])).stderr, /Operation not permitted/);
       assert.equal(await sh(id, "sed -n 's/^Seccomp:\\t//p' /proc/self/status"), '2', 'an exec has it too');
     });
 
     test('a read-only root, masked and read-only paths', async () => {
-      const id = await start({ linux: { securityContext: { readonlyRootfs: true, maskedPaths: ['/proc/kcore', '/proc/acpi'], readonlyPaths: ['/proc/sys'] } } });
+      const id = await start({
+        linux: {
+          securityContext: {
+            readonlyRootfs: true,
+            maskedPaths: ['/proc/kcore', '/proc/acpi'],
+            readonlyPaths: ['/proc/sys'],
+          },
+        },
+      });
       assert.match((await execSync(node.client, id, ['touch', '/x'])).stderr, /Read-only file system/);
       assert.equal(await sh(id, 'head -c 10 /proc/kcore | wc -c'), '0');
-      assert.match((await execSync(node.client, id, ['sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward'])).stderr, /Read-only file system/);
+      assert.match(
+        (await execSync(node.client, id, ['sh', '-c', 'echo 1 > /proc/sys/net/ipv4/ip_forward'])).stderr,
+        /Read-only file system/,
+      );
     });
 
     test('a privileged container may do what the host may', async () => {
-      const privileged = await runPod(node.client, { handler, config: { linux: { cgroupParent: '/crio-ts-test/privileged', securityContext: { privileged: true } } } });
-      const id = await runContainer(node.client, privileged, { command: ['sleep', '1000'], config: { linux: { securityContext: { privileged: true } } } });
+      const privileged = await runPod(node.client, {
+        handler,
+        config: { linux: { cgroupParent: '/crio-ts-test/privileged', securityContext: { privileged: true } } },
+      });
+      const id = await runContainer(node.client, privileged, {
+        command: ['sleep', '1000'],
+        config: { linux: { securityContext: { privileged: true } } },
+      });
       assert.equal((await execSync(node.client, id, ['ip', 'link', 'add', 'd0', 'type', 'dummy'])).code, 0);
       assert.equal(await sh(id, "sed -n 's/^Seccomp:\\t//p' /proc/1/status"), '0');
       assert.equal((await execSync(node.client, id, ['test', '-c', '/dev/kmsg'])).code, 0);
@@ -120,10 +186,20 @@ for (const handler of handlers) {
       run('mount', ['--make-shared', source]);
       for (const name of ['late', 'inner']) mkdirSync(`${source}/${name}`);
       try {
-        const mount = (propagation: MountPropagation): object => ({ mounts: [{ hostPath: source, containerPath: '/m', propagation }], linux: { securityContext: { privileged: true } } });
-        const privatePod = await runPod(node.client, { handler, config: { linux: { cgroupParent: '/crio-ts-test/propagation', securityContext: { privileged: true } } } });
+        const mount = (propagation: MountPropagation): object => ({
+          mounts: [{ hostPath: source, containerPath: '/m', propagation }],
+          linux: { securityContext: { privileged: true } },
+        });
+        const privatePod = await runPod(node.client, {
+          handler,
+          config: { linux: { cgroupParent: '/crio-ts-test/propagation', securityContext: { privileged: true } } },
+        });
         const startIn = (propagation: MountPropagation): Promise<string> =>
-          runContainer(node.client, privatePod, { name: `c${++counter}`, command: ['sleep', '1000'], config: mount(propagation) });
+          runContainer(node.client, privatePod, {
+            name: `c${++counter}`,
+            command: ['sleep', '1000'],
+            config: mount(propagation),
+          });
         const separate = await startIn(MountPropagation.PROPAGATION_PRIVATE);
         const slave = await startIn(MountPropagation.PROPAGATION_HOST_TO_CONTAINER);
         const shared = await startIn(MountPropagation.PROPAGATION_BIDIRECTIONAL);
@@ -140,7 +216,10 @@ for (const handler of handlers) {
     });
 
     test('environment, working directory, user and command of the image and of the request', async () => {
-      const plain = await runContainer(node.client, pod, { name: `c${++counter}`, image: 'docker.io/library/formats:config' });
+      const plain = await runContainer(node.client, pod, {
+        name: `c${++counter}`,
+        image: 'docker.io/library/formats:config',
+      });
       const log = await waitFor('the log of the image command', 5000, async () => {
         const { status } = await node.client.runtime.containerStatus({ containerId: plain });
         const text = readFileSync(status?.logPath ?? '', 'utf8');
@@ -152,11 +231,22 @@ for (const handler of handlers) {
         name: `c${++counter}`,
         image: 'docker.io/library/formats:config',
         command: ['sleep', '1000'],
-        config: { workingDir: '/tmp', envs: [{ key: 'COLOUR', value: Buffer.from('green') }, { key: 'TWO', value: Buffer.from('two words') }] },
+        config: {
+          workingDir: '/tmp',
+          envs: [
+            { key: 'COLOUR', value: Buffer.from('green') },
+            { key: 'TWO', value: Buffer.from('two words') },
+          ],
+        },
       });
       const environment = readFileSync(`/proc/${await pidOf(id)}/environ`, 'utf8').split('\0');
       for (const entry of ['COLOUR=green', 'TWO=two words']) assert.ok(environment.includes(entry), entry);
-      assert.equal(run('readlink', [`/proc/${await pidOf(id)}/cwd`]).trim().endsWith('/tmp'), true);
+      assert.equal(
+        run('readlink', [`/proc/${await pidOf(id)}/cwd`])
+          .trim()
+          .endsWith('/tmp'),
+        true,
+      );
     });
 
     test('a group without a user is refused', async () => {

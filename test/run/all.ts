@@ -53,26 +53,40 @@ async function runAll(): Promise<number> {
 
 function groups(): Group[] {
   const wanted = (group: string): boolean => values.only === undefined || values.only === group;
-  const selected = (files: readonly string[]): string[] => files.filter((file) => positionals.length === 0 || positionals.some((part) => file.includes(part))).toSorted();
-  const unit = selected(globSync(['src/**/*.test.ts', 'test/fixtures/*.test.ts']).filter((file) => !file.endsWith('.root.test.ts')));
+  const selected = (files: readonly string[]): string[] =>
+    files.filter((file) => positionals.length === 0 || positionals.some((part) => file.includes(part))).toSorted();
+  const unit = selected(
+    globSync(['src/**/*.test.ts', 'test/fixtures/*.test.ts']).filter((file) => !file.endsWith('.root.test.ts')),
+  );
   const root = selected(globSync('src/**/*.root.test.ts'));
   const e2e = selected(globSync('test/e2e/*.test.ts'));
   return [
-    ...(wanted('unit') && unit.length > 0 ? [nodeTests('unit', unit, [])] : []),
+    ...(wanted('unit') && unit.length > 0 ? [nodeTests('unit', unit, [], ['--test-isolation=none'])] : []),
     ...(wanted('root') && root.length > 0 ? [nodeTests('root', root, [process.execPath, main])] : []),
     // A stage for each file: what one leaves behind does not disturb the next.
-    ...(wanted('e2e') ? e2e.map((file) => nodeTests(`e2e ${basename(file, '.test.ts')}`, [file], [process.execPath, main])) : []),
+    ...(wanted('e2e')
+      ? e2e.map((file) => nodeTests(`e2e ${basename(file, '.test.ts')}`, [file], [process.execPath, main]))
+      : []),
     ...(wanted('conformance') && positionals.length === 0 ? [conformance()] : []),
   ];
 }
 
-function nodeTests(name: string, files: readonly string[], prefix: readonly string[]): Group {
-  const flags = ['--test', '--test-concurrency=1', '--test-reporter=spec', '--test-timeout=300000'];
+function nodeTests(
+  name: string,
+  files: readonly string[],
+  prefix: readonly string[],
+  more: readonly string[] = [],
+): Group {
+  const flags = [...more, '--test', '--test-concurrency=1', '--test-reporter=spec', '--test-timeout=300000'];
   return { name, command: [...prefix, process.execPath, ...flags, ...files], count: countNodeTests };
 }
 
 function conformance(): Group {
-  return { name: 'conformance', command: [process.execPath, join(repository, 'test/conformance/run.ts'), '--named'], count: countLastLine };
+  return {
+    name: 'conformance',
+    command: [process.execPath, join(repository, 'test/conformance/run.ts'), '--named'],
+    count: countLastLine,
+  };
 }
 
 async function runGroup({ name, command, count }: Group): Promise<Counts> {
@@ -84,7 +98,9 @@ async function runGroup({ name, command, count }: Group): Promise<Counts> {
   // A process left behind, or a runner that could not start, fails a group whose tests all passed.
   if (code !== 0 && counts.failed === 0) counts.failed = 1;
   const seconds = ((Date.now() - begin) / 1000).toFixed(1);
-  console.log(`${counts.failed === 0 ? 'ok    ' : 'FAILED'} ${name}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped (${seconds} s)`);
+  console.log(
+    `${counts.failed === 0 ? 'ok    ' : 'FAILED'} ${name}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped (${seconds} s)`,
+  );
   if (counts.failed > 0) {
     console.log(failures(output));
     console.log(`       log: ${relative(repository, file)}`);
@@ -94,7 +110,10 @@ async function runGroup({ name, command, count }: Group): Promise<Counts> {
 
 function runToFile([file = 'false', ...args]: readonly string[], log: string): Promise<number> {
   const output = createWriteStream(log);
-  const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, FORCE_COLOR: '0', CRIO_TS_LOGS: logs } });
+  const child = spawn(file, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, FORCE_COLOR: '0', CRIO_TS_LOGS: logs },
+  });
   child.stdout.pipe(output, { end: false });
   child.stderr.pipe(output, { end: false });
   return new Promise((resolve, reject) => {
@@ -105,7 +124,11 @@ function runToFile([file = 'false', ...args]: readonly string[], log: string): P
 
 function countNodeTests(output: string): Counts | undefined {
   const read = (word: string): number => Number(new RegExp(`^. ${word} (\\d+)$`, 'm').exec(output)?.[1] ?? Number.NaN);
-  const counts = { passed: read('pass'), failed: read('fail') + read('cancelled'), skipped: read('skipped') + read('todo') };
+  const counts = {
+    passed: read('pass'),
+    failed: read('fail') + read('cancelled'),
+    skipped: read('skipped') + read('todo'),
+  };
   return Number.isNaN(counts.passed) ? undefined : counts;
 }
 
@@ -117,15 +140,20 @@ function countLastLine(output: string): Counts | undefined {
 /** The part of a log that says what failed: node's summary, critest's lines, or the end. */
 function failures(output: string): string {
   const summary = output.indexOf('failing tests:');
-  const lines = summary < 0 ? output.split('\n').filter((line) => /^(FAILED|left behind)/.test(line)) : output.slice(summary).split('\n');
-  return (lines.length === 0 ? output.split('\n').slice(-15) : lines.slice(0, 60)).map((line) => `       ${line}`).join('\n');
+  const lines =
+    summary < 0
+      ? output.split('\n').filter((line) => /^(FAILED|left behind)/.test(line))
+      : output.slice(summary).split('\n');
+  return (lines.length === 0 ? output.split('\n').slice(-15) : lines.slice(0, 60))
+    .map((line) => `       ${line}`)
+    .join('\n');
 }
 
 /** The last test: nothing is left outside the checkout, the packages and the caches. */
 async function checkWorld(before: ReadonlySet<string>): Promise<Counts> {
   removeCgroups('crio-ts-test');
   let found: string[] = [];
-  for (const end = Date.now() + 5000; ; ) {
+  for (const end = Date.now() + 5000; ;) {
     found = differences(before);
     if (found.length === 0 || Date.now() > end) break;
     await sleep(200);

@@ -6,7 +6,9 @@ const root = '/sys/fs/cgroup';
 /** Roots of all hierarchies: one with cgroup v2, several with v1 or hybrid. */
 export function hierarchies(): string[] {
   if (existsSync(join(root, 'cgroup.controllers'))) return [root];
-  return readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => join(root, entry.name));
+  return readdirSync(root, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => join(root, entry.name));
 }
 
 /** Every cgroup of every hierarchy, as a path. */
@@ -23,7 +25,14 @@ export function removeCgroups(name: string): void {
       try {
         rmdirSync(path);
       } catch (error) {
-        if (!(error instanceof Error && 'code' in error && (error.code === 'EBUSY' || error.code === 'ENOTEMPTY' || error.code === 'ENOENT'))) throw error;
+        if (
+          !(
+            error instanceof Error &&
+            'code' in error &&
+            (error.code === 'EBUSY' || error.code === 'ENOTEMPTY' || error.code === 'ENOENT')
+          )
+        )
+          throw error;
       }
     }
   }
@@ -38,8 +47,10 @@ function below(folder: string): string[] {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return []; // ended meanwhile
     throw error;
   }
-  return entries.filter((entry) => entry.isDirectory()).flatMap((entry) => {
-    const path = join(folder, entry.name);
-    return [path, ...below(path)];
-  });
+  return entries
+    .filter((entry) => entry.isDirectory())
+    .flatMap((entry) => {
+      const path = join(folder, entry.name);
+      return [path, ...below(path)];
+    });
 }

@@ -23,6 +23,8 @@ export interface DaemonOptions {
   /** TOML in addition to (after) that of the test environment. */
   readonly config?: string;
   readonly defaultRuntime?: 'crun' | 'runc';
+  /** Default: debug. */
+  readonly logLevel?: string;
   readonly args?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
 }
@@ -92,7 +94,9 @@ async function untilReady(client: CriClient, child: ChildProcess, logFile: strin
       await sleep(20);
     }
   }
-  throw new Error(`start the daemon: it ended with ${child.exitCode ?? child.signalCode ?? 'no start'}: ${tail(logFile)}`);
+  throw new Error(
+    `start the daemon: it ended with ${child.exitCode ?? child.signalCode ?? 'no start'}: ${tail(logFile)}`,
+  );
 }
 
 function tail(file: string): string {
@@ -100,12 +104,12 @@ function tail(file: string): string {
 }
 
 /** What differs from the built-in defaults: cgroupfs, Debian's plugin folder, both runtimes. */
-export function testConfig({ config = '', defaultRuntime = 'crun' }: DaemonOptions): string {
+export function testConfig({ config = '', defaultRuntime = 'crun', logLevel = 'debug' }: DaemonOptions): string {
   return `
 [crio.runtime]
 cgroup_manager = "cgroupfs"
 default_runtime = "${defaultRuntime}"
-log_level = "debug"
+log_level = "${logLevel}"
 [crio.runtime.runtimes.crun]
 runtime_path = "/usr/bin/crun"
 runtime_root = "/run/crun"

@@ -18,7 +18,8 @@ async function takeDown(): Promise<void> {
   await removePods();
   await endSupervisor(before.supervisor);
   for (const link of links()) {
-    if (!before.links.includes(link) && /^(crio-ts0|cni-|veth)/.test(link)) run('ip', ['link', 'delete', link], { allow: [1] });
+    if (!before.links.includes(link) && /^(crio-ts0|cni-|veth)/.test(link))
+      run('ip', ['link', 'delete', link], { allow: [1] });
   }
   for (const table of tables()) {
     if (!before.tables.includes(table) && isEmptyTable(table)) run('nft', ['delete', 'table', ...table.split(' ')]);
@@ -27,7 +28,8 @@ async function takeDown(): Promise<void> {
   removeCgroups('crio-ts');
   if (!before.cniState) removeEmpty('/var/lib/cni');
   if (existsSync(join(runFolder, 'hugetlb'))) removeEmpty('/sys/fs/cgroup/hugetlb');
-  for (const folder of [volatileFolder, runFolder]) rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
+  for (const folder of [volatileFolder, runFolder])
+    rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   console.log('Stopped; nothing is left.');
 }
 
@@ -44,7 +46,8 @@ async function removePods(): Promise<void> {
 
 /** The supervisor is the subreaper of all that was started, so its end is the end of everything. */
 async function endSupervisor(pid: number): Promise<void> {
-  const alive = (): boolean => existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(runFolder);
+  const alive = (): boolean =>
+    existsSync(`/proc/${pid}/cmdline`) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(runFolder);
   if (!alive()) return;
   process.kill(pid, 'SIGTERM');
   for (let tries = 0; alive() && tries < 200; tries++) await sleep(100);
@@ -61,6 +64,13 @@ function removeEmpty(folder: string): void {
   try {
     rmdirSync(folder);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'EBUSY' || error.code === 'ENOENT'))) throw error;
+    if (
+      !(
+        error instanceof Error &&
+        'code' in error &&
+        (error.code === 'ENOTEMPTY' || error.code === 'EBUSY' || error.code === 'ENOENT')
+      )
+    )
+      throw error;
   }
 }

@@ -25,20 +25,28 @@ const watched = [
 ];
 /** Shared by every program of the machine: only names that are ours or our tools' count. */
 const temporary = ['/tmp', '/var/tmp'];
-const ownName = /^(crio|critest|cri-test|conmon|crun|runc|libpod|podman|skopeo|buildah|container|storage|seccomp-|podLogTest|hostPath)/;
+const ownName =
+  /^(crio|critest|cri-test|conmon|crun|runc|libpod|podman|skopeo|buildah|container|storage|seccomp-|podLogTest|hostPath)/;
 const ownProcess = /(^|\/)(conmon|crun|runc|docker-registry|critest|pause|crio)\0|bin\/crio|test\/run\//;
 
 /** What there is on the machine, one line each. */
 export function snapshot(): Set<string> {
   return new Set([
     ...processes(),
-    ...readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter(Boolean).map((line) => `mount ${line.split(' ')[4] ?? ''}`),
+    ...readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => `mount ${line.split(' ')[4] ?? ''}`),
     ...links().map((name) => `link ${name}`),
     ...tables().map((name) => `nftables table ${name}`),
     ...rules(),
     ...listCgroups().map((path) => `cgroup ${path}`),
     ...watched.flatMap((folder) => list(folder).map((name) => `file ${folder}/${name}`)),
-    ...temporary.flatMap((folder) => list(folder).filter((name) => ownName.test(name)).map((name) => `file ${folder}/${name}`)),
+    ...temporary.flatMap((folder) =>
+      list(folder)
+        .filter((name) => ownName.test(name))
+        .map((name) => `file ${folder}/${name}`),
+    ),
   ]);
 }
 

@@ -49,32 +49,55 @@ function mounts(): string[] {
 }
 
 function pinned(): string[] {
-  return ['netns', 'ipcns', 'utsns', 'userns', 'pidns'].flatMap((kind) => list(`/run/${kind}`).map((name) => `namespace ${kind}/${name}`));
+  return ['netns', 'ipcns', 'utsns', 'userns', 'pidns'].flatMap((kind) =>
+    list(`/run/${kind}`).map((name) => `namespace ${kind}/${name}`),
+  );
 }
 
 function links(): string[] {
-  return run('ip', ['-brief', 'link', 'show', 'type', 'veth']).split('\n').filter(Boolean).map((line) => `link ${line}`);
+  return run('ip', ['-brief', 'link', 'show', 'type', 'veth'])
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => `link ${line}`);
 }
 
 function rules(): string[] {
   const saved = ['iptables-save', 'ip6tables-save'].flatMap((program) => run(program, [], { allow: [1] }).split('\n'));
   // A chain that the plugins share (its name has no id in it) stays; a rule or chain of one pod must not.
-  return saved.filter((line) => /CNI-[0-9a-f]{24}|CNI-(DN|SN)-|KUBE-HP-|[0-9a-f]{64}|comment .*(name:|hostport)/.test(line)).map((line) => `rule ${line}`);
+  return saved
+    .filter((line) => /CNI-[0-9a-f]{24}|CNI-(DN|SN)-|KUBE-HP-|[0-9a-f]{64}|comment .*(name:|hostport)/.test(line))
+    .map((line) => `rule ${line}`);
 }
 
 function cgroups(): string[] {
-  return listCgroups().filter((path) => /\/(crio|conmon|libpod)-/.test(path)).map((path) => `cgroup ${path}`);
+  return listCgroups()
+    .filter((path) => /\/(crio|conmon|libpod)-/.test(path))
+    .map((path) => `cgroup ${path}`);
 }
 
 /** Records on disk: containers, their layers are gone when these are; exits, network results and addresses. */
 function records(): string[] {
-  const folders = ['/var/lib/cni/results', '/run/containers/storage/overlay-containers', '/var/run/crio/exits', '/run/crun', '/run/runc'];
-  const containers = list('/var/lib/containers/storage/overlay-containers').filter((name) => /^[0-9a-f]{64}$/.test(name));
-  const addresses = list('/var/lib/cni/networks').flatMap((network) => list(`/var/lib/cni/networks/${network}`).filter((name) => /^[0-9.]+$/.test(name)));
+  const folders = [
+    '/var/lib/cni/results',
+    '/run/containers/storage/overlay-containers',
+    '/var/run/crio/exits',
+    '/run/crun',
+    '/run/runc',
+  ];
+  const containers = list('/var/lib/containers/storage/overlay-containers').filter((name) =>
+    /^[0-9a-f]{64}$/.test(name),
+  );
+  const addresses = list('/var/lib/cni/networks').flatMap((network) =>
+    list(`/var/lib/cni/networks/${network}`).filter((name) => /^[0-9.]+$/.test(name)),
+  );
   return [
     ...containers.map((name) => `container record ${name}`),
     ...addresses.map((name) => `address ${name}`),
-    ...folders.flatMap((folder) => list(folder).filter((name) => !name.endsWith('.lock') && name !== '.cache').map((name) => `file ${folder}/${name}`)),
+    ...folders.flatMap((folder) =>
+      list(folder)
+        .filter((name) => !name.endsWith('.lock') && name !== '.cache')
+        .map((name) => `file ${folder}/${name}`),
+    ),
   ];
 }
 

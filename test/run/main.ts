@@ -13,7 +13,8 @@ import { repository, runInStage } from './stage.ts';
 const leftoverCode = 90;
 const inside = '--inside';
 
-process.exitCode = process.argv[2] === inside ? await runInside(process.argv.slice(3)) : await enter(process.argv.slice(2));
+process.exitCode =
+  process.argv[2] === inside ? await runInside(process.argv.slice(3)) : await enter(process.argv.slice(2));
 
 async function enter(command: readonly string[]): Promise<number> {
   await buildImages('test');

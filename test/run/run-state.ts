@@ -21,7 +21,12 @@ export interface Before {
 }
 
 export function recordBefore(): Omit<Before, 'supervisor'> {
-  return { links: links(), tables: tables(), ipForward: readFileSync(forwardFile, 'utf8').trim(), cniState: existsSync('/var/lib/cni') };
+  return {
+    links: links(),
+    tables: tables(),
+    ipForward: readFileSync(forwardFile, 'utf8').trim(),
+    cniState: existsSync('/var/lib/cni'),
+  };
 }
 
 export function links(): string[] {
@@ -29,7 +34,10 @@ export function links(): string[] {
 }
 
 export function tables(): string[] {
-  return run('nft', ['list', 'tables']).split('\n').filter(Boolean).map((line) => line.replace(/^table /, ''));
+  return run('nft', ['list', 'tables'])
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => line.replace(/^table /, ''));
 }
 
 export function nodeHasNetwork(): boolean {

@@ -1,10 +1,30 @@
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { run } from '../fixtures/process.ts';
 
 /** Places that the daemon and its helpers write to; each is a private folder inside the stage. */
-const privateFolders = ['/var/lib/containers', '/var/lib/crio', '/var/lib/cni', '/var/log/crio', '/etc/crio', '/etc/cni/net.d', '/etc/containers', '/srv'];
+const privateFolders = [
+  '/var/lib/containers',
+  '/var/lib/crio',
+  '/var/lib/cni',
+  '/var/log/crio',
+  '/etc/crio',
+  '/etc/cni/net.d',
+  '/etc/containers',
+  '/srv',
+];
 
 export const repository = join(import.meta.dirname, '../..');
 
@@ -26,7 +46,20 @@ export async function runInStage(command: readonly string[], env: NodeJS.Process
     mkdirSync(join(folder, 'tmp'));
     if (existsSync('/etc/resolv.conf')) cpSync('/etc/resolv.conf', join(folder, 'resolv.conf'), { dereference: true });
     const leftovers = join(folder, 'leftovers');
-    const args = ['--mount', '--net', '--ipc', '--uts', '--propagation', 'private', 'sh', join(import.meta.dirname, 'stage.sh'), folder, buildReaper(), leftovers, ...command];
+    const args = [
+      '--mount',
+      '--net',
+      '--ipc',
+      '--uts',
+      '--propagation',
+      'private',
+      'sh',
+      join(import.meta.dirname, 'stage.sh'),
+      folder,
+      buildReaper(),
+      leftovers,
+      ...command,
+    ];
     const child = spawn('unshare', args, {
       stdio: 'inherit',
       env: { ...process.env, ...env, CRIO_TS_STAGE: folder, TMPDIR: join(folder, 'tmp') },
@@ -35,7 +68,10 @@ export async function runInStage(command: readonly string[], env: NodeJS.Process
       child.once('error', reject);
       child.once('exit', (status, signal) => resolve(status ?? (signal === null ? 1 : 128)));
     });
-    return { code, leftovers: existsSync(leftovers) ? readFileSync(leftovers, 'utf8').split('\n').filter(Boolean) : [] };
+    return {
+      code,
+      leftovers: existsSync(leftovers) ? readFileSync(leftovers, 'utf8').split('\n').filter(Boolean) : [],
+    };
   } finally {
     rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
     for (const path of made.toReversed()) rmdirSync(path);
@@ -45,7 +81,8 @@ export async function runInStage(command: readonly string[], env: NodeJS.Process
 /** The folder of the running stage; throws outside one, so that a test never touches the state of the machine. */
 export function stageFolder(): string {
   const folder = process.env['CRIO_TS_STAGE'];
-  if (folder === undefined || !existsSync(join(folder, 'mountpoints'))) throw new Error('find the test environment: start this through "make test" or test/run/main.ts');
+  if (folder === undefined || !existsSync(join(folder, 'mountpoints')))
+    throw new Error('find the test environment: start this through "make test" or test/run/main.ts');
   return folder;
 }
 

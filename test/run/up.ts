@@ -9,7 +9,15 @@ import { buildImages } from '../fixtures/build.ts';
 import { localImageName, pauseImageName } from '../fixtures/images.ts';
 import { freePort, registryConfig } from '../fixtures/registry.ts';
 import { bridgeNetwork, registriesConf, write } from './node-files.ts';
-import { bridgeName, nodeHasNetwork, recordBefore, runFolder, runSocket, runtimePaths, volatileFolder } from './run-state.ts';
+import {
+  bridgeName,
+  nodeHasNetwork,
+  recordBefore,
+  runFolder,
+  runSocket,
+  runtimePaths,
+  volatileFolder,
+} from './run-state.ts';
 import { buildReaper, needsHugetlb, repository } from './stage.ts';
 
 const wanted = process.argv[2] ?? localImageName;
@@ -42,21 +50,40 @@ async function startDaemon(cri: CriClient): Promise<void> {
     writeFileSync(join(runFolder, 'hugetlb'), '');
   }
   const log = openSync(join(runFolder, 'daemon.log'), 'a');
-  const daemon = [join(repository, 'bin/crio'), '--config', join(runFolder, 'crio.conf'), '--config-dir', join(runFolder, 'crio.conf.d')];
-  const supervisor = ['sh', join(import.meta.dirname, 'supervise.sh'), runFolder, join(runFolder, 'registry.yml'), ...daemon];
+  const daemon = [
+    join(repository, 'bin/crio'),
+    '--config',
+    join(runFolder, 'crio.conf'),
+    '--config-dir',
+    join(runFolder, 'crio.conf.d'),
+  ];
+  const supervisor = [
+    'sh',
+    join(import.meta.dirname, 'supervise.sh'),
+    runFolder,
+    join(runFolder, 'registry.yml'),
+    ...daemon,
+  ];
   const environment = { ...process.env, CONTAINER_REGISTRIES_CONF: join(runFolder, 'registries.conf') };
   const before = recordBefore();
-  const child = spawn('unshare', ['--mount', '--propagation', 'private', buildReaper(), join(runFolder, 'leftovers'), ...supervisor], {
-    stdio: ['ignore', log, log],
-    detached: true,
-    env: environment,
-  });
+  const child = spawn(
+    'unshare',
+    ['--mount', '--propagation', 'private', buildReaper(), join(runFolder, 'leftovers'), ...supervisor],
+    {
+      stdio: ['ignore', log, log],
+      detached: true,
+      env: environment,
+    },
+  );
   closeSync(log);
   writeFileSync(join(runFolder, 'before.json'), JSON.stringify({ ...before, supervisor: child.pid ?? -1 }));
   let ended = false;
   child.once('exit', () => (ended = true));
   for (let tries = 0; !(await isRunning(cri)); tries++) {
-    if (ended || tries > 200) throw new Error(`start the daemon: no answer:\n${readFileSync(join(runFolder, 'daemon.log'), 'utf8').slice(-3000)}`);
+    if (ended || tries > 200)
+      throw new Error(
+        `start the daemon: no answer:\n${readFileSync(join(runFolder, 'daemon.log'), 'utf8').slice(-3000)}`,
+      );
     await sleep(100);
   }
   child.unref();
@@ -69,7 +96,10 @@ function writeConfig(registry: string): void {
   write(join(runFolder, 'registries.conf'), registriesConf(registry, ['registry.k8s.io/pause', 'localhost']));
   write(join(runFolder, 'policy.json'), JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }));
   if (ownNetwork) {
-    write(join(runFolder, 'net.d/10-crio-ts.conflist'), JSON.stringify(bridgeNetwork({ name: 'crio-ts', bridge: bridgeName, subnet: '10.89.0.0/16' })));
+    write(
+      join(runFolder, 'net.d/10-crio-ts.conflist'),
+      JSON.stringify(bridgeNetwork({ name: 'crio-ts', bridge: bridgeName, subnet: '10.89.0.0/16' })),
+    );
     mkdirSync(join(runFolder, 'cni-state'), { recursive: true });
     mkdirSync('/var/lib/cni', { recursive: true });
   }
@@ -119,7 +149,10 @@ async function runFirstPod(cri: CriClient): Promise<void> {
   const pod = await runPod(cri, { name, config: podParts(defaults.metadata?.uid ?? '', name) });
   const { status } = await cri.runtime.podSandboxStatus({ podSandboxId: pod.id });
   console.log(`pod ${name} ${pod.id.slice(0, 13)} runs with address ${status?.network?.ip ?? ''}`);
-  const id = await runContainer(cri, pod, { image: wanted, ...(wanted === localImageName ? { command: ownCommand } : {}) });
+  const id = await runContainer(cri, pod, {
+    image: wanted,
+    ...(wanted === localImageName ? { command: ownCommand } : {}),
+  });
   console.log(`container main ${id.slice(0, 13)} runs; its log:\n`);
   await sleep(1000);
   const { logPath } = await containerStatus(cri, id);
@@ -128,7 +161,9 @@ async function runFirstPod(cri: CriClient): Promise<void> {
 }
 
 function podParts(uid: string, name: string): object {
-  const parent = existsSync('/run/systemd/system') ? `crio-ts-pod${uid.replaceAll('-', '_')}.slice` : `/crio-ts/pod${uid}`;
+  const parent = existsSync('/run/systemd/system')
+    ? `crio-ts-pod${uid.replaceAll('-', '_')}.slice`
+    : `/crio-ts/pod${uid}`;
   const { linux } = podConfig({ name });
   return { logDirectory: join(runFolder, 'logs', name), linux: { ...linux, cgroupParent: parent } };
 }
@@ -137,8 +172,18 @@ function printNext(id: string): void {
   const cri = './test/client/cri';
   const short = id.slice(0, 13);
   console.log('Next:');
-  for (const line of [`${cri} ps`, `${cri} pods`, `${cri} images`, `${cri} logs ${short}`, `${cri} exec ${short} ls -l /`, `curl -s --unix-socket ${runSocket} http://localhost/info`, 'make stop']) {
+  for (const line of [
+    `${cri} ps`,
+    `${cri} pods`,
+    `${cri} images`,
+    `${cri} logs ${short}`,
+    `${cri} exec ${short} ls -l /`,
+    `curl -s --unix-socket ${runSocket} http://localhost/info`,
+    'make stop',
+  ]) {
     console.log(`    ${line}`);
   }
-  console.log(`The daemon's log: ${join(runFolder, 'daemon.log')} (${readdirSync(runFolder).length} files of this run beside it)`);
+  console.log(
+    `The daemon's log: ${join(runFolder, 'daemon.log')} (${readdirSync(runFolder).length} files of this run beside it)`,
+  );
 }
