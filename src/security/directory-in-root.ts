@@ -63,7 +63,8 @@ function tryOpenDirectory(rootFd: number, path: string): number | undefined {
     return openInRoot(rootFd, path, O_RDONLY | O_DIRECTORY);
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined;
-    if (hasCode(error, 'ENOTDIR', 'ELOOP')) throw new CrioError('invalid', `mkdir ${path}: not a directory`, { cause: error });
+    if (hasCode(error, 'ENOTDIR', 'ELOOP'))
+      throw new CrioError('invalid', `mkdir ${path}: not a directory`, { cause: error });
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync, globSync, readFileSync } from 'node:fs';
+import { globSync, readFileSync, statSync } from 'node:fs';
 import { hasCode } from '../base/errors.ts';
 import type { HostFacts } from '../runtime/spec/input.ts';
 import { architecture } from '../sys/arch.ts';
@@ -7,7 +7,7 @@ import { boundingCapabilities, capabilityNames, lowestOomScoreAdj } from '../sys
 
 /** Looks at the kernel and at this process, once at start. */
 export function readHostFacts(): HostFacts {
-  const cgroupV2 = existsSync('/sys/fs/cgroup/cgroup.controllers');
+  const cgroupV2 = isThere('/sys/fs/cgroup/cgroup.controllers');
   const controllers = cgroupV2 ? unifiedControllers() : legacyControllers();
   return {
     architecture: architecture.goArch,
@@ -18,8 +18,9 @@ export function readHostFacts(): HostFacts {
     memorySwap: hasMemorySwap(cgroupV2),
     lowestOomScoreAdj: lowestOomScoreAdj(),
     seccomp: /^Seccomp:/m.test(readText('/proc/self/status')),
-    apparmor: readText('/sys/module/apparmor/parameters/enabled').startsWith('Y') && existsSync('/sys/kernel/security/apparmor'),
-    selinux: existsSync('/sys/fs/selinux/enforce'),
+    apparmor:
+      readText('/sys/module/apparmor/parameters/enabled').startsWith('Y') && isThere('/sys/kernel/security/apparmor'),
+    selinux: isThere('/sys/fs/selinux/enforce'),
     thermalThrottlePaths: globSync('/sys/devices/system/cpu/cpu*/thermal_throttle').toSorted(),
   };
 }
@@ -31,20 +32,29 @@ function kernelCapabilities(): readonly string[] {
 }
 
 function unifiedControllers(): ReadonlySet<string> {
-  const names = readText('/sys/fs/cgroup/cgroup.controllers').split(/\s+/).filter((name) => name !== '');
+  const names = readText('/sys/fs/cgroup/cgroup.controllers')
+    .split(/\s+/)
+    .filter((name) => name !== '');
   return new Set(names.map((name) => (name === 'io' ? 'blkio' : name)));
 }
 
 /** Only hierarchies that are mounted can be used: on a hybrid host some controllers stay with cgroup2. */
 function legacyControllers(): ReadonlySet<string> {
   const mounts = readMountInfo().filter(({ fsType }) => fsType === 'cgroup');
-  return new Set(mounts.flatMap(({ superOptions }) => superOptions.split(',')).filter((option) => !['rw', 'ro'].includes(option)));
+  return new Set(
+    mounts.flatMap(({ superOptions }) => superOptions.split(',')).filter((option) => !['rw', 'ro'].includes(option)),
+  );
 }
 
 function hasMemorySwap(cgroupV2: boolean): boolean {
-  if (!cgroupV2) return existsSync('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes');
+  if (!cgroupV2) return isThere('/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes');
   // the root cgroup has no such file: any child tells
   return globSync('/sys/fs/cgroup/*/memory.swap.max').length > 0;
+}
+
+/** A fact about the host, not a question before an act. */
+function isThere(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 /** `` when the file does not exist or may not be read. */

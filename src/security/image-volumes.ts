@@ -41,7 +41,10 @@ export async function mountImageVolumes(request: ImageVolumesRequest): Promise<I
   return { mounts, volumes };
 }
 
-async function mountImageVolume(wanted: ContainerMount, request: ImageVolumesRequest): Promise<{ id: string; mount: Mount }> {
+async function mountImageVolume(
+  wanted: ContainerMount,
+  request: ImageVolumesRequest,
+): Promise<{ id: string; mount: Mount }> {
   const image = wanted.image ?? '';
   const found = await request.mountImage(image);
   if (found === undefined) throw new CrioError('not-found', `image "${image}" does not exist locally`);
@@ -54,7 +57,11 @@ async function mountImageVolume(wanted: ContainerMount, request: ImageVolumesReq
 }
 
 /** Opened inside the image, so that no link leads out, and bound by descriptor. Works for files and directories. */
-async function bindSubPath(imagePath: string, wanted: ContainerMount, { bundle, undo }: ImageVolumesRequest): Promise<string> {
+async function bindSubPath(
+  imagePath: string,
+  wanted: ContainerMount,
+  { bundle, undo }: ImageVolumesRequest,
+): Promise<string> {
   const root = openSync(imagePath, O_PATH | O_DIRECTORY);
   try {
     const fd = openSubPath(root, wanted);

@@ -30,7 +30,10 @@ export async function choosePidNamespace(request: PidNamespaceRequest): Promise<
 async function pinTarget(request: PidNamespaceRequest): Promise<string> {
   const target = request.findTarget(request.targetId);
   if (target === undefined || !isAlive(target)) {
-    throw new CrioError('failed-precondition', `join PID namespace of container "${request.targetId}": it is not running`);
+    throw new CrioError(
+      'failed-precondition',
+      `join PID namespace of container "${request.targetId}": it is not running`,
+    );
   }
   const directory = `${request.namespacesDir}/pidns`;
   await mkdir(directory, { recursive: true, mode: 0o755 });
@@ -40,6 +43,7 @@ async function pinTarget(request: PidNamespaceRequest): Promise<string> {
   mount(`/proc/${target.pid}/ns/pid`, path, '', MS_BIND);
   request.undo.defer(() => umount(path, MNT_DETACH | UMOUNT_NOFOLLOW));
   // the pid may have become another process between the look and the mount
-  if (!isAlive(target)) throw new CrioError('failed-precondition', `join PID namespace of container "${request.targetId}": it has ended`);
+  if (!isAlive(target))
+    throw new CrioError('failed-precondition', `join PID namespace of container "${request.targetId}": it has ended`);
   return path;
 }

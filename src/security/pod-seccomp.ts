@@ -17,7 +17,8 @@ export function createPodSeccomp(deps: { readonly config: () => Config; readonly
       privileged: request.privileged,
       isInfra: true,
       isEnabled: deps.host.seccomp,
-      runtimeDefaultPath: request.handler.seccompProfile === '' ? runtime.seccompProfile : request.handler.seccompProfile,
+      runtimeDefaultPath:
+        request.handler.seccompProfile === '' ? runtime.seccompProfile : request.handler.seccompProfile,
       privilegedPath: runtime.privilegedSeccompProfile,
     });
   };

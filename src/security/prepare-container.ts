@@ -10,7 +10,14 @@ import { controlAnnotation, filterAnnotations } from '../runtime/spec/annotation
 import { chooseWorkingDirectory } from '../runtime/spec/command.ts';
 import { buildContainerSpec, environmentOf } from '../runtime/spec/container-spec.ts';
 import { variable } from '../runtime/spec/environment.ts';
-import type { ContainerSpecInput, HostFacts, PreparedMounts, ResolvedDevices, ResolvedMounts, SpecSettings } from '../runtime/spec/input.ts';
+import type {
+  ContainerSpecInput,
+  HostFacts,
+  PreparedMounts,
+  ResolvedDevices,
+  ResolvedMounts,
+  SpecSettings,
+} from '../runtime/spec/input.ts';
 import { specSettings } from '../runtime/spec/settings.ts';
 import { O_DIRECTORY, O_PATH } from '../sys/arch.ts';
 import { readMountInfo } from '../sys/mount.ts';
@@ -75,7 +82,12 @@ async function prepareContainer(deps: PrepareDeps, request: PrepareRequest): Pro
     pod: request.pod,
     config: request.config,
     annotations: plan.annotations,
-    image: { id: request.image.id, name: request.imageName, repoDigests: request.image.repoDigests, config: request.image.config },
+    image: {
+      id: request.image.id,
+      name: request.imageName,
+      repoDigests: request.image.repoDigests,
+      config: request.image.config,
+    },
     createdAtNs: request.createdAtNs,
     rootfs,
     logPath: request.logPath,
@@ -94,14 +106,22 @@ async function prepareContainer(deps: PrepareDeps, request: PrepareRequest): Pro
 function planContainer(deps: PrepareDeps, { runtime, config: request, pod }: PrepareRequest): Plan {
   const config = deps.config();
   const handler = config.runtime.runtimes.get(runtime.handler);
-  if (handler === undefined) throw new CrioError('invalid', `find runtime handler "${runtime.handler}": not in the configuration`);
+  if (handler === undefined)
+    throw new CrioError('invalid', `find runtime handler "${runtime.handler}": not in the configuration`);
   if (request.cdiDevices.length > 0) {
-    throw new CrioError('unimplemented', `CDI device injection failed: unresolvable CDI devices ${request.cdiDevices.join(', ')}`);
+    throw new CrioError(
+      'unimplemented',
+      `CDI device injection failed: unresolvable CDI devices ${request.cdiDevices.join(', ')}`,
+    );
   }
   return {
     config,
     handler,
-    settings: specSettings({ config, handler, containerMinMemory: parseMemory(handler.containerMinMemory) ?? defaultMinMemory }),
+    settings: specSettings({
+      config,
+      handler,
+      containerMinMemory: parseMemory(handler.containerMinMemory) ?? defaultMinMemory,
+    }),
     annotations: filterAnnotations(request.annotations, allowedAnnotations(config, handler, pod.annotations)),
     rootOwner: { uid: hostId(0, pod.uidMap), gid: hostId(0, pod.gidMap) },
     extraEnv: [],
@@ -109,8 +129,14 @@ function planContainer(deps: PrepareDeps, { runtime, config: request, pod }: Pre
 }
 
 /** What the handler allows, and the workloads the pod has chosen by their activation annotation. */
-export function allowedAnnotations(config: Config, handler: RuntimeHandlerConfig, podAnnotations: ReadonlyMap<string, string>): string[] {
-  const chosen = [...config.runtime.workloads.values()].filter(({ activationAnnotation }) => podAnnotations.has(activationAnnotation));
+export function allowedAnnotations(
+  config: Config,
+  handler: RuntimeHandlerConfig,
+  podAnnotations: ReadonlyMap<string, string>,
+): string[] {
+  const chosen = [...config.runtime.workloads.values()].filter(({ activationAnnotation }) =>
+    podAnnotations.has(activationAnnotation),
+  );
   return [...handler.allowedAnnotations, ...chosen.flatMap((workload) => workload.allowedAnnotations)];
 }
 
@@ -133,11 +159,16 @@ async function prepareMounts(deps: PrepareDeps, request: PrepareRequest, { confi
     undo: request.undo,
   });
   const withImageIds = new Map(images.volumes.map((volume) => [volume.containerPath, volume]));
-  const volumes = binds.volumes.map((volume) => (volume.image === undefined ? volume : (withImageIds.get(volume.containerPath) ?? volume)));
+  const volumes = binds.volumes.map((volume) =>
+    volume.image === undefined ? volume : (withImageIds.get(volume.containerPath) ?? volume),
+  );
   return { images: images.mounts, binds: binds.binds, rootfsPropagation: binds.rootfsPropagation, volumes };
 }
 
-function prepareDevices({ config: request, pod }: PrepareRequest, { config, annotations, handler }: Plan): Promise<ResolvedDevices> {
+function prepareDevices(
+  { config: request, pod }: PrepareRequest,
+  { config, annotations, handler }: Plan,
+): Promise<ResolvedDevices> {
   const context = request.securityContext;
   const takesOwner = config.runtime.deviceOwnershipFromSecurityContext;
   return resolveDevices({
@@ -163,10 +194,22 @@ async function prepareInRoot(
   const rootFd = openSync(rootfs, O_PATH | O_DIRECTORY);
   try {
     const user = await resolveUser({ rootFd, context: config.securityContext, imageUser: image.config.user });
-    const home = variable(environmentOf({ config, image, pod, settings: plan.settings, extraEnv: plan.extraEnv }), 'HOME');
+    const home = variable(
+      environmentOf({ config, image, pod, settings: plan.settings, extraEnv: plan.extraEnv }),
+      'HOME',
+    );
     const users = await makeUserFiles({ rootFd, bundle, user, home, uidMap: pod.uidMap });
-    prepareRootfs({ rootFd, cwd: chooseWorkingDirectory(config.workingDir, image.config.workingDir), rootOwner: plan.rootOwner });
-    const inRoot = { rootFd, bundle, rootOwner: plan.rootOwner, mounted: new Set(mounts.volumes.map(({ containerPath }) => containerPath)) };
+    prepareRootfs({
+      rootFd,
+      cwd: chooseWorkingDirectory(config.workingDir, image.config.workingDir),
+      rootOwner: plan.rootOwner,
+    });
+    const inRoot = {
+      rootFd,
+      bundle,
+      rootOwner: plan.rootOwner,
+      mounted: new Set(mounts.volumes.map(({ containerPath }) => containerPath)),
+    };
     const { runtime } = plan.config;
     const owner = { uid: hostId(user.uid, pod.uidMap), gid: hostId(user.gid, pod.gidMap) };
     const mode = plan.config.image.imageVolumes;
@@ -188,7 +231,9 @@ async function securityOf(
   { host }: PrepareDeps,
   { config: request, pod, findTarget, undo }: PrepareRequest,
   { config, handler }: Plan,
-): Promise<Pick<ContainerSpecInput, 'seccomp' | 'apparmorProfile' | 'processLabel' | 'mountLabel' | 'pidNamespacePath'>> {
+): Promise<
+  Pick<ContainerSpecInput, 'seccomp' | 'apparmorProfile' | 'processLabel' | 'mountLabel' | 'pidNamespacePath'>
+> {
   const context = request.securityContext;
   const privileged = context?.privileged === true;
   const { runtime } = config;

@@ -30,7 +30,8 @@ function makeWorkingDirectory(rootFd: number, cwd: string, owner: Owner): void {
   const real = pathInRoot(rootFd, fd);
   closeSync(fd);
   // what runtimes keep open would become the working directory on the host (CVE-2024-21626)
-  if (/^\/proc(\/.*)?\/fd(\/|$)/.test(real)) throw new CrioError('invalid', `working directory "${cwd}" is a descriptor of a process`);
+  if (/^\/proc(\/.*)?\/fd(\/|$)/.test(real))
+    throw new CrioError('invalid', `working directory "${cwd}" is a descriptor of a process`);
 }
 
 /** By descriptor: an /etc that is a link must not make the link on the host (CVE-2024-5154). */

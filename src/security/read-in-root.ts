@@ -50,7 +50,8 @@ export async function* readChunks(file: RootFile, maxBytes = maxFileBytes): Asyn
     const { bytesRead, buffer } = await readAsync(file.fd, Buffer.allocUnsafe(chunkBytes), 0, chunkBytes, position);
     if (bytesRead === 0) return;
     position += bytesRead;
-    if (position > maxBytes) throw new CrioError('invalid', `read "${file.path}" of the image: larger than ${maxBytes} bytes`);
+    if (position > maxBytes)
+      throw new CrioError('invalid', `read "${file.path}" of the image: larger than ${maxBytes} bytes`);
     yield buffer.subarray(0, bytesRead);
   }
 }
@@ -62,7 +63,8 @@ export async function* readLines(file: RootFile, maxBytes = maxFileBytes): Async
   for await (const chunk of readChunks(file, maxBytes)) {
     const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
     rest = lines.pop() ?? '';
-    if (rest.length > maxLineBytes) throw new CrioError('invalid', `read "${file.path}" of the image: line longer than ${maxLineBytes} bytes`);
+    if (rest.length > maxLineBytes)
+      throw new CrioError('invalid', `read "${file.path}" of the image: line longer than ${maxLineBytes} bytes`);
     yield* lines;
   }
   rest += decoder.decode();

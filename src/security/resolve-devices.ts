@@ -26,7 +26,8 @@ export interface DevicesRequest {
 export async function resolveDevices(request: DevicesRequest): Promise<ResolvedDevices> {
   const found = new Found();
   for (const text of request.additional) await addDevice(found, parseDevice(text), request);
-  for (const text of splitAnnotation(request.annotation)) await addDevice(found, allowedDevice(text, request.allowed), request);
+  for (const text of splitAnnotation(request.annotation))
+    await addDevice(found, allowedDevice(text, request.allowed), request);
   const allHost = request.privileged && !request.privilegedWithoutHostDevices;
   if (allHost) for (const node of hostDevices()) found.addNode(node);
   for (const device of request.devices) {
@@ -57,7 +58,8 @@ export function parseDevice(text: string): ContainerDevice {
   const isPermission = second !== '' && /^[rwm]+$/.test(second);
   const containerPath = second === '' || isPermission ? hostPath : second;
   const permissions = (isPermission ? second : third) || 'rwm';
-  const isValid = parts.length <= (isPermission ? 2 : 3) && hostPath.startsWith('/') && containerPath.startsWith('/dev/');
+  const isValid =
+    parts.length <= (isPermission ? 2 : 3) && hostPath.startsWith('/') && containerPath.startsWith('/dev/');
   if (!isValid || !/^[rwm]{1,3}$/.test(permissions) || posix.normalize(containerPath) !== containerPath) {
     throw new CrioError('invalid', `parse device "${text}": src[:dst][:perm] with dst below /dev expected`);
   }
@@ -65,7 +67,10 @@ export function parseDevice(text: string): ContainerDevice {
 }
 
 function splitAnnotation(text: string | undefined): string[] {
-  return (text ?? '').split(',').map((part) => part.trim()).filter((part) => part !== '');
+  return (text ?? '')
+    .split(',')
+    .map((part) => part.trim())
+    .filter((part) => part !== '');
 }
 
 function allowedDevice(text: string, allowed: readonly string[]): ContainerDevice {
@@ -96,7 +101,9 @@ async function devicesAt({ hostPath, containerPath }: ContainerDevice): Promise<
     }
     const names = await readdir(source, { recursive: true });
     return await Promise.all(
-      names.toSorted().map(async (name) => ({ path: posix.join(containerPath, name), info: await lstat(posix.join(source, name)) })),
+      names
+        .toSorted()
+        .map(async (name) => ({ path: posix.join(containerPath, name), info: await lstat(posix.join(source, name)) })),
     );
   } catch (error) {
     throw wrap(`find device "${hostPath}"`, error);
@@ -150,5 +157,8 @@ async function refuseTakenPath({ hostPath, containerPath }: ContainerDevice): Pr
     throw error;
   }
   // CRI-O's text
-  throw new CrioError('invalid', 'privileged container was configured with a device container path that already exists on the host');
+  throw new CrioError(
+    'invalid',
+    'privileged container was configured with a device container path that already exists on the host',
+  );
 }

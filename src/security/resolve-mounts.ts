@@ -70,7 +70,10 @@ async function resolveSource(hostPath: string, { prefix, rejectAbsent }: MountsR
   }
   // CRI-O's text
   if (rejectAbsent.includes(hostPath)) {
-    throw new CrioError('invalid', `cannot mount ${hostPath}: path does not exist and will cause issues as a directory`);
+    throw new CrioError(
+      'invalid',
+      `cannot mount ${hostPath}: path does not exist and will cause issues as a directory`,
+    );
   }
   await mkdir(source, { recursive: true, mode: 0o755 });
   return source;
@@ -91,7 +94,8 @@ function choosePropagation(mount: ContainerMount, { storageRoot, mountInfo }: Mo
   const isSlave = holder?.optional.some((tag) => tag.startsWith('master:')) === true;
   const where = `path "${hostPath}" is mounted on "${holder?.mountPoint ?? '/'}" but it is not a shared`;
   // CRI-O's texts
-  if (propagation === MountPropagation.bidirectional && !isShared) throw new CrioError('failed-precondition', `${where} mount`);
+  if (propagation === MountPropagation.bidirectional && !isShared)
+    throw new CrioError('failed-precondition', `${where} mount`);
   if (propagation === MountPropagation.hostToContainer && !isShared && !isSlave) {
     throw new CrioError('failed-precondition', `${where} or slave mount`);
   }
@@ -132,8 +136,10 @@ function bindOf(mount: ContainerMount, propagation: MountPropagation, { runtime 
 function accessOf(mount: ContainerMount, hasRecursiveReadOnly: boolean): 'ro' | 'rw' | 'rro' {
   if (!mount.recursiveReadOnly) return mount.readonly ? 'ro' : 'rw';
   const where = `for hostPath "${mount.hostPath}"`;
-  if (!hasRecursiveReadOnly) throw new CrioError('failed-precondition', `recursive read-only mount support is not available ${where}`);
-  if (!mount.readonly) throw new CrioError('invalid', `recursive read-only mount conflicts with read-write mount ${where}`);
+  if (!hasRecursiveReadOnly)
+    throw new CrioError('failed-precondition', `recursive read-only mount support is not available ${where}`);
+  if (!mount.readonly)
+    throw new CrioError('invalid', `recursive read-only mount conflicts with read-write mount ${where}`);
   if (mount.propagation === MountPropagation.private) return 'rro';
   const got = propagationName[mount.propagation];
   throw new CrioError('invalid', `recursive read-only mount requires private propagation ${where}, got: ${got}`);

@@ -38,7 +38,10 @@ export class SeccompCache {
   readonly #log: Logger;
   readonly #filters = new Map<string, Buffer>();
   /** Containers being created, by id. */
-  readonly #pending = new Map<string, { readonly key: string; readonly used: Buffer | undefined; readonly isLate: boolean }>();
+  readonly #pending = new Map<
+    string,
+    { readonly key: string; readonly used: Buffer | undefined; readonly isLate: boolean }
+  >();
   #isDisabled = false;
 
   constructor(log: Logger) {
@@ -77,7 +80,10 @@ export class SeccompCache {
     if (isInForce) return;
     this.#isDisabled = true;
     this.#filters.clear();
-    throw new CrioError('internal', `container ${container.id} was created without its compiled seccomp filter; it will not be used again`);
+    throw new CrioError(
+      'internal',
+      `container ${container.id} was created without its compiled seccomp filter; it will not be used again`,
+    );
   }
 
   failed(id: string): void {

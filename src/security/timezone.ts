@@ -28,7 +28,9 @@ export async function setTimezone(request: TimezoneRequest): Promise<Mount[]> {
   }
   const copy = `${bundle}/localtime`;
   await copyFile(hostFile, copy);
-  return [{ destination: '/etc/localtime', type: 'bind', source: copy, options: ['bind', 'nodev', 'nosuid', 'noexec'] }];
+  return [
+    { destination: '/etc/localtime', type: 'bind', source: copy, options: ['bind', 'nodev', 'nosuid', 'noexec'] },
+  ];
 }
 
 function linkLocaltime({ rootFd, rootOwner }: TimezoneRequest, target: string): void {

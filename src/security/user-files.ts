@@ -39,7 +39,8 @@ export async function makeUserFiles(request: UserFilesRequest): Promise<Mount[]>
 export function checkHome(home: string | undefined): string {
   if (home === undefined || home === '') return '/';
   // CRI-O's text
-  if (/[\n\r\u0085\u2028\u2029]/.test(home)) throw new CrioError('invalid', 'invalid HOME environment; newline not allowed');
+  if (/[\n\r\u0085\u2028\u2029]/.test(home))
+    throw new CrioError('invalid', 'invalid HOME environment; newline not allowed');
   return /[\u0000-\u001f\u007f:]/.test(home) ? '/' : home;
 }
 
@@ -49,7 +50,9 @@ async function addLine(request: UserFilesRequest, name: 'passwd' | 'group', line
   if (isWritableBy(original, request.user.uid, request.uidMap)) return [];
   const copy = `${request.bundle}/${name}`;
   await writeCopy(original, copy, line);
-  return [{ destination: `/etc/${name}`, type: 'bind', source: copy, options: ['rw', 'bind', 'nodev', 'nosuid', 'noexec'] }];
+  return [
+    { destination: `/etc/${name}`, type: 'bind', source: copy, options: ['rw', 'bind', 'nodev', 'nosuid', 'noexec'] },
+  ];
 }
 
 /** An image that lets its user write the file manages its entries itself. */

@@ -62,11 +62,15 @@ function wantedUser(context: ContainerSecurityContext | undefined, imageUser: st
   return { user, group };
 }
 
-async function findUser(rootFd: number, text: string): Promise<{ uid: number; gid: number; entry: PasswdEntry | undefined }> {
+async function findUser(
+  rootFd: number,
+  text: string,
+): Promise<{ uid: number; gid: number; entry: PasswdEntry | undefined }> {
   const uid = text === '' ? 0 : numericId('user', text);
   const entry = await findPasswd(rootFd, (other) => (uid === undefined ? other.name === text : other.uid === uid));
   if (entry !== undefined) return { uid: entry.uid, gid: entry.gid, entry };
-  if (uid === undefined) throw new CrioError('invalid', `unable to find user ${text}: no matching entries in passwd file`);
+  if (uid === undefined)
+    throw new CrioError('invalid', `unable to find user ${text}: no matching entries in passwd file`);
   return { uid, gid: 0, entry };
 }
 
@@ -106,9 +110,11 @@ async function findGroups(rootFd: number, search: GroupSearch): Promise<GroupsFo
     if (entry.gid === gid) known.add(entry.gid);
     if (search.name === undefined || !entry.members.includes(search.name)) continue;
     memberOf.push(entry.gid);
-    if (memberOf.length > maxGroups) throw new CrioError('invalid', `user ${search.name} is in more than ${maxGroups} groups`);
+    if (memberOf.length > maxGroups)
+      throw new CrioError('invalid', `user ${search.name} is in more than ${maxGroups} groups`);
   }
-  if (gid === undefined) throw new CrioError('invalid', `unable to find group ${search.group}: no matching entries in group file`);
+  if (gid === undefined)
+    throw new CrioError('invalid', `unable to find group ${search.group}: no matching entries in group file`);
   return { gid, memberOf, known };
 }
 

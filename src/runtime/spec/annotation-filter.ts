@@ -31,7 +31,10 @@ const neverAllowed = ['run.oci.seccomp'];
  * The annotations that are left when the control annotations that `allowed` does not list are removed. A name covers all
  * keys that start with it.
  */
-export function filterAnnotations(annotations: ReadonlyMap<string, string>, allowed: readonly string[]): Map<string, string> {
+export function filterAnnotations(
+  annotations: ReadonlyMap<string, string>,
+  allowed: readonly string[],
+): Map<string, string> {
   const forbidden = [...neverAllowed, ...[...allowableAnnotations].filter((name) => !allowed.includes(name))];
   return new Map([...annotations].filter(([key]) => !forbidden.some((name) => key.startsWith(name))));
 }
@@ -40,7 +43,11 @@ export function filterAnnotations(annotations: ReadonlyMap<string, string>, allo
  * Value of a control annotation by its name of today; the old name counts too, the new one wins.
  * With `container`, the form for that container (`<name>/<container>`, old names also `<name>.<container>`) wins over the plain one.
  */
-export function controlAnnotation(annotations: ReadonlyMap<string, string>, name: string, container?: string): string | undefined {
+export function controlAnnotation(
+  annotations: ReadonlyMap<string, string>,
+  name: string,
+  container?: string,
+): string | undefined {
   const old = renamed.get(name);
   const keys = container === undefined ? [] : [`${name}/${container}`];
   if (container !== undefined && old !== undefined) keys.push(`${old}/${container}`, `${old}.${container}`);

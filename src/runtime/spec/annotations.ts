@@ -1,6 +1,14 @@
 import { filterAnnotations } from './annotation-filter.ts';
 import { annotationKey as key, ipKey, isOwnKey } from './annotation-keys.ts';
-import { mapJson, metadataJson, namespaceOptionsJson, portMappingsJson, resourcesJson, rfc3339Nano, volumesJson } from './cri-json.ts';
+import {
+  mapJson,
+  metadataJson,
+  namespaceOptionsJson,
+  portMappingsJson,
+  resourcesJson,
+  rfc3339Nano,
+  volumesJson,
+} from './cri-json.ts';
 import type { ContainerSpecInput, PodSpecInput } from './input.ts';
 
 /** All annotations of an infra container's spec. */
@@ -81,7 +89,10 @@ export function containerAnnotations(input: ContainerSpecInput): Record<string, 
  * Every label and annotation is also an annotation of its own, which the runtime and its hooks read. A label is no way
  * around the allow list of annotations, and neither may pass for a record of the daemon.
  */
-function plainPairs(labels: ReadonlyMap<string, string>, annotations: ReadonlyMap<string, string>): Record<string, string> {
+function plainPairs(
+  labels: ReadonlyMap<string, string>,
+  annotations: ReadonlyMap<string, string>,
+): Record<string, string> {
   const pairs = [...filterAnnotations(labels, []), ...annotations];
   return Object.fromEntries(pairs.filter(([name]) => !isOwnKey(name) && name !== '__proto__'));
 }

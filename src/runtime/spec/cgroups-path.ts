@@ -29,5 +29,8 @@ function cgroupfsParent(parent: string): string {
   if (parent === '') return '/crio';
   if (!posix.basename(parent).endsWith('.slice')) return parent;
   // CRI-O's text
-  throw new CrioError('invalid', `cri-o configured with cgroupfs cgroup manager, but received systemd slice as parent: ${parent}`);
+  throw new CrioError(
+    'invalid',
+    `cri-o configured with cgroupfs cgroup manager, but received systemd slice as parent: ${parent}`,
+  );
 }

@@ -31,7 +31,12 @@ export function addSystemMounts(draft: Draft, input: ContainerSpecInput, request
   const isPrivileged = input.config.securityContext?.privileged === true;
   if (!requested.has('/sys/fs/cgroup')) putMount(draft, cgroupMount(cgroupAccess(input)));
   if (isPrivileged) {
-    putMount(draft, { destination: '/sys', type: 'sysfs', source: 'sysfs', options: ['nosuid', 'noexec', 'nodev', 'rw', 'rslave'] });
+    putMount(draft, {
+      destination: '/sys',
+      type: 'sysfs',
+      source: 'sysfs',
+      options: ['nosuid', 'noexec', 'nodev', 'rw', 'rslave'],
+    });
     putMount(draft, cgroupMount('rw', 'rslave'));
     return;
   }
@@ -51,7 +56,12 @@ function cgroupAccess(input: ContainerSpecInput): 'ro' | 'rw' {
 }
 
 function cgroupMount(...access: string[]): Mount {
-  return { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: ['nosuid', 'noexec', 'nodev', 'relatime', ...access] };
+  return {
+    destination: '/sys/fs/cgroup',
+    type: 'cgroup',
+    source: 'cgroup',
+    options: ['nosuid', 'noexec', 'nodev', 'relatime', ...access],
+  };
 }
 
 /** Row 5: what the pod shares with its containers. */
@@ -59,10 +69,12 @@ export function addPodFiles(draft: Draft, input: ContainerSpecInput, requested: 
   const { pod } = input;
   const access = draft.root.readonly === true ? 'ro' : 'rw';
   putMount(draft, bind(pod.shmPath, '/dev/shm', 'rw', 'bind'));
-  if (pod.resolvPath !== '') putMount(draft, bind(pod.resolvPath, '/etc/resolv.conf', access, 'bind', 'nodev', 'nosuid', 'noexec'));
+  if (pod.resolvPath !== '')
+    putMount(draft, bind(pod.resolvPath, '/etc/resolv.conf', access, 'bind', 'nodev', 'nosuid', 'noexec'));
   if (pod.hostnamePath !== '') putMount(draft, bind(pod.hostnamePath, '/etc/hostname', access, 'bind'));
   if (pod.containerEnvPath !== '') putMount(draft, bind(pod.containerEnvPath, '/run/.containerenv', access, 'bind'));
-  if (pod.hostNetwork && !requested.has('/etc/hosts')) putMount(draft, bind('/etc/hosts', '/etc/hosts', access, 'bind'));
+  if (pod.hostNetwork && !requested.has('/etc/hosts'))
+    putMount(draft, bind('/etc/hosts', '/etc/hosts', access, 'bind'));
 }
 
 /** A privileged container may write to everything the daemon mounted so far. */
@@ -103,9 +115,14 @@ function depth(path: string): number {
 }
 
 /** A user namespace cannot mount these afresh when their namespace is the host's: they are bound as they are. */
-export function bindHostTrees(draft: Draft, hosts: { readonly network: boolean; readonly pid: boolean; readonly ipc: boolean }): void {
-  if (hosts.ipc) replaceInPlace(draft, bind('/dev/mqueue', '/dev/mqueue', 'rbind', 'rw', 'rprivate', 'nosuid', 'noexec', 'nodev'));
-  if (hosts.network) replaceInPlace(draft, bind('/sys', '/sys', 'rbind', 'rro', 'rprivate', 'nosuid', 'noexec', 'nodev'));
+export function bindHostTrees(
+  draft: Draft,
+  hosts: { readonly network: boolean; readonly pid: boolean; readonly ipc: boolean },
+): void {
+  if (hosts.ipc)
+    replaceInPlace(draft, bind('/dev/mqueue', '/dev/mqueue', 'rbind', 'rw', 'rprivate', 'nosuid', 'noexec', 'nodev'));
+  if (hosts.network)
+    replaceInPlace(draft, bind('/sys', '/sys', 'rbind', 'rro', 'rprivate', 'nosuid', 'noexec', 'nodev'));
   if (hosts.pid) replaceInPlace(draft, bind('/proc', '/proc', 'rbind', 'rw', 'rprivate', 'nosuid', 'noexec', 'nodev'));
 }
 
@@ -115,4 +132,3 @@ function replaceInPlace(draft: Draft, mount: Mount): void {
   if (at === -1) draft.mounts.push(mount);
   else draft.mounts[at] = mount;
 }
-

@@ -83,11 +83,15 @@ function setResources(draft: Draft, input: ContainerSpecInput): void {
   const { settings, host, id } = input;
   const requested = input.config.resources;
   if (requested !== undefined) {
-    Object.assign(draft.linux.resources, chooseResources({ id, resources: requested, minMemory: settings.containerMinMemory, host }));
+    Object.assign(
+      draft.linux.resources,
+      chooseResources({ id, resources: requested, minMemory: settings.containerMinMemory, host }),
+    );
     draft.process.oomScoreAdj = clampOomScoreAdj(requested.oomScoreAdj, host);
   }
   const unified = host.cgroupV2 ? annotation(input, 'unified-cgroup.crio.io') : undefined;
-  if (unified !== undefined) draft.linux.resources.unified = { ...draft.linux.resources.unified, ...Object.fromEntries(parseUnified(unified)) };
+  if (unified !== undefined)
+    draft.linux.resources.unified = { ...draft.linux.resources.unified, ...Object.fromEntries(parseUnified(unified)) };
   setPidsLimit(draft, settings.pidsLimit, host);
   draft.linux.cgroupsPath = cgroupsPath({ manager: settings.cgroupManager, parent: input.pod.cgroupParent, id });
 }
@@ -115,7 +119,11 @@ function setLabels(draft: Draft, input: ContainerSpecInput): void {
   if (input.mountLabel !== '') draft.linux.mountLabel = input.mountLabel;
 }
 
-function setHiddenPaths(draft: Draft, context: ContainerSecurityContext, thermalThrottlePaths: readonly string[]): void {
+function setHiddenPaths(
+  draft: Draft,
+  context: ContainerSecurityContext,
+  thermalThrottlePaths: readonly string[],
+): void {
   const masked = chooseMaskedPaths(context.maskedPaths, thermalThrottlePaths);
   if (masked.length > 0) draft.linux.maskedPaths = masked;
   if (context.readonlyPaths.length > 0) draft.linux.readonlyPaths = [...context.readonlyPaths];
@@ -190,8 +198,14 @@ function setAnnotations(draft: Draft, input: ContainerSpecInput): void {
 function setUser(draft: Draft, input: ContainerSpecInput): void {
   const { uid, gid, additionalGids } = input.user;
   const umask = annotation(input, 'umask.crio.io');
-  if (umask !== undefined && !/^[0-7]{1,4}$/.test(umask)) throw new CrioError('invalid', `invalid umask string ${umask}`);
-  draft.process.user = { uid, gid, ...(umask === undefined ? {} : { umask: Number.parseInt(umask, 8) }), additionalGids: [...additionalGids] };
+  if (umask !== undefined && !/^[0-7]{1,4}$/.test(umask))
+    throw new CrioError('invalid', `invalid umask string ${umask}`);
+  draft.process.user = {
+    uid,
+    gid,
+    ...(umask === undefined ? {} : { umask: Number.parseInt(umask, 8) }),
+    additionalGids: [...additionalGids],
+  };
 }
 
 function setLateMounts(draft: Draft, { mounts, prepared }: ContainerSpecInput): void {
@@ -222,5 +236,6 @@ function annotation(input: ContainerSpecInput, name: string): string | undefined
 /** execve(2) ends every string at the first NUL: what follows would silently be lost. */
 function rejectNul(strings: readonly string[], what: string): void {
   const bad = strings.find((text) => text.includes('\0'));
-  if (bad !== undefined) throw new CrioError('invalid', `${what} "${bad.slice(0, bad.indexOf('\0'))}" contains a NUL byte`);
+  if (bad !== undefined)
+    throw new CrioError('invalid', `${what} "${bad.slice(0, bad.indexOf('\0'))}" contains a NUL byte`);
 }

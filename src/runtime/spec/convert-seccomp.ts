@@ -71,7 +71,12 @@ function convertRule(rule: SeccompRule): NonNullable<Seccomp['syscalls']>[number
 }
 
 /** A second value of 0 means the same as none, and is left out as CRI-O leaves it out. */
-function convertArgument({ index, value, valueTwo, op }: SeccompArgument): { index: number; value: number | bigint; valueTwo?: number | bigint; op: string } {
+function convertArgument({ index, value, valueTwo, op }: SeccompArgument): {
+  index: number;
+  value: number | bigint;
+  valueTwo?: number | bigint;
+  op: string;
+} {
   return { index, value, ...(valueTwo ? { valueTwo } : {}), op };
 }
 

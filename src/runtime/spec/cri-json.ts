@@ -27,8 +27,11 @@ export function metadataJson(metadata: { name: string; uid?: string; namespace?:
 export function namespaceOptionsJson(options: NamespaceOptions): string {
   const { network, pid, ipc, targetId, userns } = options;
   const mappings = (list: readonly IdMapping[]) =>
-    list.map(({ hostId, containerId, size }) => withoutZeros({ host_id: hostId, container_id: containerId, length: size }));
-  const usernsOptions = userns && withoutZeros({ mode: userns.mode, uids: mappings(userns.uids), gids: mappings(userns.gids) });
+    list.map(({ hostId, containerId, size }) =>
+      withoutZeros({ host_id: hostId, container_id: containerId, length: size }),
+    );
+  const usernsOptions =
+    userns && withoutZeros({ mode: userns.mode, uids: mappings(userns.uids), gids: mappings(userns.gids) });
   return structJson(withoutZeros({ network, pid, ipc, target_id: targetId, userns_options: usernsOptions }));
 }
 
@@ -54,7 +57,9 @@ export function resourcesJson(resources: LinuxResources | undefined): string {
       oom_score_adj: resources.oomScoreAdj,
       cpuset_cpus: resources.cpusetCpus,
       cpuset_mems: resources.cpusetMems,
-      hugepage_limits: resources.hugepageLimits.map(({ pageSize, limit }) => withoutZeros({ page_size: pageSize, limit })),
+      hugepage_limits: resources.hugepageLimits.map(({ pageSize, limit }) =>
+        withoutZeros({ page_size: pageSize, limit }),
+      ),
       unified: resources.unified.size === 0 ? undefined : Object.fromEntries(resources.unified),
       memory_swap_limit_in_bytes: resources.memorySwapLimitBytes,
     }),

@@ -6,7 +6,10 @@ export interface Draft extends Spec {
   root: { path: string; readonly?: boolean };
   mounts: Mount[];
   annotations: Record<string, string>;
-  linux: Linux & { resources: LinuxResources & { devices: NonNullable<LinuxResources['devices']> }; namespaces: { type: string; path?: string }[] };
+  linux: Linux & {
+    resources: LinuxResources & { devices: NonNullable<LinuxResources['devices']> };
+    namespaces: { type: string; path?: string }[];
+  };
 }
 
 /** Adds a mount at the end; an earlier one with the same destination goes. */

@@ -1,12 +1,25 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Recording, recordedContainer, recordedPod, recordedSpec, recordings } from '../../../test/golden/recorded.ts';
+import {
+  type Recording,
+  recordedContainer,
+  recordedPod,
+  recordedSpec,
+  recordings,
+} from '../../../test/golden/recorded.ts';
 import type { ImageConfig } from '../../image/images.ts';
 import { NamespaceMode } from '../../pod/config.ts';
 import { capabilityNames } from '../../sys/process.ts';
 import { annotationKey as key, ipKey } from './annotation-keys.ts';
 import { buildContainerSpec } from './container-spec.ts';
-import type { ContainerSpecInput, HostFacts, NamespacePaths, PodSpecInput, SeccompChoice, SpecSettings } from './input.ts';
+import type {
+  ContainerSpecInput,
+  HostFacts,
+  NamespacePaths,
+  PodSpecInput,
+  SeccompChoice,
+  SpecSettings,
+} from './input.ts';
 import type { Mount, Seccomp, Spec } from './oci.ts';
 import { buildPodSpec } from './pod-spec.ts';
 import { defaultProfile } from './seccomp-default.ts';
@@ -38,7 +51,9 @@ for (const recording of recordings) {
 
 const settings: SpecSettings = {
   cgroupManager: 'cgroupfs',
-  defaultCapabilities: 'CHOWN DAC_OVERRIDE FSETID FOWNER SETGID SETUID SETPCAP NET_BIND_SERVICE KILL'.split(' ').map((name) => `CAP_${name}`),
+  defaultCapabilities: 'CHOWN DAC_OVERRIDE FSETID FOWNER SETGID SETUID SETPCAP NET_BIND_SERVICE KILL'
+    .split(' ')
+    .map((name) => `CAP_${name}`),
   addInheritableCapabilities: false,
   defaultEnv: [],
   defaultUlimits: [],
@@ -70,7 +85,12 @@ function podInput(recording: Recording, recorded: Spec): PodSpecInput {
   const note = annotationsOf(recorded);
   const namespaceOptions = config.securityContext?.namespaceOptions;
   assert.ok(namespaceOptions);
-  const { sysctls } = chooseSysctls({ defaults: [], requested: config.sysctls, namespaces: namespaceOptions, gidMap: [] });
+  const { sysctls } = chooseSysctls({
+    defaults: [],
+    requested: config.sysctls,
+    namespaces: namespaceOptions,
+    gidMap: [],
+  });
   return {
     ociVersion: '1.3.0',
     settings,
@@ -140,11 +160,19 @@ function containerInput(recording: Recording, recorded: Spec): ContainerSpecInpu
     },
     config,
     annotations: config.annotations,
-    image: { id: note(key.imageRef), name: note(key.imageName), repoDigests: [note(key.imageRepoDigests)], config: imageConfig },
+    image: {
+      id: note(key.imageRef),
+      name: note(key.imageName),
+      repoDigests: [note(key.imageRepoDigests)],
+      config: imageConfig,
+    },
     createdAtNs: nanoseconds(note(key.created)),
     rootfs: note(key.mountPoint),
     logPath: note(key.logPath),
-    user: recording === 'plain' || recording === 'viarunc' ? { uid: 1000, gid: 1000, additionalGids: [1000, 2000] } : { uid: 0, gid: 0, additionalGids: [0] },
+    user:
+      recording === 'plain' || recording === 'viarunc'
+        ? { uid: 1000, gid: 1000, additionalGids: [1000, 2000] }
+        : { uid: 0, gid: 0, additionalGids: [0] },
     mounts: {
       images: [],
       binds: config.mounts.map((mount) => ({
@@ -192,7 +220,10 @@ const imageConfig: ImageConfig = {
 /** The recordings of "RuntimeDefault" and of a privileged pod's infra container carry the built-in profile. */
 function seccompOf(recorded: Spec): SeccompChoice {
   const path = recorded.annotations?.[key.seccompProfilePath] ?? '';
-  return { profile: recorded.linux?.seccomp === undefined || recorded.linux.seccomp === null ? undefined : defaultProfile, path };
+  return {
+    profile: recorded.linux?.seccomp === undefined || recorded.linux.seccomp === null ? undefined : defaultProfile,
+    path,
+  };
 }
 
 /** Applies the intended differences to a recorded spec; a built one stays as it is. */

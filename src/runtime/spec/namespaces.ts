@@ -15,7 +15,8 @@ export interface NamespaceRequest {
 /** Fills `linux.namespaces` in CRI-O's order. A namespace without a pinned path belongs to the runtime's caller. */
 export function setNamespaces(draft: Draft, request: NamespaceRequest): void {
   const list = draft.linux.namespaces;
-  if (request.pid !== NamespaceMode.node) list.push(request.pidPath === undefined ? { type: 'pid' } : { type: 'pid', path: request.pidPath });
+  if (request.pid !== NamespaceMode.node)
+    list.push(request.pidPath === undefined ? { type: 'pid' } : { type: 'pid', path: request.pidPath });
   for (const type of ['network', 'ipc', 'uts'] as const) {
     const path = request.paths.get(type);
     if (path !== undefined && !(type === 'network' && request.hostNetwork)) list.push({ type, path });

@@ -78,7 +78,9 @@ function optionalText(json: Fields, key: string): string | undefined {
 }
 
 function texts(json: Fields, key: string): string[] {
-  return list(json, key).map((item) => (typeof item === 'string' ? item : fail(`"${key}" holds something else than strings`)));
+  return list(json, key).map((item) =>
+    typeof item === 'string' ? item : fail(`"${key}" holds something else than strings`),
+  );
 }
 
 function objects(json: Fields, key: string): Fields[] {

@@ -85,7 +85,8 @@ function setResources(draft: Draft, { settings, host, cgroupParent, id, sysctls 
   if (settings.infraCtrCpuset !== '' && host.controllers.has('cpuset')) {
     draft.linux.resources.cpu = { ...draft.linux.resources.cpu, cpus: settings.infraCtrCpuset };
   }
-  if (cgroupParent !== '') draft.linux.cgroupsPath = cgroupsPath({ manager: settings.cgroupManager, parent: cgroupParent, id });
+  if (cgroupParent !== '')
+    draft.linux.cgroupsPath = cgroupsPath({ manager: settings.cgroupManager, parent: cgroupParent, id });
 }
 
 function setPodNamespaces(draft: Draft, input: PodSpecInput): void {

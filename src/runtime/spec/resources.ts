@@ -64,7 +64,8 @@ function cpuOf({ resources, host }: ResourceRequest): Pick<LinuxResources, 'cpu'
 function hugepagesOf({ resources, host }: ResourceRequest): Pick<LinuxResources, 'hugepageLimits'> {
   const limits = resources.hugepageLimits;
   if (limits.length === 0) return {};
-  if (host.controllers.has('hugetlb')) return { hugepageLimits: limits.map(({ pageSize, limit }) => ({ pageSize, limit: exact(limit) })) };
+  if (host.controllers.has('hugetlb'))
+    return { hugepageLimits: limits.map(({ pageSize, limit }) => ({ pageSize, limit: exact(limit) })) };
   // kubelet names every page size of the node with 0: without the controller there is nothing to take away
   const wanted = limits.find(({ limit }) => limit > 0n);
   if (wanted !== undefined) requireController(host, 'hugetlb', `hugepage limit ${wanted.limit} of ${wanted.pageSize}`);

@@ -13,7 +13,8 @@ type Rlimit = NonNullable<Process['rlimits']>[number];
 export function parseUlimit(text: string): Rlimit {
   const match = /^([a-z]+)=(-1|\d+)(?::(-1|\d+))?$/.exec(text);
   const [, name = '', softText = '', hardText = softText] = match ?? [];
-  if (match === null || !names.has(name)) throw new CrioError('invalid', `parse ulimit "${text}": name=soft[:hard] expected`);
+  if (match === null || !names.has(name))
+    throw new CrioError('invalid', `parse ulimit "${text}": name=soft[:hard] expected`);
   const soft = limit(softText);
   const hard = limit(hardText);
   if (soft > hard) throw new CrioError('invalid', `parse ulimit "${text}": soft limit is above the hard one`);

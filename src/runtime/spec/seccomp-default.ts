@@ -89,7 +89,10 @@ export const defaultProfile: SeccompProfile = {
 function architectureRules(): SeccompRule[] {
   return [
     allow('sync_file_range2 swapcontext', onArchitectures('ppc64le')),
-    allow('arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2', onArchitectures('arm', 'arm64')),
+    allow(
+      'arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2',
+      onArchitectures('arm', 'arm64'),
+    ),
     allow('arch_prctl', onArchitectures('amd64', 'x32')),
     allow('modify_ldt', onArchitectures('amd64', 'x32', 'x86')),
     allow('s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr', onArchitectures('s390', 's390x')),
@@ -101,7 +104,10 @@ function architectureRules(): SeccompRule[] {
 function capabilityRules(): SeccompRule[] {
   return [
     ...guarded('CAP_DAC_READ_SEARCH', 'open_by_handle_at'),
-    allow('bpf lookup_dcookie perf_event_open quotactl quotactl_fd setdomainname sethostname setns', withCaps('CAP_SYS_ADMIN')),
+    allow(
+      'bpf lookup_dcookie perf_event_open quotactl quotactl_fd setdomainname sethostname setns',
+      withCaps('CAP_SYS_ADMIN'),
+    ),
     forbid('lookup_dcookie quotactl quotactl_fd setdomainname sethostname setns', withoutCaps('CAP_SYS_ADMIN')),
     ...guarded('CAP_SYS_CHROOT', 'chroot'),
     ...guarded('CAP_SYS_MODULE', 'delete_module finit_module init_module query_module'),
@@ -133,13 +139,26 @@ function socketRules(): SeccompRule[] {
 function namespaceRules(): SeccompRule[] {
   const s390 = ['s390', 's390x'];
   const plain = withoutCaps('CAP_SYS_ADMIN');
-  const noNewNamespace = (index: number): SeccompArgument => ({ index, value: allNamespaceFlags, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' });
+  const noNewNamespace = (index: number): SeccompArgument => ({
+    index,
+    value: allNamespaceFlags,
+    valueTwo: 0,
+    op: 'SCMP_CMP_MASKED_EQ',
+  });
   return [
     allow('clone clone3 unshare', withCaps('CAP_SYS_ADMIN')),
     allow('clone', { excludes: { arches: s390 } }, [noNewNamespace(0)]),
     allow('clone', { includes: { arches: s390 } }, [noNewNamespace(1)]),
-    forbid('clone', { excludes: { caps: ['CAP_SYS_ADMIN'], arches: s390 } }, namespaceFlags.map((flag) => masked(0, flag))),
-    forbid('clone', { ...plain, includes: { arches: s390 } }, namespaceFlags.map((flag) => masked(1, flag))),
+    forbid(
+      'clone',
+      { excludes: { caps: ['CAP_SYS_ADMIN'], arches: s390 } },
+      namespaceFlags.map((flag) => masked(0, flag)),
+    ),
+    forbid(
+      'clone',
+      { ...plain, includes: { arches: s390 } },
+      namespaceFlags.map((flag) => masked(1, flag)),
+    ),
     { ...forbid('clone3', plain), errnoRet: ENOSYS },
   ];
 }

@@ -39,7 +39,8 @@ export function encodeSpec(spec: Spec): string {
   const ordered = inOrder(spec, specOrder, {
     process: (process) => inOrder(process, processOrder, {}),
     annotations: sorted,
-    linux: (linux) => inOrder(linux, linuxOrder, { sysctl: sorted, resources: (r) => inOrder(r, resourcesOrder, { unified: sorted }) }),
+    linux: (linux) =>
+      inOrder(linux, linuxOrder, { sysctl: sorted, resources: (r) => inOrder(r, resourcesOrder, { unified: sorted }) }),
   });
   return JSON.stringify(ordered, writeExactIntegers, '\t');
 }

@@ -43,7 +43,13 @@ function refusal(key: string, value: string, namespaces: NamespaceOptions): stri
 
 function namespaceOf(key: string): 'ipc' | 'network' | undefined {
   if (key.startsWith('net.')) return 'network';
-  if (key === 'kernel.sem' || key.startsWith('kernel.shm') || key.startsWith('kernel.msg') || key.startsWith('fs.mqueue.')) return 'ipc';
+  if (
+    key === 'kernel.sem' ||
+    key.startsWith('kernel.shm') ||
+    key.startsWith('kernel.msg') ||
+    key.startsWith('fs.mqueue.')
+  )
+    return 'ipc';
   return undefined;
 }
 
