@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { chmodSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
 import { rolldown } from 'rolldown';
+import type { Plugin } from 'rolldown';
 
 /**
- * Bundles the daemon into one file, build/crio.mjs: it starts several times faster and in less memory than loose
+ * Bundles the daemon into one file, build/crio.mjs, and one for each worker thread: it starts several times faster and in less memory than loose
  * sources. koffi stays outside, as it loads its native part by path. `bin/crio` prefers the bundle when it is there.
  */
 
@@ -41,18 +43,29 @@ const build = {
   dependencies: dependencies(),
 };
 
-const bundle = await rolldown({
-  input: `${root}src/main.ts`,
-  platform: 'node',
-  external: ['koffi'],
-  transform: { define: { __CRIO_BUILD__: JSON.stringify(build) } },
-});
-await bundle.write({
-  file: `${root}build/crio.mjs`,
-  format: 'esm',
-  codeSplitting: false,
-  minify: false,
-  sourcemap: false,
-});
-await bundle.close();
-chmodSync(`${root}build/crio.mjs`, 0o644);
+/** Sources of worker threads, as `new URL('./x.ts', import.meta.url)`; each becomes a file of its own, build/x.mjs. */
+const workers = new Set<string>();
+const workerUrl = /new URL\('\.\/([\w-]+)\.ts', import\.meta\.url\)/g;
+
+const workerPlugin: Plugin = {
+  name: 'workers',
+  transform(code, id) {
+    for (const [, name = ''] of code.matchAll(workerUrl)) workers.add(resolve(dirname(id), `${name}.ts`));
+    return code.replace(workerUrl, "new URL('./$1.mjs', import.meta.url)");
+  },
+};
+
+async function bundleFile(input: string, output: string): Promise<void> {
+  const bundle = await rolldown({
+    input,
+    platform: 'node',
+    external: ['koffi'],
+    plugins: [workerPlugin],
+    transform: { define: { __CRIO_BUILD__: JSON.stringify(build) } },
+  });
+  await bundle.write({ file: output, format: 'esm', codeSplitting: false, minify: false, sourcemap: false });
+  await bundle.close();
+}
+
+await bundleFile(`${root}src/main.ts`, `${root}build/crio.mjs`);
+for (const worker of workers) await bundleFile(worker, `${root}build/${basename(worker, '.ts')}.mjs`);

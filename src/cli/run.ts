@@ -12,6 +12,7 @@ import type { Host } from '../config/host.ts';
 import { hostDefaults, loadConfig } from '../config/load.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { parseFlags } from '../config/parse-flags.ts';
+import { printEffective } from '../config/print-effective.ts';
 import { validateFull } from '../config/validate.ts';
 import { checkCommand } from './check.ts';
 import type { StoreAccess } from './store-access.ts';
@@ -144,6 +145,9 @@ class Cli {
     if (config.image.insecureRegistries.length > 0) {
       this.#log.error('Option insecure_registries has no effect: use registries.conf');
     }
+    for (const { flag, value } of flags.values())
+      this.#log.info(`FLAG: --${flag.name}=${JSON.stringify(String(value))}`);
+    this.#log.info(() => `Current CRI-O configuration:\n${printEffective(config)}`);
     return this.#deps.startDaemon({ config, loaded, flags, log: this.#log, sink: this.#sink, env: this.#host.env });
   }
 

@@ -72,7 +72,6 @@ const crio = {
     flag: 'internal-wipe',
     env: 'CONTAINER_INTERNAL_WIPE',
     deprecated: true,
-    implemented: false,
   }),
   internal_repair: bool(true, 'Check and repair the storage at start after an unclean stop.', {
     flag: 'internal-repair',

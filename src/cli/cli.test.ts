@@ -1,0 +1,237 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { ContainerRecord, ImageRecord, Store } from '../storage/store.ts';
+import { runCli } from './run.ts';
+import type { DaemonStart } from './run.ts';
+import { crioContainer } from './store-access.ts';
+
+let folder = '';
+before(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'crio-cli-'));
+});
+after(async () => {
+  await rm(folder, { recursive: true });
+});
+
+interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+  readonly started: DaemonStart | undefined;
+}
+
+/** Runs `crio` without the configuration of this machine. */
+async function crio(args: readonly string[], store?: Store, env: Readonly<Record<string, string>> = {}): Promise<Ran> {
+  const out = { stdout: '', stderr: '', started: undefined as DaemonStart | undefined };
+  const bare = { CONTAINER_CONFIG: '', CONTAINER_CONFIG_DIR: '', PATH: process.env['PATH'], ...env };
+  const code = await runCli(args, bare, {
+    output: { stdout: (text) => (out.stdout += text), stderr: (text) => (out.stderr += text) },
+    startDaemon: (start) => {
+      out.started = start;
+      return Promise.resolve(0);
+    },
+    openStore: () => (store === undefined ? Promise.reject(new Error('no store')) : Promise.resolve(store)),
+  });
+  return { code, ...out };
+}
+
+function fakeStore(records: {
+  readonly containers: readonly ContainerRecord[];
+  readonly images?: readonly ImageRecord[];
+}) {
+  const deleted: string[] = [];
+  const store = {
+    graphRoot: '/nowhere/root',
+    containers: {
+      list: () => Promise.resolve(records.containers),
+      unmount: () => Promise.resolve(),
+      delete: (id: string) => Promise.resolve(void deleted.push(id)),
+    },
+    images: {
+      list: () => Promise.resolve(records.images ?? []),
+      find: (id: string) => Promise.resolve(records.images?.find((image) => image.id === id)),
+      readBigData: () => Promise.resolve(Buffer.from('data')),
+      delete: (id: string) => Promise.resolve(void deleted.push(id)),
+    },
+    layers: { find: (id: string) => Promise.resolve(id === 'missing' ? undefined : { id, parent: undefined }) },
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+  // Only the members that the commands use are there.
+  return { store: store as unknown as Store, deleted };
+}
+
+function container(id: string, metadata: unknown, layerId = 'layer'): ContainerRecord {
+  return {
+    id,
+    names: [`name-${id}`],
+    imageId: 'image',
+    layerId,
+    metadata: JSON.stringify(metadata),
+    createdNs: 0n,
+    mountLabel: '',
+    uidMap: [],
+    gidMap: [],
+  };
+}
+
+function image(id: string, topLayer: string): ImageRecord {
+  return {
+    id,
+    digest: undefined,
+    names: [],
+    namesHistory: [],
+    topLayer,
+    metadata: '',
+    bigDataNames: [],
+    bigDataSizes: new Map(),
+    bigDataDigests: new Map(),
+    createdNs: 0n,
+    digests: [],
+  };
+}
+
+test('crio config prints a file in which nothing is set', async () => {
+  const { code, stdout, stderr } = await crio(['config']);
+  assert.equal(code, 0);
+  assert.match(stdout, /^# cgroup_manager = "systemd"$/m);
+  assert.match(stdout, /^# \[crio\.runtime\.runtimes\.crun\]$/m);
+  assert.doesNotMatch(stderr, /time=/);
+});
+
+test('crio config --default prints every option', async () => {
+  const { stdout } = await crio(['config', '--default']);
+  assert.match(stdout, /^cgroup_manager = "systemd"$/m);
+  assert.match(stdout, /^\[crio\.nri\.default_validator\]$/m);
+  assert.match(stdout, /^# cni_default_network = ""$/m);
+});
+
+test('a broken file breaks every command with one fatal line', async () => {
+  const path = join(folder, 'broken.conf');
+  await writeFile(path, '[crio.runtime]\nlog_level = 5\n');
+  for (const args of [['config'], ['version'], ['status'], []]) {
+    const { code, stdout, stderr } = await crio(['-c', path, ...args]);
+    assert.equal(code, 1);
+    assert.equal(stdout, '');
+    assert.match(stderr, /level=fatal msg="unable to decode configuration .*broken\.conf: toml: line 2, column 13 /);
+  }
+  assert.equal((await crio(['-c', path, '--version'])).code, 0);
+  assert.equal((await crio(['-c', path, '--help'])).code, 0);
+});
+
+test('bad log settings are fatal for every command', async () => {
+  assert.match((await crio(['--log-level', 'loud', 'version'])).stderr, /not a valid logrus Level: \\"loud\\"/);
+  assert.match((await crio(['--log-filter', '(', 'version'])).stderr, /custom log level filter does not compile/);
+  assert.match((await crio(['--log-format', 'xml', 'version'])).stderr, /unknown log-format/);
+});
+
+test('version prints text and JSON with our own release beside', async () => {
+  assert.match((await crio(['version'])).stdout, /^Version: +1\.37\.0\+\S+\nRelease: +crio-ts \d/);
+  const json: unknown = JSON.parse((await crio(['version', '-j'])).stdout);
+  assert.ok(typeof json === 'object' && json !== null && 'gitCommit' in json && 'seccompEnabled' in json);
+  assert.match((await crio(['--version'])).stdout, /^crio version 1\.37\.0\+\S+\n {3}Release:/);
+});
+
+test('help lists commands and visible flags; unknown topics end with 3', async () => {
+  const { stdout } = await crio(['--help']);
+  assert.match(stdout, /^COMMANDS:$/m);
+  assert.match(stdout, /--log-level value, -l value +Verbosity .*\(default: "info"\) \[\$CONTAINER_LOG_LEVEL\]$/m);
+  assert.doesNotMatch(stdout, /registries-conf|publish/);
+  assert.equal((await crio(['help', 'nothing'])).code, 3);
+  assert.equal((await crio(['status', 'nothing'])).code, 3);
+  assert.match((await crio(['status', 'info', '--help'])).stdout, /^ {3}crio status info - /m);
+});
+
+test('wrong flags and commands end with 1', async () => {
+  const wrong = await crio(['--nope']);
+  assert.equal(wrong.code, 1);
+  assert.match(wrong.stdout, /^Incorrect Usage: flag provided but not defined: -nope\n/);
+  assert.match(wrong.stderr, /level=fatal msg="flag provided but not defined: -nope"/);
+  assert.match((await crio(['nope'])).stderr, /command \\"nope\\" not supported/);
+  assert.match((await crio(['complete', 'csh'])).stderr, /only bash, fish or zsh are supported/);
+});
+
+test('manual and completion name every visible flag', async () => {
+  for (const args of [['man'], ['markdown'], ['complete'], ['complete', 'fish'], ['completion', 'zsh']]) {
+    const { code, stdout } = await crio(args);
+    assert.equal(code, 0);
+    assert.match(stdout.replaceAll('\\-', '-'), /storage-driver/, args.join(' '));
+    assert.doesNotMatch(stdout.replaceAll('\\-', '-'), /registries-conf\b/);
+  }
+});
+
+test('without a command the daemon starts with a validated configuration', async () => {
+  const { code, stderr, started } = await crio(['--enable-metrics', '--log-level=debug']);
+  if (code === 1) return assert.match(stderr, /is not in \$PATH/); // no runtime on this machine
+  assert.equal(started?.config.runtime.runtimes.get('crun')?.runtimeType, 'oci');
+  assert.equal(started?.sink.level, 'debug');
+  assert.match(stderr, /Option crio\.metrics\.enable_metrics \(--enable-metrics\) is set, but has no effect/);
+  assert.match(stderr, /FLAG: --enable-metrics=/);
+});
+
+test('status asks the socket and keeps all digits of the creation time', async () => {
+  const socket = join(folder, 'crio.sock');
+  const body =
+    '{"name":"n","pid":7,"image":"i","image_ref":"r","created_time":1795246033679148565,"labels":{"a":"b"},' +
+    '"annotations":null,"crio_annotations":null,"log_path":"l","root":"/r","sandbox":"s","ip_addresses":["1","2"],"host_network":false}';
+  const server = createServer((request, response) => {
+    assert.equal(request.headers.host, 'crio');
+    response.end(request.url === '/containers/abc' ? body : 'nothing here\n');
+  });
+  await new Promise<void>((resolve) => server.listen(socket, resolve));
+  try {
+    const { code, stdout } = await crio(['status', '-s', socket, 'cs', '-i', 'abc']);
+    assert.equal(code, 0);
+    assert.equal(
+      stdout,
+      'name: n\npid: 7\nimage: i\nimage ref: r\ncreated: 1795246033679148565\nlabels:\n  a: b\nannotations:\n' +
+        'CRI-O annotations:\nlog path: l\ngraph root: /r\nsandbox: s\nips: 1, 2\n',
+    );
+    assert.match((await crio(['status', '-s', socket, 'containers', '-i', 'x'])).stderr, /decode JSON response/);
+    assert.match((await crio(['status', '-s', socket, 'containers'])).stderr, /the argument --id cannot be empty/);
+    assert.equal((await crio(['status', '-s', socket, 'config'])).stdout, 'nothing here\n');
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+  assert.match((await crio(['status', '-s', `/${'x'.repeat(120)}`, 'info'])).stderr, /too long/);
+});
+
+test('wipe deletes the containers of pods, and only with --force or another version', async () => {
+  const owned = container('mine', { 'pod-name': 'p', 'pod-id': '1' });
+  const other = container('other', { name: 'podman' });
+  const { store, deleted } = fakeStore({ containers: [owned, other] });
+  const versionFile = join(folder, 'version');
+  const flags = ['--version-file', versionFile, '--clean-shutdown-file', '', '--version-file-persist', ''];
+  assert.equal((await crio([...flags, 'wipe'], store)).code, 0);
+  assert.deepEqual(deleted, [], 'the daemon does it');
+  await crio([...flags, '--internal-wipe=false', 'wipe'], store);
+  assert.deepEqual(deleted, ['mine']);
+  await crio([...flags, 'wipe', '--force'], store);
+  assert.deepEqual(deleted, ['mine', 'mine', 'image']);
+});
+
+test('crioContainer knows a container by its metadata', () => {
+  assert.equal(crioContainer(container('a', { 'pod-name': 'p', 'pod-id': '1' }))?.name, 'name-a');
+  assert.equal(crioContainer(container('a', { 'pod-name': 'p' })), undefined);
+  assert.equal(crioContainer(container('a', 3)), undefined);
+  assert.equal(crioContainer({ ...container('a', 3), metadata: 'no JSON' }), undefined);
+});
+
+test('check counts damage, and repairs it when asked to', async () => {
+  const healthy = fakeStore({ containers: [], images: [image('image', 'layer')] });
+  const sound = await crio(['check'], healthy.store);
+  assert.equal(sound.code, 0);
+  assert.match(sound.stderr, /Storage directory \/nowhere\/root has errors: false/);
+  const damaged = fakeStore({ containers: [container('c', {}, 'missing')], images: [image('image', 'missing')] });
+  const found = await crio(['check'], damaged.store);
+  assert.equal(found.code, 1);
+  assert.match(found.stderr, /images: 1, read-only images: 0, containers: 1/);
+  assert.equal((await crio(['check', '--repair'], damaged.store)).code, 1, 'the container stays');
+  assert.deepEqual(damaged.deleted, ['image']);
+  assert.equal((await crio(['check', '--repair', '--force'], damaged.store)).code, 0);
+  assert.deepEqual(damaged.deleted, ['image', 'c', 'image']);
+});
