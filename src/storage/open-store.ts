@@ -11,8 +11,10 @@ import { LayerUsage } from './layer-usage.ts';
 import { OverlayDriver } from './overlay/overlay-driver.ts';
 import { storePaths } from './paths.ts';
 import type { StorePaths } from './paths.ts';
+import { checkDigest } from './staged-layer.ts';
 import type { Store } from './store.ts';
 import { StoreState } from './store-state.ts';
+import { UnpackPool } from './tar/unpack-pool.ts';
 import { Trash } from './trash.ts';
 
 export interface StoreOptions {
@@ -45,7 +47,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const usage = new LayerUsage({ state, countInodes: async () => 0 });
     await usage.load();
     undo.defer(() => usage.idle());
-    const layers = undo.use(new Layers({ state, driver, unpackBlob: notYet, usage }));
+    const pool = undo.use(new UnpackPool(options.log));
+    const layers = undo.use(new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage }));
     const parts = { state, driver, trash, sources: layers };
     const images = createImageStore(parts);
     const containers = createContainerStore(parts);
@@ -65,7 +68,19 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   }
 }
 
-const notYet: UnpackBlob = () => Promise.reject(new CrioError('unimplemented', 'unpacking is not built yet'));
+/** Unpacks in a worker, and believes nothing that does not have the digests it should. */
+function createUnpackBlob(pool: UnpackPool, driverName: 'overlay' | 'vfs'): UnpackBlob {
+  const whiteouts = driverName === 'overlay' ? 'overlay' : 'delete';
+  return async ({ diffFolder, tarSplit, blob, signal, diffId, blobDigest, blobSize }) => {
+    const content = await pool.unpack({ diffFolder, tarSplit, whiteouts, blob, signal });
+    checkDigest('blob digest', blobDigest, content.compressedDigest);
+    if (blobSize !== undefined && blobSize !== content.compressedSize) {
+      throw new CrioError('invalid', `blob has ${content.compressedSize} bytes, expected ${blobSize}`);
+    }
+    checkDigest('diffID', diffId, content.diffDigest);
+    return content;
+  };
+}
 
 function driverNameOf(name: string): 'overlay' | 'vfs' {
   if (name === '' || name === 'overlay' || name === 'overlay2') return 'overlay';

@@ -1,0 +1,31 @@
+import type { Transform } from 'node:stream';
+import { createGunzip, createZstdDecompress } from 'node:zlib';
+import type { Compression } from '../index/layer-record.ts';
+
+/** The default of 16 KiB halves the speed. */
+export const decompressChunk = 256 * 1024;
+
+/** Bytes that tell the compression; fewer are enough at the end of a stream. */
+export const magicLength = 6;
+
+/** Told by the first bytes; what is no known compression is taken for a plain archive. */
+export function detectCompression(start: Uint8Array): Compression {
+  if (startsWith(start, [0x1f, 0x8b, 0x08])) return 'gzip';
+  // A zstd frame, or a skippable frame before one.
+  if (startsWith(start, [0x28, 0xb5, 0x2f, 0xfd])) return 'zstd';
+  if (startsWith(start.subarray(1), [0x2a, 0x4d, 0x18]) && ((start[0] ?? 0) & 0xf0) === 0x50) return 'zstd';
+  if (startsWith(start, [0x42, 0x5a, 0x68])) throw new Error('bzip2 layers are not supported');
+  if (startsWith(start, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])) throw new Error('xz layers are not supported');
+  return 'none';
+}
+
+function startsWith(data: Uint8Array, magic: readonly number[]): boolean {
+  return data.length >= magic.length && magic.every((byte, at) => data[at] === byte);
+}
+
+/** All members or frames of a stream, one after another; undefined for a plain archive. */
+export function createDecompressor(compression: Compression): Transform | undefined {
+  if (compression === 'gzip') return createGunzip({ chunkSize: decompressChunk });
+  if (compression === 'zstd') return createZstdDecompress({ chunkSize: decompressChunk });
+  return undefined;
+}

@@ -1,0 +1,194 @@
+import { createHash } from 'node:crypto';
+import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs';
+import type { Transform } from 'node:stream';
+import { createGzip } from 'node:zlib';
+import type { Compression } from '../index/layer-record.ts';
+import type { UnpackedContent } from '../staged-layer.ts';
+import { createDecompressor, decompressChunk, detectCompression, magicLength } from './decompress.ts';
+import { LayerTree } from './layer-tree.ts';
+import { EntryPlacer, UniqueNames } from './place-entry.ts';
+import type { WhiteoutForm } from './place-entry.ts';
+import { TarReader } from './tar-reader.ts';
+import type { TarEntry, TarHandler } from './tar-reader.ts';
+import { TarSplitWriter } from './tar-split.ts';
+
+export interface UnpackJobOptions {
+  /** Folder to unpack into; it exists. */
+  readonly diffFolder: string;
+  /** File for the gzipped tar-split description; it is created. */
+  readonly tarSplit: string;
+  readonly whiteouts: WhiteoutForm;
+  readonly warn: (message: string) => void;
+}
+
+/**
+ * Unpacks one blob that is pushed in: decompress, hash both forms, place the entries, describe the archive. File system
+ * calls are synchronous, so it runs in a worker. Any error ends the job; `dispose` frees what it holds.
+ */
+export class UnpackJob implements Disposable {
+  readonly #tree: LayerTree;
+  readonly #placer: EntryPlacer;
+  readonly #tarSplit: TarSplitFile;
+  readonly #reader: TarReader;
+  readonly #uids = new Set<number>();
+  readonly #gids = new Set<number>();
+  readonly #compressedHash = createHash('sha256');
+  readonly #plainHash = createHash('sha256');
+  #compressedSize = 0;
+  #plainSize = 0;
+  /** The first bytes, until there are enough to tell the compression. */
+  #start: Buffer | undefined = Buffer.alloc(0);
+  #compression: Compression = 'none';
+  #decompressor: Transform | undefined;
+  #decompressed: Promise<void> = Promise.resolve();
+
+  constructor(options: UnpackJobOptions) {
+    using undo = new DisposableStack();
+    this.#tree = undo.use(new LayerTree(options.diffFolder));
+    this.#tarSplit = undo.use(new TarSplitFile(options.tarSplit));
+    this.#placer = new EntryPlacer(this.#tree, options);
+    this.#reader = new TarReader(this.#createHandler());
+    undo.move();
+  }
+
+  /** Resolves when the next piece may come. */
+  async push(chunk: Buffer): Promise<void> {
+    this.#compressedHash.update(chunk);
+    this.#compressedSize += chunk.length;
+    if (this.#start === undefined) return this.#feed(chunk);
+    this.#start = Buffer.concat([this.#start, chunk]);
+    if (this.#start.length >= magicLength) await this.#begin();
+  }
+
+  async end(): Promise<UnpackedContent> {
+    if (this.#start !== undefined) await this.#begin();
+    this.#decompressor?.end();
+    await this.#decompressed;
+    this.#reader.end();
+    this.#placer.finish();
+    await this.#tarSplit.end();
+    return {
+      diffDigest: `sha256:${this.#plainHash.digest('hex')}`,
+      diffSize: this.#plainSize,
+      compressedDigest: `sha256:${this.#compressedHash.digest('hex')}`,
+      compressedSize: this.#compressedSize,
+      compression: this.#compression,
+      uids: sorted(this.#uids),
+      gids: sorted(this.#gids),
+      inodes: this.#placer.inodes,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#decompressor?.destroy();
+    this.#placer.abort();
+    this.#tarSplit[Symbol.dispose]();
+    this.#tree[Symbol.dispose]();
+  }
+
+  async #begin(): Promise<void> {
+    const start = this.#start ?? Buffer.alloc(0);
+    this.#start = undefined;
+    this.#compression = detectCompression(start);
+    this.#decompressor = createDecompressor(this.#compression);
+    if (this.#decompressor !== undefined) this.#decompressed = this.#drain(this.#decompressor);
+    await this.#feed(start);
+  }
+
+  async #feed(chunk: Buffer): Promise<void> {
+    const decompressor = this.#decompressor;
+    if (decompressor === undefined) {
+      this.#plain(chunk);
+      return;
+    }
+    if (decompressor.write(chunk)) return;
+    // An error must reach the caller here, or it would wait for room for ever.
+    const room = new Promise<void>((resolve) => decompressor.once('drain', resolve));
+    await Promise.race([room, this.#decompressed]);
+  }
+
+  async #drain(decompressor: Transform): Promise<void> {
+    for await (const chunk of decompressor) this.#plain(chunk);
+  }
+
+  #plain(chunk: Buffer): void {
+    for (let at = 0; at < chunk.length; at += decompressChunk) {
+      const piece = chunk.subarray(at, at + decompressChunk);
+      this.#plainHash.update(piece);
+      this.#plainSize += piece.length;
+      this.#reader.push(piece);
+    }
+  }
+
+  #createHandler(): TarHandler {
+    const names = new UniqueNames();
+    const split = this.#tarSplit.writer;
+    return {
+      raw: (bytes) => split.raw(bytes),
+      entry: (entry) => {
+        names.add(entry.name);
+        split.startFile(entry.name, entry.payload);
+        this.#countIds(entry);
+        this.#placer.start(entry);
+      },
+      data: (bytes) => {
+        split.data(bytes);
+        this.#placer.data(bytes);
+      },
+      entryEnd: () => {
+        split.endFile();
+        this.#placer.end();
+      },
+    };
+  }
+
+  #countIds(entry: TarEntry): void {
+    const name = entry.name.toString('latin1');
+    const base = name.slice(name.lastIndexOf('/') + 1);
+    if (base.startsWith('.wh.')) return;
+    this.#uids.add(entry.uid);
+    this.#gids.add(entry.gid);
+  }
+}
+
+function sorted(ids: ReadonlySet<number>): number[] {
+  return [...ids].sort((a, b) => a - b);
+}
+
+/** Gzip of the description, to a new file that is synced at the end. */
+class TarSplitFile implements Disposable {
+  readonly writer: TarSplitWriter;
+  readonly #fd: number;
+  readonly #gzip = createGzip({ level: 1, chunkSize: 64 * 1024 });
+  readonly #written: Promise<void>;
+  #isOpen = true;
+
+  constructor(path: string) {
+    this.#fd = openSync(path, 'wx', 0o600);
+    this.writer = new TarSplitWriter((line) => void this.#gzip.write(line));
+    this.#written = this.#copy();
+    // An error is reported by `end`.
+    this.#written.catch(() => undefined);
+  }
+
+  async end(): Promise<void> {
+    this.writer.end();
+    this.#gzip.end();
+    await this.#written;
+    fdatasyncSync(this.#fd);
+    this[Symbol.dispose]();
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    this.#gzip.destroy();
+    closeSync(this.#fd);
+  }
+
+  async #copy(): Promise<void> {
+    for await (const chunk of this.#gzip) {
+      for (let at = 0; at < chunk.length; ) at += writeSync(this.#fd, chunk, at);
+    }
+  }
+}
