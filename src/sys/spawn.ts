@@ -85,20 +85,24 @@ export interface ChildHandle {
   readonly pid: number;
   /** Resolves when the process has ended and is reaped; never rejects. Open pipes do not matter. */
   readonly exited: Promise<ExitStatus>;
+  /** The parent's ends of pipes as streams, made at the first look. */
   readonly stdin: Writable | undefined;
   readonly stdout: Readable | undefined;
   readonly stderr: Readable | undefined;
+  /** The bare descriptor of a 'pipe', from now on the caller's; undefined when it was taken or is a stream already. */
+  takePipe(index: number): number | undefined;
   /** Sends a signal, to its whole process group if asked; success when it has ended. Never hits a later process. */
   kill(signal: number, options?: { group?: boolean }): void;
   /** The content of a 'memfd', which is closed with that. Empty when taken before. */
   takeMemfd(index: number): Buffer;
-  /** Closes the memfds that were not taken. */
+  /** Closes the memfds and pipes that were not taken. */
   close(): void;
 }
 
 interface Parts {
+  /** The parent's side, by the number of the child's descriptor. */
   readonly memfds: Map<number, number>;
-  readonly streams: Map<number, Socket>;
+  readonly pipes: Map<number, number>;
   /** Descriptors of the child's side, closed in the parent after the spawn. */
   readonly childEnds: number[];
 }
@@ -113,7 +117,7 @@ const children = new Map<number, Child>();
  */
 export function spawn(options: SpawnOptions): ChildHandle {
   const stdio = options.stdio ?? ['null', 'null', 'null'];
-  const parts: Parts = { memfds: new Map(), streams: new Map(), childEnds: [] };
+  const parts: Parts = { memfds: new Map(), pipes: new Map(), childEnds: [] };
   const actions = Buffer.alloc(actionsSize);
   c.actionsInit(actions);
   try {
@@ -123,8 +127,7 @@ export function spawn(options: SpawnOptions): ChildHandle {
     const pid = startProcess(options, actions);
     return register(pid, parts);
   } catch (error) {
-    for (const fd of parts.memfds.values()) closeSync(fd);
-    for (const stream of parts.streams.values()) stream.destroy();
+    for (const fd of [...parts.memfds.values(), ...parts.pipes.values()]) closeSync(fd);
     throw error;
   } finally {
     for (const fd of parts.childEnds) closeSync(fd);
@@ -143,8 +146,7 @@ function addStdio(actions: Buffer, parts: Parts, kind: Stdio, index: number, cou
     const pipe = createPipe();
     const isInput = index === 0;
     parts.childEnds.push(isInput ? pipe.read : pipe.write);
-    const own = isInput ? pipe.write : pipe.read;
-    parts.streams.set(index, new Socket({ fd: own, readable: !isInput, writable: isInput }));
+    parts.pipes.set(index, isInput ? pipe.write : pipe.read);
     dup2Safely(actions, parts, isInput ? pipe.read : pipe.write, index, count);
   } else dup2Safely(actions, parts, kind.fd, index, count);
 }
@@ -206,10 +208,9 @@ function register(pid: number, parts: Parts): ChildHandle {
 class Child implements ChildHandle {
   readonly pid: number;
   readonly exited: Promise<ExitStatus>;
-  readonly stdin: Writable | undefined;
-  readonly stdout: Readable | undefined;
-  readonly stderr: Readable | undefined;
   readonly #memfds: Map<number, number>;
+  readonly #pipes: Map<number, number>;
+  readonly #streams = new Map<number, Socket>();
   readonly #pidfd: number;
   readonly #watch: DescriptorWatch;
   readonly #resolve: (status: ExitStatus) => void;
@@ -219,9 +220,7 @@ class Child implements ChildHandle {
     this.pid = pid;
     this.#pidfd = pidfd;
     this.#memfds = parts.memfds;
-    this.stdin = parts.streams.get(0);
-    this.stdout = parts.streams.get(1);
-    this.stderr = parts.streams.get(2);
+    this.#pipes = parts.pipes;
     const { promise, resolve } = Promise.withResolvers<ExitStatus>();
     this.exited = promise;
     this.#resolve = resolve;
@@ -264,9 +263,38 @@ class Child implements ChildHandle {
     }
   }
 
+  get stdin(): Writable | undefined {
+    return this.#stream(0);
+  }
+
+  get stdout(): Readable | undefined {
+    return this.#stream(1);
+  }
+
+  get stderr(): Readable | undefined {
+    return this.#stream(2);
+  }
+
+  takePipe(index: number): number | undefined {
+    const fd = this.#pipes.get(index);
+    this.#pipes.delete(index);
+    return fd;
+  }
+
+  #stream(index: number): Socket | undefined {
+    const existing = this.#streams.get(index);
+    if (existing !== undefined) return existing;
+    const fd = this.takePipe(index);
+    if (fd === undefined) return undefined;
+    const stream = new Socket({ fd, readable: index !== 0, writable: index === 0 });
+    this.#streams.set(index, stream);
+    return stream;
+  }
+
   close(): void {
-    for (const fd of this.#memfds.values()) closeSync(fd);
+    for (const fd of [...this.#memfds.values(), ...this.#pipes.values()]) closeSync(fd);
     this.#memfds.clear();
+    this.#pipes.clear();
   }
 }
 

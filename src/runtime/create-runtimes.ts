@@ -1,0 +1,65 @@
+import { basename } from 'node:path';
+import type { Config, RuntimeHandlerConfig } from '../config/config.ts';
+import type { Logger } from '../base/log.ts';
+import { runtimeEnvironment } from './command.ts';
+import type { RuntimeCommand } from './command.ts';
+import type { MonitorSettings } from './conmon.ts';
+import { detectFeatures } from './features.ts';
+import { createOciRuntime } from './oci.ts';
+import type { ContainerRuntime, RuntimeFeatures } from './runtime.ts';
+
+export interface CreateRuntimesOptions {
+  readonly config: Config;
+  readonly log: Logger;
+  /** After each creation: handler, container, and the runtime's directory of it. */
+  readonly onCreated?: (handler: string, id: string, stateDir: string) => void;
+}
+
+/** One runtime per configured handler. Programs are asked for their abilities once each, all at the same time. */
+export async function createRuntimes(options: CreateRuntimesOptions): Promise<Map<string, ContainerRuntime>> {
+  const { config, log, onCreated } = options;
+  const asked = new Map<string, Promise<RuntimeFeatures>>();
+  const runtimes = new Map<string, ContainerRuntime>();
+  const entries = [...config.runtime.runtimes].filter(([handler, settings]) => isOci(handler, settings, log));
+  for (const [, { runtimePath }] of entries) {
+    if (!asked.has(runtimePath)) asked.set(runtimePath, detectFeatures(runtimePath, log));
+  }
+  for (const [handler, settings] of entries) {
+    const features = await asked.get(settings.runtimePath);
+    if (features === undefined) continue;
+    const command = commandOf(config, handler, settings);
+    const created = onCreated === undefined ? undefined : (id: string, dir: string) => onCreated(handler, id, dir);
+    runtimes.set(handler, createOciRuntime({ command, monitor: monitorOf(config, settings), features, onCreated: created }));
+  }
+  return runtimes;
+}
+
+function isOci(handler: string, { runtimeType }: RuntimeHandlerConfig, log: Logger): boolean {
+  if (runtimeType === '' || runtimeType === 'oci') return true;
+  log.warn(`runtime handler "${handler}": runtime_type "${runtimeType}" has no effect yet, the handler is not available`);
+  return false;
+}
+
+function commandOf(config: Config, handler: string, settings: RuntimeHandlerConfig): RuntimeCommand {
+  return {
+    handler,
+    path: settings.runtimePath,
+    root: settings.runtimeRoot === '' ? `/run/${basename(settings.runtimePath)}` : settings.runtimeRoot,
+    systemdCgroup: config.runtime.cgroupManager === 'systemd',
+    env: runtimeEnvironment(settings.monitorEnv, process.env),
+    cpuset: config.runtime.infraCtrCpuset,
+  };
+}
+
+function monitorOf({ runtime }: Config, settings: RuntimeHandlerConfig): MonitorSettings {
+  return {
+    path: settings.monitorPath,
+    exitsDir: runtime.containerExitsDir,
+    attachSocketDir: runtime.containerAttachSocketDir,
+    logLevel: runtime.logLevel,
+    logSizeMax: runtime.logSizeMax,
+    logToJournald: runtime.logToJournald,
+    noPivot: runtime.noPivot,
+    noSyncLog: settings.noSyncLog,
+  };
+}

@@ -1,0 +1,74 @@
+import { readFileSync, readdirSync } from 'node:fs';
+import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hasCode } from '../base/errors.ts';
+import { kill, listPids, readStat } from '../sys/process.ts';
+import type { ChildHandle } from '../sys/spawn.ts';
+
+const { SIGKILL } = constants.signals;
+/** A session that forks as fast as it is killed: rounds until it is given up. */
+const maxRounds = 50;
+const pauseMs = 5;
+const runtimeLimitMs = 2000;
+
+/**
+ * Kills every process of an exec: the sessions that the runtime made for it (a session survives the death of its leader,
+ * and nothing outside the exec can be in it). The runtime itself is spared, because killing it would leave the command
+ * running: it ends with the command. One that has not made a session yet, or does not end, is killed.
+ */
+export async function killExec(runtime: ChildHandle): Promise<void> {
+  const sessions = sessionsOf(runtime.pid);
+  if (sessions.size === 0) {
+    runtime.kill(SIGKILL, { group: true });
+    return;
+  }
+  for (let round = 0; round < maxRounds; round++) {
+    if (killSessions(sessions) === 0) break;
+    await sleep(pauseMs);
+  }
+  const ended = await Promise.race([runtime.exited, sleep(runtimeLimitMs, undefined, { ref: false })]);
+  if (ended === undefined) runtime.kill(SIGKILL, { group: true });
+}
+
+/** The runtime's children that lead, or belong to, another session than its own. */
+function sessionsOf(runtimePid: number): Set<number> {
+  const own = readStat(runtimePid)?.session;
+  const sessions = new Set<number>();
+  if (own === undefined) return sessions;
+  for (const child of childrenOf(runtimePid)) {
+    const session = readStat(child)?.session;
+    if (session !== undefined && session !== own && session > 1) sessions.add(session);
+  }
+  return sessions;
+}
+
+/** Sends SIGKILL to all that live, and says how many that were. */
+function killSessions(sessions: ReadonlySet<number>): number {
+  let count = 0;
+  for (const pid of listPids()) {
+    const stat = readStat(pid);
+    if (stat === undefined || !sessions.has(stat.session) || stat.state === 'Z' || stat.state === 'X') continue;
+    count++;
+    ignoreGone(() => kill(pid, SIGKILL));
+  }
+  return count;
+}
+
+/** proc_tid_children(5): the children of each thread. */
+function childrenOf(pid: number): number[] {
+  const children: number[] = [];
+  for (const thread of ignoreGone(() => readdirSync(`/proc/${pid}/task`)) ?? []) {
+    const text = ignoreGone(() => readFileSync(`/proc/${pid}/task/${thread}/children`, 'latin1')) ?? '';
+    children.push(...text.split(' ').filter(Boolean).map(Number));
+  }
+  return children;
+}
+
+function ignoreGone<T>(work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ESRCH')) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,129 @@
+import { availableParallelism } from 'node:os';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Call } from '../base/call.ts';
+import { CrioError, hasCode } from '../base/errors.ts';
+import { run } from '../sys/run.ts';
+import { callRuntime, exitText, globalArgs, pinned } from './command.ts';
+import type { RuntimeCommand } from './command.ts';
+import { createWithConmon } from './conmon.ts';
+import type { MonitorSettings } from './conmon.ts';
+import { execSync } from './exec-sync.ts';
+import { Limiter } from './limiter.ts';
+import { reopenLog } from './reopen-log.ts';
+import type { ContainerRuntime, CreateOptions, CreatedProcess, RuntimeFeatures, RuntimeState } from './runtime.ts';
+import type { LinuxResources } from './spec/oci.ts';
+import { parseRuntimeState } from './state.ts';
+
+export interface OciRuntimeOptions {
+  readonly command: RuntimeCommand;
+  readonly monitor: MonitorSettings;
+  readonly features: RuntimeFeatures;
+  /** After each successful creation, with the runtime's directory of the container (crun leaves `seccomp.bpf` there). */
+  readonly onCreated?: ((id: string, stateDir: string) => void) | undefined;
+}
+
+/** More creations at once than about twice the cores only make each slower; shared by all handlers. */
+const creations = new Limiter(availableParallelism() * 2);
+
+/** An OCI runtime (crun, runc) under conmon. */
+export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
+  const { command, monitor, features } = options;
+  return {
+    handler: command.handler,
+    features,
+    create: (call, create) => createContainer(call, options, create),
+    start: async (_call, id) => void (await callRuntime(command, ['start', id])),
+    kill: (_call, id, signal, { all = false } = {}) => killContainer(command, id, signal, all),
+    delete: (_call, id) => deleteContainer(command, id),
+    state: (_call, id) => readState(command, id),
+    pause: async (_call, id) => void (await callRuntime(command, ['pause', id])),
+    resume: async (_call, id) => void (await callRuntime(command, ['resume', id])),
+    update: (_call, id, resources) => updateContainer(command, id, resources),
+    execSync: (call, exec) => execSync(call, command, exec),
+    reopenLog: (call, reopen) => reopenLog(call, reopen),
+  };
+
+  async function createContainer(call: Call, { onCreated }: OciRuntimeOptions, create: CreateOptions): Promise<CreatedProcess> {
+    const created = await creations.run(call.signal, async () => {
+      try {
+        return await createWithConmon(call, command, monitor, create);
+      } catch (error) {
+        await deleteAfterFailure(call, command, create.id);
+        throw error;
+      }
+    });
+    onCreated?.(create.id, join(command.root, create.id));
+    return created;
+  }
+}
+
+/** The first error is the one to report. */
+async function deleteAfterFailure(call: Call, command: RuntimeCommand, id: string): Promise<void> {
+  try {
+    await deleteContainer(command, id);
+  } catch (error) {
+    call.log.warn(`delete container ${id} after its creation failed`, error);
+  }
+}
+
+async function killContainer(command: RuntimeCommand, id: string, signal: number, all: boolean): Promise<void> {
+  // Old crun takes any word for a signal and then sends something else.
+  if (!Number.isInteger(signal) || signal < 1 || signal > 64) {
+    throw new CrioError('invalid', `signal "${signal}": not a signal number`);
+  }
+  await ignoreGone(callRuntime(command, ['kill', ...(all ? ['-a'] : []), id, String(signal)]));
+}
+
+async function deleteContainer(command: RuntimeCommand, id: string): Promise<void> {
+  await ignoreGone(callRuntime(command, ['delete', '--force', id]));
+}
+
+async function ignoreGone(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof CrioError && error.kind === 'not-found')) throw error;
+  }
+}
+
+const stateTimeoutMs = 30_000;
+
+/** Error texts change with every version, so whether the container is known is asked of the runtime's directory. */
+async function readState(command: RuntimeCommand, id: string): Promise<RuntimeState | undefined> {
+  try {
+    await stat(join(command.root, id));
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+  return parseRuntimeState(await callRuntime(command, ['state', id], stateTimeoutMs));
+}
+
+/** The text of a failure is CRI-O's. */
+async function updateContainer(command: RuntimeCommand, id: string, resources: LinuxResources): Promise<void> {
+  const args = [...globalArgs(command, { withCgroupManager: false }), 'update', '--resources', '-', id];
+  const input = JSON.stringify(withoutUnset(resources));
+  const result = await run({ ...pinned(command, command.path, args), env: command.env, input });
+  if (result.code === 0) return;
+  const output = `${result.stderr.toString().trim()} ${result.stdout.toString().trim()}`.trim();
+  throw new CrioError('unknown', `updating resources for container "${id}" failed: ${output}: ${exitText(result)}`);
+}
+
+/**
+ * 0 means "not set" in these fields; runc skips them, crun 1.8.1 writes them and fails. What is left out keeps its value.
+ */
+export function withoutUnset(resources: LinuxResources): LinuxResources {
+  const { memory, cpu } = resources;
+  return {
+    ...resources,
+    ...(memory === undefined ? {} : { memory: dropZeros(memory, ['limit', 'reservation', 'swap']) }),
+    ...(cpu === undefined ? {} : { cpu: dropZeros(cpu, ['shares', 'quota', 'period']) }),
+  };
+}
+
+function dropZeros<T extends object>(values: T, names: readonly (keyof T)[]): T {
+  const kept = { ...values };
+  for (const name of names) if (kept[name] === 0) delete kept[name];
+  return kept;
+}
