@@ -7,6 +7,7 @@ import type { IdMapping } from '../../pod/config.ts';
 import {
   MNT_DETACH,
   MOUNT_ATTR_IDMAP,
+  MS_PRIVATE,
   OPEN_TREE_CLONE,
   UMOUNT_NOFOLLOW,
   mount,
@@ -263,7 +264,8 @@ export class OverlayDriver implements Driver, Disposable {
 function mountMappedCopy(source: string, target: string, userNamespaceFd: number): void {
   const tree = openTree(undefined, source, OPEN_TREE_CLONE);
   try {
-    mountSetattr(tree, '', { set: MOUNT_ATTR_IDMAP, userNamespaceFd });
+    // Private: a copy that shares events with its source would take the new overlay along when it is detached.
+    mountSetattr(tree, '', { set: MOUNT_ATTR_IDMAP, userNamespaceFd, propagation: MS_PRIVATE });
     moveMount(tree, undefined, target);
   } catch (error) {
     throw wrap(`id-map "${source}"`, error);
