@@ -30,7 +30,8 @@ function openOrMake(rootFd: number, path: string, created: NewDirectory, links: 
   if (base === '') throw new CrioError('invalid', `open directory "${path}" of the image: not found`);
   const parent = openOrMake(rootFd, dir === '' ? '/' : dir, created, links);
   try {
-    return makeIn(rootFd, { parent, dir, base }, created, links);
+    // with `..` in the path it may exist as soon as its parent does
+    return tryOpenDirectory(rootFd, path) ?? makeIn(rootFd, { parent, dir, base }, created, links);
   } finally {
     closeSync(parent);
   }
