@@ -6,6 +6,11 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** `Array.isArray` makes `any[]` of a readonly array. */
+export function isJsonArray(value: unknown): value is readonly Json[] {
+  return Array.isArray(value);
+}
+
 /**
  * JSON text as Go's encoding/json writes a map: keys sorted bytewise, `<`, `>`, `&`, U+2028 and U+2029 escaped, no white
  * space. Members that are `undefined` are left out. Files that CRI-O's libraries share are compared byte for byte.
@@ -16,7 +21,10 @@ export function goJson(value: unknown): string {
 
 /** The escapes Go adds to JSON text; only strings can hold these characters. */
 export function escapeForHtml(json: string): string {
-  return json.replace(/[<>&\u2028\u2029]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return json.replace(
+    /[<>&\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 function sortKeys(value: unknown): unknown {

@@ -1,16 +1,12 @@
-import { mkdir } from 'node:fs/promises';
-import { CrioError, messageOf, wrap } from '../base/errors.ts';
+import { CrioError, wrap } from '../base/errors.ts';
 import { goJson } from '../base/go-json.ts';
 import { KeyedLock } from '../base/keyed-lock.ts';
 import type { Logger } from '../base/log.ts';
 import { AttachmentCache, type CachedAttachment } from './cni/cache.ts';
-import { addChain, collectChain, deleteChain, statusOfChain, type Attachment, type ChainOptions } from './cni/chain.ts';
-import { discoverNetworks, type Networks } from './cni/discovery.ts';
+import { addChain, collectChain, deleteChain, type Attachment, type ChainOptions } from './cni/chain.ts';
 import type { NetworkList } from './cni/network-list.ts';
-import { PluginFiles } from './cni/plugin-files.ts';
-import { PluginVersions } from './cni/plugin-versions.ts';
+import { NodeNetworks, type NodeNetworksOptions } from './cni/node-networks.ts';
 import { addressesOf, toCurrent, type CniResult } from './cni/result.ts';
-import { DirectoryWatch } from './cni/watch.ts';
 import { ExclusiveGate } from './exclusive-gate.ts';
 import { createHostPorts, type HostPorts } from './host-ports/host-ports.ts';
 import { planHostPorts } from './host-ports/mapping.ts';
@@ -18,90 +14,53 @@ import type { Network, PodNetwork, SetUpOptions } from './network.ts';
 import { isNamespaceFile } from './netns-file.ts';
 import { attachmentOf, fullName, interfaceName, type NetworkPod } from './pod-attachment.ts';
 
-export interface CniNetworkOptions {
-  readonly networkDir: string;
-  readonly pluginDirs: readonly string[];
-  /** Empty: the first configuration in order of file names. */
-  readonly defaultNetwork: string;
+export interface CniNetworkOptions extends NodeNetworksOptions {
   /** False: ports of the node are somebody else's work. */
   readonly hostPorts: boolean;
   readonly cacheDir: string;
-  readonly log: Logger;
 }
 
 const setUpMs = 5 * 60_000;
 const tearDownMs = 60_000;
 const gcMs = 30_000;
-const pollMs = 500;
-const statusTimeoutMs = 5_000;
-/** A STATUS answer older than this is asked for again, in the background, when somebody looks at it. */
-const statusFreshMs = 5_000;
 /** Waits before DEL is tried again for a pod that Kubernetes does not speak of any more. */
 const retryDelaysMs = [10_000, 60_000, 300_000];
 
 export class CniNetwork implements Network {
   readonly #options: CniNetworkOptions;
   readonly #log: Logger;
+  readonly #networks: NodeNetworks;
   readonly #cache: AttachmentCache;
-  readonly #versions: PluginVersions;
-  readonly #plugins: PluginFiles;
   readonly #hostPorts: HostPorts;
   readonly #locks = new KeyedLock();
   readonly #gate = new ExclusiveGate();
-  readonly #ready = Promise.withResolvers<void>();
   readonly #closing = new AbortController();
   /** Pods of this process and those restored: their attachments and rules are nobody's garbage. */
   readonly #livePods = new Set<string>();
-  #networks: Networks = { byName: new Map(), first: undefined };
-  #watch: DirectoryWatch | undefined;
-  #pluginStatus: { error: string | undefined; atMs: number } = { error: undefined, atMs: -Infinity };
-  #isChecking = false;
-  #poll: NodeJS.Timeout | undefined;
 
   static async start(options: CniNetworkOptions): Promise<CniNetwork> {
-    for (const directory of [options.networkDir, ...options.pluginDirs]) await makeDirectory(directory, options.log);
-    const network = new CniNetwork(options);
-    network.#watch = new DirectoryWatch([options.networkDir, ...options.pluginDirs], () => network.#reload(), options.log);
-    await network.#reload();
-    network.#schedulePoll();
-    return network;
+    return new CniNetwork(options, await NodeNetworks.open(options));
   }
 
-  private constructor(options: CniNetworkOptions) {
+  private constructor(options: CniNetworkOptions, networks: NodeNetworks) {
     this.#options = options;
     this.#log = options.log;
+    this.#networks = networks;
     this.#cache = new AttachmentCache(options.cacheDir);
-    this.#versions = new PluginVersions(options.log);
-    this.#plugins = new PluginFiles(options.pluginDirs);
     this.#hostPorts = createHostPorts({ livePods: () => this.#livePods, log: options.log });
-    // Nobody may be waiting when the daemon ends before the network is ready.
-    this.#ready.promise.catch(() => undefined);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearTimeout(this.#poll);
-    this.#watch?.[Symbol.dispose]();
     this.#closing.abort();
-    this.#ready.reject(new CrioError('unavailable', 'the daemon is shutting down'));
+    this.#networks[Symbol.dispose]();
   }
 
   status(): string | undefined {
-    const list = this.#defaultNetwork();
-    if (list === undefined) return `no CNI configuration file in ${this.#options.networkDir}. Has your network provider started?`;
-    if (performance.now() - this.#pluginStatus.atMs > statusFreshMs) void this.#checkPlugins();
-    return this.#pluginStatus.error;
+    return this.#networks.status();
   }
 
-  async waitReady(signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    const aborted = Promise.withResolvers<never>();
-    const onAbort = () => aborted.reject(signal.reason);
-    signal.addEventListener('abort', onAbort, { once: true });
-    try {
-      await Promise.race([this.#ready.promise, aborted.promise]);
-    } finally {
-      signal.removeEventListener('abort', onAbort);
-    }
+  waitReady(signal: AbortSignal): Promise<void> {
+    return this.#networks.waitReady(signal);
   }
 
   setUp(pod: NetworkPod, options: SetUpOptions = {}): Promise<PodNetwork> {
@@ -166,12 +125,12 @@ export class CniNetwork implements Network {
 
   /** An unknown network may have come a moment ago: the folder is read once more. */
   async #wantedNetwork(pod: NetworkPod): Promise<NetworkList> {
-    if (this.#defaultNetwork() === undefined) await this.#reload();
-    const list = this.#defaultNetwork();
+    if (this.#networks.default === undefined) await this.#networks.reload();
+    const list = this.#networks.default;
     if (list !== undefined) return list;
-    const name = this.#defaultName();
-    if (name === undefined) throw new CrioError('unavailable', `error adding pod ${fullName(pod)}: ${this.status()}`);
-    throw new CrioError('unavailable', `error adding pod ${fullName(pod)}: failed to find requested network name ${name}`);
+    const { defaultName } = this.#networks;
+    const cause = defaultName === undefined ? this.status() : `failed to find requested network name ${defaultName}`;
+    throw new CrioError('unavailable', `error adding pod ${fullName(pod)}: ${cause}`);
   }
 
   async #undo(pod: NetworkPod): Promise<void> {
@@ -213,12 +172,23 @@ export class CniNetwork implements Network {
     const cached = await this.#cache.ofContainer(pod.id);
     if (cached.length > 0) {
       return cached.flatMap((entry) => {
-        const list = entry.list ?? this.#networks.byName.get(entry.network);
+        const list = entry.list ?? this.#networks.find(entry.network);
         // Interface, network, arguments and capabilities are the recorded ones, the namespace is the caller's.
-        return list === undefined ? [] : [{ ...entry, list, attachment: { ...entry.attachment, netns: pod.netnsPath === '' ? entry.attachment.netns : pod.netnsPath } }];
+        return list === undefined
+          ? []
+          : [
+              {
+                ...entry,
+                list,
+                attachment: {
+                  ...entry.attachment,
+                  netns: pod.netnsPath === '' ? entry.attachment.netns : pod.netnsPath,
+                },
+              },
+            ];
       });
     }
-    const list = this.#defaultNetwork();
+    const list = this.#networks.default;
     return list === undefined ? [] : [{ list, attachment: attachmentOf(pod, ''), result: undefined, file: undefined }];
   }
 
@@ -250,8 +220,9 @@ export class CniNetwork implements Network {
   }
 
   async #deleteCached(entry: CachedAttachment): Promise<void> {
-    const list = entry.list ?? this.#networks.byName.get(entry.network);
-    if (list === undefined) throw new CrioError('not-found', `network "${entry.network}" has no configuration any more`);
+    const list = entry.list ?? this.#networks.find(entry.network);
+    if (list === undefined)
+      throw new CrioError('not-found', `network "${entry.network}" has no configuration any more`);
     await this.#deleteAttachment({ ...entry, list }, this.#chainOptions(tearDownMs));
   }
 
@@ -267,7 +238,11 @@ export class CniNetwork implements Network {
     try {
       const cached = await this.#cache.ofContainer(pod.id);
       const ips = cached.flatMap((entry) => (entry.result === undefined ? [] : addressesOf(entry.result)));
-      await this.#hostPorts.remove({ id: pod.id, name: pod.metadata.name, ports: planHostPorts(pod.portMappings, ips) });
+      await this.#hostPorts.remove({
+        id: pod.id,
+        name: pod.metadata.name,
+        ports: planHostPorts(pod.portMappings, ips),
+      });
     } catch (error) {
       this.#log.error(`remove host ports of pod ${pod.id}`, error);
     }
@@ -289,7 +264,7 @@ export class CniNetwork implements Network {
 
   async #collectNetworks(): Promise<void> {
     const valid = [...this.#livePods].map((containerID) => ({ containerID, ifname: interfaceName }));
-    for (const list of this.#networks.byName.values()) {
+    for (const list of this.#networks.all()) {
       try {
         await collectChain(list, valid, this.#chainOptions(gcMs));
       } catch (error) {
@@ -299,56 +274,7 @@ export class CniNetwork implements Network {
   }
 
   #chainOptions(limitMs: number): ChainOptions {
-    return { plugins: this.#plugins, deadlineMs: performance.now() + limitMs, log: this.#log };
-  }
-
-  #defaultName(): string | undefined {
-    return this.#options.defaultNetwork === '' ? this.#networks.first : this.#options.defaultNetwork;
-  }
-
-  #defaultNetwork(): NetworkList | undefined {
-    const name = this.#defaultName();
-    return name === undefined ? undefined : this.#networks.byName.get(name);
-  }
-
-  async #reload(): Promise<void> {
-    const { networkDir } = this.#options;
-    this.#plugins.forget();
-    const before = this.#defaultNetwork();
-    const versionsOf = (file: string) => this.#versions.of(file);
-    this.#networks = await discoverNetworks({ networkDir, plugins: this.#plugins, versionsOf, log: this.#log });
-    const now = this.#defaultNetwork();
-    if (now?.name !== before?.name) this.#log.info(() => `Updated default CNI network name to ${now?.name ?? ''}`);
-    await this.#checkPlugins();
-  }
-
-  /** Asks the plugins of the default network for their STATUS; the first success lets pods start. */
-  async #checkPlugins(): Promise<void> {
-    const list = this.#defaultNetwork();
-    if (list === undefined || this.#isChecking) return;
-    this.#isChecking = true;
-    let error: string | undefined;
-    try {
-      await statusOfChain(list, this.#chainOptions(statusTimeoutMs));
-      this.#ready.resolve();
-    } catch (cause) {
-      error = messageOf(cause);
-    } finally {
-      this.#isChecking = false;
-      this.#pluginStatus = { error, atMs: performance.now() };
-    }
-  }
-
-  /** Until the network was ready once; a watcher may miss an event, so the folder is read again too. */
-  #schedulePoll(): void {
-    const isReady = this.#defaultNetwork() !== undefined && this.#pluginStatus.error === undefined;
-    if (isReady || this.#closing.signal.aborted) return;
-    this.#poll = setTimeout(() => {
-      this.#reload()
-        .catch((error: unknown) => this.#log.error('reload CNI configuration', error))
-        .finally(() => this.#schedulePoll());
-    }, pollMs);
-    this.#poll.unref();
+    return { plugins: this.#networks.plugins, deadlineMs: performance.now() + limitMs, log: this.#log };
   }
 }
 
@@ -357,12 +283,4 @@ interface Target {
   readonly attachment: Attachment;
   readonly result: CniResult | undefined;
   readonly file: string | undefined;
-}
-
-async function makeDirectory(directory: string, log: Logger): Promise<void> {
-  try {
-    await mkdir(directory, { recursive: true, mode: 0o755 });
-  } catch (error) {
-    log.warn(`create "${directory}"`, error);
-  }
 }

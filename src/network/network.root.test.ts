@@ -25,7 +25,9 @@ interface World extends AsyncDisposable {
 
 let worlds = 0;
 
-async function makeWorld(options: { conflist?: object; pluginDirs?: readonly string[]; hostPorts?: boolean } = {}): Promise<World> {
+async function makeWorld(
+  options: { conflist?: object; pluginDirs?: readonly string[]; hostPorts?: boolean } = {},
+): Promise<World> {
   worlds += 1;
   const directory = join(folder, `world-${worlds}`);
   const dataDir = join(directory, 'ipam');
@@ -42,7 +44,10 @@ async function makeWorld(options: { conflist?: object; pluginDirs?: readonly str
   return { network, directory, cacheDir, dataDir, [Symbol.asyncDispose]: dispose };
 }
 
-function open(directory: string, options: { pluginDirs?: readonly string[]; hostPorts?: boolean } = {}): Promise<Network> {
+function open(
+  directory: string,
+  options: { pluginDirs?: readonly string[]; hostPorts?: boolean } = {},
+): Promise<Network> {
   return createNetwork({
     config: {
       network: {
@@ -68,7 +73,12 @@ function bridgeList({ number, dataDir, version }: { number: number; dataDir: str
         isGateway: true,
         ipMasq: false,
         hairpinMode: true,
-        ipam: { type: 'host-local', dataDir, ranges: [[{ subnet: `10.99.${number}.0/24` }]], routes: [{ dst: '0.0.0.0/0' }] },
+        ipam: {
+          type: 'host-local',
+          dataDir,
+          ranges: [[{ subnet: `10.99.${number}.0/24` }]],
+          routes: [{ dst: '0.0.0.0/0' }],
+        },
       },
       { type: 'portmap', capabilities: { portMappings: true } },
     ],
@@ -113,10 +123,21 @@ test('setUp gives an address and caches the result, tearDown takes all back', as
   assert.deepEqual(results(world), [`test${number}-${pod.id}-eth0`]);
   const cached = JSON.parse(readFileSync(join(world.cacheDir, 'results', `test${number}-${pod.id}-eth0`), 'utf8'));
   assert.deepEqual(Object.keys(cached), [
-    'kind', 'containerId', 'config', 'ifName', 'networkName', 'netns', 'cniArgs', 'capabilityArgs', 'result',
+    'kind',
+    'containerId',
+    'config',
+    'ifName',
+    'networkName',
+    'netns',
+    'cniArgs',
+    'capabilityArgs',
+    'result',
   ]);
   assert.equal(cached.result.cniVersion, '1.0.0');
-  assert.deepEqual(cached.capabilityArgs, { cgroupPath: '/kubepods/pod1', 'io.kubernetes.cri.pod-annotations': { note: '<a>' } });
+  assert.deepEqual(cached.capabilityArgs, {
+    cgroupPath: '/kubepods/pod1',
+    'io.kubernetes.cri.pod-annotations': { note: '<a>' },
+  });
   await world.network.tearDown(pod);
   assert.deepEqual(results(world), []);
   assert.deepEqual(reservedIps(world, number), []);
@@ -154,7 +175,8 @@ test('tearDown uses the cached configuration after the file is gone', async () =
 test('a failed ADD is undone with DEL of the whole chain', async () => {
   const plugins = join(folder, 'failing');
   mkdirSync(plugins);
-  for (const name of ['bridge', 'host-local']) writeFileSync(join(plugins, name), `#!/bin/sh\nexec ${realPlugins}/${name}\n`, { mode: 0o755 });
+  for (const name of ['bridge', 'host-local'])
+    writeFileSync(join(plugins, name), `#!/bin/sh\nexec ${realPlugins}/${name}\n`, { mode: 0o755 });
   writeFileSync(join(plugins, 'fails'), failingPlugin(join(folder, 'failing.log')), { mode: 0o755 });
   const number = worlds + 1;
   const dataDir = join(folder, `world-${number}`, 'ipam');
@@ -237,7 +259,9 @@ test('a configuration file that appears later is noticed', async () => {
 test('versions from 0.3.1 to 1.0.0 give the same address list', async () => {
   for (const version of ['0.3.1', '0.4.0', '1.0.0']) {
     const number = worlds + 1;
-    await using world = await makeWorld({ conflist: bridgeList({ number, dataDir: join(folder, `world-${number}`, 'ipam'), version }) });
+    await using world = await makeWorld({
+      conflist: bridgeList({ number, dataDir: join(folder, `world-${number}`, 'ipam'), version }),
+    });
     const pod = makePod(world.directory);
     const { ips } = await world.network.setUp(pod);
     assert.equal(ips[0], `10.99.${number}.2`);
@@ -266,7 +290,11 @@ test('host ports are opened and closed, and stale ones do not break the next pod
   await later.tearDown(next);
   assert.doesNotMatch(await ruleset(), /18080/);
   for (const item of [pod, next, rival]) unpinNamespace(item.netnsPath);
-  await run({ file: 'nft', args: ['delete', 'table', 'ip', 'crio-hostports'], env: process.env as Record<string, string> });
+  await run({
+    file: 'nft',
+    args: ['delete', 'table', 'ip', 'crio-hostports'],
+    env: process.env as Record<string, string>,
+  });
 });
 
 async function ruleset(): Promise<string> {
@@ -278,4 +306,3 @@ async function until(condition: () => boolean): Promise<void> {
   for (let left = 100; left > 0 && !condition(); left -= 1) await new Promise((resolve) => setTimeout(resolve, 50));
   assert.ok(condition());
 }
-

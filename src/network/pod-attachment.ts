@@ -79,6 +79,7 @@ function rateOf(annotations: ReadonlyMap<string, string>, key: string): number {
   const text = annotations.get(key);
   if (text === undefined) return 0;
   const value = parseQuantity(text);
-  if (value === undefined) throw new CrioError('invalid', `failed to parse pod bandwidth annotation "${key}": "${text}"`);
+  if (value === undefined)
+    throw new CrioError('invalid', `failed to parse pod bandwidth annotation "${key}": "${text}"`);
   return Math.max(0, value);
 }

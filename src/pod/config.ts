@@ -16,7 +16,9 @@ export interface NamespaceOptions {
   readonly ipc: NamespaceMode;
   /** Container whose PID namespace is joined; only with pid = target. */
   readonly targetId: string;
-  readonly userns: { readonly mode: NamespaceMode; readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] } | undefined;
+  readonly userns:
+    | { readonly mode: NamespaceMode; readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] }
+    | undefined;
 }
 
 export interface PodMetadata {
@@ -77,7 +79,11 @@ export interface PodConfig {
   readonly metadata: PodMetadata;
   readonly hostname: string;
   readonly logDirectory: string;
-  readonly dns: { readonly servers: readonly string[]; readonly searches: readonly string[]; readonly options: readonly string[] };
+  readonly dns: {
+    readonly servers: readonly string[];
+    readonly searches: readonly string[];
+    readonly options: readonly string[];
+  };
   readonly portMappings: readonly PortMapping[];
   readonly labels: ReadonlyMap<string, string>;
   readonly annotations: ReadonlyMap<string, string>;

@@ -21,7 +21,8 @@ export function writeOwned(path: string, text: string | Uint8Array, owner: Owner
 export async function readHostResolvConf(): Promise<Uint8Array> {
   try {
     const { size } = await stat(hostResolvConf);
-    if (size > maxResolvConfBytes) throw new CrioError('invalid', `read "${hostResolvConf}": larger than ${maxResolvConfBytes} bytes`);
+    if (size > maxResolvConfBytes)
+      throw new CrioError('invalid', `read "${hostResolvConf}": larger than ${maxResolvConfBytes} bytes`);
     return await readFile(hostResolvConf);
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return new Uint8Array();

@@ -85,7 +85,10 @@ export async function deleteInfra(context: Context, call: Call, pod: Pod): Promi
 /** Exit file and the link to the attach socket lie outside of the bundle. */
 async function removeTraces(context: Context, id: string): Promise<void> {
   const { containerExitsDir, containerAttachSocketDir } = context.config().runtime;
-  await Promise.all([rm(`${containerExitsDir}/${id}`, { force: true }), rm(`${containerAttachSocketDir}/${id}`, { force: true })]);
+  await Promise.all([
+    rm(`${containerExitsDir}/${id}`, { force: true }),
+    rm(`${containerAttachSocketDir}/${id}`, { force: true }),
+  ]);
 }
 
 /** Undefined when it has ended, or another process has its pid by now. */

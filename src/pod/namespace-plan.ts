@@ -4,7 +4,12 @@ import { NamespaceMode, type IdMapping, type NamespaceOptions, type PodConfig } 
 export type PodNamespace = 'network' | 'ipc' | 'uts' | 'user';
 
 /** Folder of each kind below `namespaces_dir`. */
-const folders: Readonly<Record<PodNamespace, string>> = { network: 'netns', ipc: 'ipcns', uts: 'utsns', user: 'userns' };
+const folders: Readonly<Record<PodNamespace, string>> = {
+  network: 'netns',
+  ipc: 'ipcns',
+  uts: 'utsns',
+  user: 'userns',
+};
 
 export interface NamespacePlan {
   /** Where each namespace is pinned. */

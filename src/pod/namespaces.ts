@@ -1,16 +1,10 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { hasCode, wrap } from '../base/errors.ts';
 import { MS_BIND, mount } from '../sys/mount.ts';
 import { pinNamespaces, unpinNamespace, type PinnableNamespace } from '../sys/namespace.ts';
+import type { NamespacePlan, PodNamespace } from './namespace-plan.ts';
+import { createPinFile, type PinRequest } from './pin-file.ts';
 import { pinUserNamespaces } from './user-namespaces.ts';
-import type { NamespacePlan, PodNamespace, UserNamespace } from './namespace-plan.ts';
-
-export interface PinRequest {
-  readonly plan: NamespacePlan;
-  readonly userNamespace: UserNamespace;
-  readonly sysctls: ReadonlyMap<string, string>;
-  readonly hostname: string;
-}
 
 /**
  * Makes and pins the namespaces of a pod. Without a user namespace all of it happens synchronously on the main thread
@@ -54,11 +48,6 @@ function pinHostNamespaces(plan: NamespacePlan): void {
     createPinFile(path);
     mount(`/proc/self/ns/${ownFiles[type]}`, path, 'none', MS_BIND);
   }
-}
-
-/** `wx`: nobody else's pin is ever covered. */
-export function createPinFile(path: string): void {
-  closeSync(openSync(path, 'wx', 0o444));
 }
 
 function makeParent(path: string): void {

@@ -17,7 +17,12 @@ export function formatResolvConf(dns: PodConfig['dns']): string | undefined {
 }
 
 /** The request's hostname, that of the host for a pod on its network, else the first 12 characters of the id. */
-export function chooseHostname(options: { requested: string; hostNetwork: boolean; hostHostname: string; id: string }): string {
+export function chooseHostname(options: {
+  requested: string;
+  hostNetwork: boolean;
+  hostHostname: string;
+  id: string;
+}): string {
   if (options.requested !== '') {
     checkOneLine('hostname', options.requested);
     return options.requested;
@@ -26,5 +31,6 @@ export function chooseHostname(options: { requested: string; hostNetwork: boolea
 }
 
 function checkOneLine(what: string, value: string): void {
-  if (/[\0\r\n]/.test(value)) throw new CrioError('invalid', `${what} ${JSON.stringify(value)}: line breaks are not allowed`);
+  if (/[\0\r\n]/.test(value))
+    throw new CrioError('invalid', `${what} ${JSON.stringify(value)}: line breaks are not allowed`);
 }

@@ -1,5 +1,15 @@
 import assert from 'node:assert/strict';
-import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -31,10 +41,24 @@ async function runPod(world: TestWorld, config: PodConfig): Promise<Pod> {
 function traces(world: TestWorld): string[] {
   const run = join(world.folder, 'run');
   const pins = ['netns', 'ipcns', 'utsns', 'userns'].flatMap((kind) => listOf(join(run, kind)));
-  const mounts = readMountInfo().map((entry) => entry.mountPoint).filter((path) => path.startsWith(world.folder));
-  const addresses = listOf(join(world.folder, 'ipam')).flatMap((name) => listOf(join(world.folder, 'ipam', name))).filter((name) => /^\d/.test(name));
-  const cgroups = [...world.cgroups.hierarchies.controllers.values()].flatMap((path) => listOf(`${path}/pods-root-test`)).filter((name) => name.startsWith('crio-'));
-  return [...pins, ...mounts, ...addresses, ...cgroups, ...listOf(join(world.folder, 'cni/results')), ...listOf(join(run, 'crio/pending-pods')), ...world.store.records.keys()];
+  const mounts = readMountInfo()
+    .map((entry) => entry.mountPoint)
+    .filter((path) => path.startsWith(world.folder));
+  const addresses = listOf(join(world.folder, 'ipam'))
+    .flatMap((name) => listOf(join(world.folder, 'ipam', name)))
+    .filter((name) => /^\d/.test(name));
+  const cgroups = [...world.cgroups.hierarchies.controllers.values()]
+    .flatMap((path) => listOf(`${path}/pods-root-test`))
+    .filter((name) => name.startsWith('crio-'));
+  return [
+    ...pins,
+    ...mounts,
+    ...addresses,
+    ...cgroups,
+    ...listOf(join(world.folder, 'cni/results')),
+    ...listOf(join(run, 'crio/pending-pods')),
+    ...world.store.records.keys(),
+  ];
 }
 
 function listOf(path: string): string[] {
@@ -59,21 +83,42 @@ test('a pod runs with namespaces, files, cgroup and network, and stop and remove
     readFileSync('/proc/sys/net/ipv4/ip_unprivileged_port_start', 'utf8'),
   );
   assert.equal(sysctl, '0\n');
-  const uts = inNamespace(pod.namespacePaths.get('uts') ?? '', 'uts', () => readFileSync('/proc/sys/kernel/hostname', 'utf8'));
+  const uts = inNamespace(pod.namespacePaths.get('uts') ?? '', 'uts', () =>
+    readFileSync('/proc/sys/kernel/hostname', 'utf8'),
+  );
   assert.equal(uts, 'plain-host\n');
   assert.ok(existsSync(`${world.cgroups.hierarchies.controllers.get('memory')}/pods-root-test/crio-${pod.id}`));
   assert.deepEqual(listOf(pod.directory), ['config.json']);
-  assert.deepEqual(listOf(pod.runDirectory).sort(), ['.containerenv', 'config.json', 'hostname', 'resolv.conf', 'shm', 'state.json']);
-  assert.deepEqual(readFileSync(join(pod.directory, 'config.json')), readFileSync(join(pod.runDirectory, 'config.json')));
+  assert.deepEqual(listOf(pod.runDirectory).sort(), [
+    '.containerenv',
+    'config.json',
+    'hostname',
+    'resolv.conf',
+    'shm',
+    'state.json',
+  ]);
+  assert.deepEqual(
+    readFileSync(join(pod.directory, 'config.json')),
+    readFileSync(join(pod.runDirectory, 'config.json')),
+  );
   assert.equal(statSync(join(pod.directory, 'config.json')).mode & 0o777, 0o644);
   assert.equal(lstatSync(join(world.folder, 'logs', pod.id)).mode & 0o777, 0o700);
-  assert.deepEqual(world.events.map((event) => event.type), ['started']);
+  assert.deepEqual(
+    world.events.map((event) => event.type),
+    ['started'],
+  );
 
-  world.containers.set(pod.id, [{ id: 'c1', isRunning: true }, { id: 'c2', isRunning: false }]);
+  world.containers.set(pod.id, [
+    { id: 'c1', isRunning: true },
+    { id: 'c2', isRunning: false },
+  ]);
   await world.pods.stop(testCall(), pod.id);
   assert.deepEqual(world.stopped, ['c1']);
   assert.equal(pod.isReady, false);
-  assert.deepEqual(world.events.map((event) => event.type), ['started', 'stopped']);
+  assert.deepEqual(
+    world.events.map((event) => event.type),
+    ['started', 'stopped'],
+  );
   assert.ok(existsSync(join(pod.runDirectory, 'stopped')));
   assert.ok(existsSync(join(pod.runDirectory, 'network-stopped')));
   assert.equal(JSON.parse(readFileSync(join(pod.runDirectory, 'state.json'), 'utf8')).status, 'stopped');
@@ -116,7 +161,9 @@ test('a pod with a user namespace owns its other namespaces and its files', asyn
   assert.equal(statSync(pod.resolvPath).uid, 100_000);
   assert.equal(statSync(pod.shmPath).gid, 100_000);
   assert.equal(statSync(pod.containerEnvPath).uid, 0);
-  const uts = inNamespace(pod.namespacePaths.get('uts') ?? '', 'uts', () => readFileSync('/proc/sys/kernel/hostname', 'utf8'));
+  const uts = inNamespace(pod.namespacePaths.get('uts') ?? '', 'uts', () =>
+    readFileSync('/proc/sys/kernel/hostname', 'utf8'),
+  );
   assert.equal(uts, 'userns-host\n');
   await world.pods.remove(testCall(), pod.id);
   assert.deepEqual(traces(world), []);
@@ -181,9 +228,15 @@ test('a failure at any step leaves nothing behind and frees the name', async () 
   world.runtime.failStart = new Error('no start today');
   await assert.rejects(world.pods.run(testCall(), withNamespaces('fails', { pid: 0 }), ''), /no start today/);
   assert.deepEqual(traces(world), []);
-  await assert.rejects(world.pods.run(testCall(), podConfig('fails', { sysctls: new Map([['net.ipv4.no_such', '1']]) }), ''), /no_such/);
+  await assert.rejects(
+    world.pods.run(testCall(), podConfig('fails', { sysctls: new Map([['net.ipv4.no_such', '1']]) }), ''),
+    /no_such/,
+  );
   assert.deepEqual(traces(world), []);
-  await assert.rejects(world.pods.run(testCall(), podConfig('fails'), 'nope'), /failed to find runtime handler nope from runtime list crun/);
+  await assert.rejects(
+    world.pods.run(testCall(), podConfig('fails'), 'nope'),
+    /failed to find runtime handler nope from runtime list crun/,
+  );
   const pod = await runPod(world, podConfig('fails'));
   await world.pods.remove(testCall(), pod.id);
   assert.deepEqual(traces(world), []);
@@ -198,7 +251,10 @@ test('a restarted daemon knows its pods again', async () => {
   const pods = await world.restart();
   const report = await pods.restore(testCall());
   assert.deepEqual(report, { restored: 3, damaged: [], undone: [] });
-  assert.deepEqual(pods.list().map((pod) => pod.id), [shared.id, stopped.id, running.id]);
+  assert.deepEqual(
+    pods.list().map((pod) => pod.id),
+    [shared.id, stopped.id, running.id],
+  );
   for (const before of [running, stopped, shared]) {
     const after = pods.find(before.id);
     assert.deepEqual({ ...after, spec: undefined }, { ...before, spec: undefined });
@@ -219,7 +275,10 @@ test('a damaged record becomes a pod that can be removed', async () => {
   assert.deepEqual(restored?.metadata, pod.metadata);
   await pods.remove(testCall(), pod.id);
   // Its cgroup's place stood in the file that is lost.
-  assert.deepEqual(traces(world).filter((trace) => !trace.startsWith('crio-')), []);
+  assert.deepEqual(
+    traces(world).filter((trace) => !trace.startsWith('crio-')),
+    [],
+  );
 });
 
 test('one copy of config.json is enough', async () => {
@@ -239,7 +298,13 @@ test('a pod that was being made when the daemon was killed is undone at the next
   const pending = join(world.folder, 'run/crio/pending-pods');
   mkdirSync(pending, { recursive: true });
   const namespacePaths = [...pod.namespacePaths.values()];
-  const record = { version: 1, id: pod.id, namespacePaths, cgroup: `/pods-root-test/crio-${pod.id}`, shmPath: pod.shmPath };
+  const record = {
+    version: 1,
+    id: pod.id,
+    namespacePaths,
+    cgroup: `/pods-root-test/crio-${pod.id}`,
+    shmPath: pod.shmPath,
+  };
   writeFileSync(join(pending, `${pod.id}.json`), JSON.stringify(record));
   rmSync(join(pod.directory, 'config.json'));
   const pods = await world.restart();
@@ -254,16 +319,19 @@ test('the stages are those of CRI-O', async () => {
   await using world = await makeTestWorld();
   const stages: string[] = [];
   const id = await world.pods.run(testCall({ onStage: (stage) => stages.push(stage) }), podConfig('stages'), '');
-  assert.deepEqual(new Set(stages), new Set([
-    'sandbox creating',
-    'sandbox network ready',
-    'sandbox storage creation',
-    'sandbox namespace creation',
-    'sandbox storage start',
-    'sandbox spec configuration',
-    'sandbox shm creation',
-    'sandbox network creation',
-    'sandbox container runtime creation',
-  ]));
+  assert.deepEqual(
+    new Set(stages),
+    new Set([
+      'sandbox creating',
+      'sandbox network ready',
+      'sandbox storage creation',
+      'sandbox namespace creation',
+      'sandbox storage start',
+      'sandbox spec configuration',
+      'sandbox shm creation',
+      'sandbox network creation',
+      'sandbox container runtime creation',
+    ]),
+  );
   await world.pods.remove(testCall(), id);
 });

@@ -76,8 +76,15 @@ async function findPins(context: Context, podId: string): Promise<Pod['namespace
   const netns = await context.network.recordedNetns(podId);
   if (netns === undefined) return new Map();
   const { namespacesDir } = context.config().runtime;
-  const { paths } = planNamespaces({ namespacesDir, uuid: basename(netns), namespaces: noNamespaces, hasUserNamespace: true });
-  const found = await Promise.all([...paths].map(async ([kind, path]) => ((await isNamespaceFile(path)) ? [[kind, path] as const] : [])));
+  const { paths } = planNamespaces({
+    namespacesDir,
+    uuid: basename(netns),
+    namespaces: noNamespaces,
+    hasUserNamespace: true,
+  });
+  const found = await Promise.all(
+    [...paths].map(async ([kind, path]) => ((await isNamespaceFile(path)) ? [[kind, path] as const] : [])),
+  );
   return new Map(found.flat());
 }
 

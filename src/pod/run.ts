@@ -1,15 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { hostname as hostHostname } from 'node:os';
 import type { Call } from '../base/call.ts';
-import { CrioError, messageOf, wrap } from '../base/errors.ts';
+import { wrap } from '../base/errors.ts';
 import { newId } from '../base/ids.ts';
 import type { Image } from '../image/images.ts';
-import type { PodNetwork } from '../network/network.ts';
 import { annotationKey } from '../runtime/spec/annotation-keys.ts';
 import type { Spec } from '../runtime/spec/oci.ts';
-import { buildPodSpec } from '../runtime/spec/pod-spec.ts';
 import { encodeSpec } from '../runtime/spec/spec-json.ts';
-import { createInfraCgroup, checkPodMemory } from './cgroup.ts';
+import { createInfraCgroup } from './cgroup.ts';
+import { buildSpec } from './build-spec.ts';
 import type { PodConfig } from './config.ts';
 import { handlerFor, type Context, type HandlerOf } from './context.ts';
 import { prepareLog, readHostResolvConf, replaceFile, replaceFileNow, writeOwned } from './files.ts';
@@ -22,7 +21,9 @@ import type { Pod } from './pod.ts';
 import { podOf, type PodPlaces } from './pod-of.ts';
 import { saveState } from './save-state.ts';
 import { mountShm, unmountShm } from './shm.ts';
+import { startNetwork } from './start-network.ts';
 import { storageMetadata } from './storage-metadata.ts';
+import { attempt } from './undo.ts';
 
 /**
  * Runs a pod and returns its id. The name is the key: a pod that has it already is the answer, a creation that is under
@@ -36,7 +37,8 @@ export async function runPod(context: Context, call: Call, config: PodConfig, ha
   const pod = await context.creations.joinOrStart(name, call, {
     call: () => call.asOperation(name),
     // A result that was being handed over at this very moment.
-    run: async (operation) => context.index.findByName(name)?.pod ?? createPod(context, operation, { config, handler, name }),
+    run: async (operation) =>
+      context.index.findByName(name)?.pod ?? createPod(context, operation, { config, handler, name }),
   });
   if (context.index.isHidden(pod.id)) {
     context.index.publish(pod);
@@ -97,13 +99,27 @@ async function build(context: Context, call: Call, request: BuildRequest): Promi
   const network = await networking?.answered;
   if (network !== undefined) spec.annotations = { ...spec.annotations, [annotationKey.cniResult]: network.resultJson };
   call.stage('sandbox container runtime creation');
-  const pod = podOf({ plan, places, infra: infra?.init, infraImage: context.config().image.pauseImage, ips: network?.ips ?? [] });
-  await Promise.all([networking?.finished, writeSpec(pod, spec), saveState(pod, { monitor: infra?.monitor, spec, startedAtNs: infra?.startedAtNs ?? plan.createdAtNs })]);
+  const pod = podOf({
+    plan,
+    places,
+    infra: infra?.init,
+    infraImage: context.config().image.pauseImage,
+    ips: network?.ips ?? [],
+  });
+  await Promise.all([
+    networking?.finished,
+    writeSpec(pod, spec),
+    saveState(pod, { monitor: infra?.monitor, spec, startedAtNs: infra?.startedAtNs ?? plan.createdAtNs }),
+  ]);
   return pod;
 }
 
 /** Waits for the network, then decides everything that can be decided without doing anything. */
-async function decide(context: Context, call: Call, request: BuildRequest): Promise<{ plan: PodPlan; handler: HandlerOf }> {
+async function decide(
+  context: Context,
+  call: Call,
+  request: BuildRequest,
+): Promise<{ plan: PodPlan; handler: HandlerOf }> {
   call.stage('sandbox creating');
   const { config, id, name } = request;
   const isHostNetwork = config.securityContext?.namespaceOptions?.network === 2;
@@ -133,7 +149,12 @@ async function findPauseImage(context: Context, call: Call, plan: PodPlan): Prom
   if (known !== undefined) return known;
   try {
     const { namespace } = plan.config.metadata;
-    return await context.images.pull(call, { reference, credentials: undefined, namespace, cgroupParent: plan.cgroupParent });
+    return await context.images.pull(call, {
+      reference,
+      credentials: undefined,
+      namespace,
+      cgroupParent: plan.cgroupParent,
+    });
   } catch (error) {
     throw wrap(`failed to create pod sandbox storage: pull pause image "${reference}"`, error);
   }
@@ -148,43 +169,6 @@ function pending(context: Context, plan: PodPlan, undo: AsyncDisposableStack): v
     shmPath: plan.hostIpc ? '' : `${context.store.containers.runDirectory(plan.id)}/shm`,
   });
   undo.defer(async () => context.pending.remove(plan.id));
-}
-
-interface StartedNetwork {
-  /** Until then the thread pool is needed for the way to the first plugin. */
-  readonly started: Promise<void>;
-  /** The plugins' result, before it is recorded. */
-  readonly answered: Promise<PodNetwork>;
-  readonly finished: Promise<PodNetwork>;
-}
-
-/** Starts CNI ADD. Whatever it comes to, a later failure takes it back before the namespaces go. */
-function startNetwork(context: Context, plan: PodPlan, undo: AsyncDisposableStack): StartedNetwork {
-  const pod = {
-    id: plan.id,
-    name: plan.name,
-    metadata: plan.config.metadata,
-    annotations: plan.annotations,
-    cgroupParent: plan.config.cgroupParent,
-    portMappings: plan.portMappings,
-    netnsPath: plan.namespacePlan.paths.get('network') ?? '',
-  };
-  const started = Promise.withResolvers<void>();
-  const answered = Promise.withResolvers<PodNetwork>();
-  const finished = context.network.setUp(pod, { onStarted: started.resolve, onResult: answered.resolve });
-  undo.defer(
-    attempt(context, 'remove network', async () => {
-      const made = await finished.then(
-        () => true,
-        () => false,
-      );
-      if (made) await context.network.tearDown(pod);
-    }),
-  );
-  // It may fail while nobody waits for it yet; `build` awaits it later.
-  finished.catch(answered.reject).finally(started.resolve);
-  answered.promise.catch(() => undefined);
-  return { started: started.promise, answered: answered.promise, finished };
 }
 
 async function makeStorage(
@@ -219,53 +203,6 @@ async function makeStorage(
     hostnamePath: `${runDirectory}/hostname`,
     containerEnvPath: `${plan.infraKept ? directory : runDirectory}/.containerenv`,
   };
-}
-
-interface SpecParts {
-  readonly plan: PodPlan;
-  readonly handler: HandlerOf;
-  readonly image: Image;
-  readonly places: PodPlaces;
-}
-
-async function buildSpec(context: Context, call: Call, { plan, handler, image, places }: SpecParts): Promise<Spec> {
-  call.stage('sandbox spec configuration');
-  const settings = context.specSettings(handler.config);
-  await checkPodMemory(context, plan, settings.containerMinMemory);
-  const { image: imageOptions } = context.config();
-  return buildPodSpec({
-    ociVersion: handler.runtime.features.ociVersion,
-    settings,
-    host: context.host,
-    ...plan,
-    metadata: plan.config.metadata,
-    namespaceOptions: plan.namespaces,
-    namespacePaths: plan.namespacePlan.paths,
-    runtimeHandler: plan.handler,
-    args: pauseArguments(imageOptions.pauseCommand, image),
-    pauseImage: imageOptions.pauseImage,
-    ...places,
-    infraDropped: !plan.infraKept,
-    ...plan.userNamespace,
-    cniResult: undefined,
-    overhead: plan.config.overhead,
-    resources: plan.config.resources,
-    seccomp: await context.chooseSeccomp({
-      profile: plan.config.securityContext === undefined ? { type: 'runtime-default', localhostRef: '' } : plan.config.securityContext.seccomp,
-      privileged: plan.privileged,
-      handler: handler.config,
-    }),
-    processLabel: '',
-    mountLabel: '',
-  });
-}
-
-/** The configured command is one argument, whatever it holds. */
-function pauseArguments(pauseCommand: string, image: Image): readonly string[] {
-  if (pauseCommand !== '') return [pauseCommand];
-  const args = [...image.config.entrypoint, ...image.config.cmd];
-  if (args.length === 0) throw new CrioError('unknown', 'pause image has no entrypoint and no command, and pause_command is empty');
-  return args;
 }
 
 interface FileParts {
@@ -313,25 +250,3 @@ async function writeSpec(pod: Pod, spec: Spec): Promise<void> {
   replaceFileNow(`${pod.runDirectory}/config.json`, text);
   await onDisk;
 }
-
-/** An undo step: its failure is logged, the next one is done all the same. */
-export function attempt(context: Context, what: string, step: () => Promise<void>): () => Promise<void> {
-  return async () => {
-    for (let left = undoTries; ; left -= 1) {
-      try {
-        await step();
-        return;
-      } catch (error) {
-        if (left === 0) {
-          context.log.error(`undo of a pod: ${what}`, error);
-          return;
-        }
-        context.log.debug(() => `undo of a pod: ${what}, trying again: ${messageOf(error)}`);
-        await context.clock.sleep(undoDelayMs);
-      }
-    }
-  };
-}
-
-const undoTries = 5;
-const undoDelayMs = 200;

@@ -1,6 +1,15 @@
 import { chownSync, mkdirSync } from 'node:fs';
 import { CrioError, hasCode } from '../base/errors.ts';
-import { MNT_DETACH, MS_NODEV, MS_NOEXEC, MS_NOSUID, UMOUNT_NOFOLLOW, mount, umount, umountAsync } from '../sys/mount.ts';
+import {
+  MNT_DETACH,
+  MS_NODEV,
+  MS_NOEXEC,
+  MS_NOSUID,
+  UMOUNT_NOFOLLOW,
+  mount,
+  umount,
+  umountAsync,
+} from '../sys/mount.ts';
 
 const defaultSize = 64 << 20;
 

@@ -35,7 +35,12 @@ export interface StoredPod {
   readonly id: string;
   readonly name: string;
   readonly imageName: string;
-  readonly metadata: { readonly name: string; readonly uid: string; readonly namespace: string; readonly attempt: number };
+  readonly metadata: {
+    readonly name: string;
+    readonly uid: string;
+    readonly namespace: string;
+    readonly attempt: number;
+  };
   readonly createdAtNs: bigint;
   readonly privileged: boolean;
 }

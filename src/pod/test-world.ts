@@ -34,21 +34,36 @@ export interface TestWorld extends AsyncDisposable {
   restart(changes?: Partial<PodsDeps>): Promise<Pods>;
 }
 
-export function testCall(options: { deadlineMs?: number; signal?: AbortSignal; onStage?: (stage: string) => void } = {}): Call {
+export function testCall(
+  options: { deadlineMs?: number; signal?: AbortSignal; onStage?: (stage: string) => void } = {},
+): Call {
   const { onStage, ...rest } = options;
-  return new Call({ name: 'test', id: '1', log: silentLog, ...rest, ...(onStage === undefined ? {} : { onStage: (_call, stage) => onStage(stage) }) });
+  return new Call({
+    name: 'test',
+    id: '1',
+    log: silentLog,
+    ...rest,
+    ...(onStage === undefined ? {} : { onStage: (_call, stage) => onStage(stage) }),
+  });
 }
 
 let worlds = 0;
 
-export async function makeTestWorld(changes: { runtime?: Partial<Config['runtime']>; network?: boolean } = {}): Promise<TestWorld> {
+export async function makeTestWorld(
+  changes: { runtime?: Partial<Config['runtime']>; network?: boolean } = {},
+): Promise<TestWorld> {
   worlds += 1;
   const folder = mkdtempSync(join(tmpdir(), 'pods-root-'));
   const bridge = `podtest${worlds}`;
   const config = makeConfig(folder, changes.runtime ?? {});
   if (changes.network !== false) writeNetwork(folder, bridge);
   const cgroups = openCgroups({ manager: 'cgroupfs' });
-  const state = { events: [] as PodEvent[], stopped: [] as string[], removed: [] as string[], containers: new Map<string, PodContainer[]>() };
+  const state = {
+    events: [] as PodEvent[],
+    stopped: [] as string[],
+    removed: [] as string[],
+    containers: new Map<string, PodContainer[]>(),
+  };
   const runtime = new FakeRuntime();
   const store = new FakeStore(folder);
   let network = await openNetwork(config, folder);
@@ -267,7 +282,12 @@ export class FakeStore implements ContainerStore {
 /** Starts `sleep` for each container. */
 export class FakeRuntime implements ContainerRuntime {
   readonly handler = 'crun';
-  readonly features = { version: 'crun version 0', ociVersion: '1.0.0', recursiveReadOnlyMounts: false, idmapMounts: false };
+  readonly features = {
+    version: 'crun version 0',
+    ociVersion: '1.0.0',
+    recursiveReadOnlyMounts: false,
+    idmapMounts: false,
+  };
   readonly calls: string[] = [];
   readonly #children = new Map<string, ChildHandle>();
   /** Thrown by the next `start`. */

@@ -6,7 +6,7 @@ import { setInterfaceUp } from '../sys/interface.ts';
 import { spawn, type ChildHandle } from '../sys/spawn.ts';
 import type { IdMapping } from './config.ts';
 import type { PodNamespace } from './namespace-plan.ts';
-import { createPinFile, type PinRequest } from './namespaces.ts';
+import { createPinFile, type PinRequest } from './pin-file.ts';
 
 const SIGKILL = 9;
 const readyTimeoutMs = 10_000;
@@ -88,8 +88,14 @@ function applySettings({ plan, sysctls, hostname }: PinRequest): void {
   };
   try {
     enter('network', () => setInterfaceUp('lo'));
-    enter('network', write((name) => name.startsWith('net')));
-    enter('ipc', write((name) => !name.startsWith('net')));
+    enter(
+      'network',
+      write((name) => name.startsWith('net')),
+    );
+    enter(
+      'ipc',
+      write((name) => !name.startsWith('net')),
+    );
     enter('uts', () => writeSysctl('kernel.hostname', hostname));
   } catch (error) {
     throw wrap('set up user namespace', error);

@@ -1,7 +1,7 @@
 import { mkdir, open, readFile, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
-import { goJson, isJsonObject } from '../../base/go-json.ts';
+import { goJson, isJsonArray, isJsonObject } from '../../base/go-json.ts';
 import type { Attachment } from './chain.ts';
 import { parseList, type NetworkList } from './network-list.ts';
 import { formatResult, readResult, type CniResult } from './result.ts';
@@ -187,10 +187,10 @@ function parseCachedResult(value: unknown, version: string): CniResult | undefin
 }
 
 function parseArgs(value: unknown): [string, string][] {
-  if (!Array.isArray(value)) return [];
-  return value.flatMap((pair: unknown): [string, string][] => {
-    if (!Array.isArray(pair)) return [];
-    const [key, word]: unknown[] = pair;
+  if (!isJsonArray(value)) return [];
+  return value.flatMap((pair): [string, string][] => {
+    if (!isJsonArray(pair)) return [];
+    const [key, word] = pair;
     return typeof key === 'string' && typeof word === 'string' ? [[key, word]] : [];
   });
 }
@@ -198,4 +198,3 @@ function parseArgs(value: unknown): [string, string][] {
 function isLoopback(entry: { network: string; attachment: { ifName: string } }): boolean {
   return entry.network === 'cni-loopback' || entry.attachment.ifName === 'lo';
 }
-

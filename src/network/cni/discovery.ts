@@ -3,7 +3,14 @@ import { join } from 'node:path';
 import { CrioError, hasCode, messageOf, wrap } from '../../base/errors.ts';
 import { compareBytes } from '../../base/go-json.ts';
 import type { Logger } from '../../base/log.ts';
-import { parseNetworkFile, parseObject, parsePlugin, type NetworkList, type ParsedList, type PluginConfig } from './network-list.ts';
+import {
+  parseNetworkFile,
+  parseObject,
+  parsePlugin,
+  type NetworkList,
+  type ParsedList,
+  type PluginConfig,
+} from './network-list.ts';
 import type { PluginFiles } from './plugin-files.ts';
 import { effectiveVersion } from './version.ts';
 

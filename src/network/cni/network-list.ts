@@ -47,7 +47,7 @@ export function parseList(bytes: Buffer): ParsedList {
   }
   const plugins = (list ?? []).map((plugin: Json) => parsePlugin(plugin));
   if (plugins.length === 0 && (list !== undefined || loadOnlyInlinedPlugins)) {
-    throw new CrioError('invalid', "error parsing configuration list: no plugins in list");
+    throw new CrioError('invalid', 'error parsing configuration list: no plugins in list');
   }
   return {
     name,

@@ -39,7 +39,8 @@ export async function runPlugin(plugin: PluginRun): Promise<string> {
   const stdout = result.stdout.toString('utf8');
   const stderr = result.stderr.toString('utf8');
   if (result.code === 0) {
-    if (stderr !== '') plugin.log.info(() => `CNI plugin ${plugin.file} (${plugin.environment.command}): ${stderr.trimEnd()}`);
+    if (stderr !== '')
+      plugin.log.info(() => `CNI plugin ${plugin.file} (${plugin.environment.command}): ${stderr.trimEnd()}`);
     return stdout;
   }
   throw new CrioError('unknown', pluginErrorText(stdout, stderr, describeEnd(result)));
@@ -48,7 +49,9 @@ export async function runPlugin(plugin: PluginRun): Promise<string> {
 /** The text CRI-O's CNI library makes of a failed run. */
 export function pluginErrorText(stdout: string, stderr: string, end: string): string {
   if (stdout === '') {
-    return stderr === '' ? `netplugin failed with no error message: ${end}` : `netplugin failed: ${JSON.stringify(stderr)}`;
+    return stderr === ''
+      ? `netplugin failed with no error message: ${end}`
+      : `netplugin failed: ${JSON.stringify(stderr)}`;
   }
   let value: unknown;
   try {

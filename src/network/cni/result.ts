@@ -126,7 +126,8 @@ function readFamilies(object: JsonObject, cniVersion: string): CniResult {
     checkCidr(address);
     const gateway = text(family, 'gateway');
     ips.push(definedOnly({ address, gateway }));
-    for (const route of members(family, 'routes')) routes.push(definedOnly({ gw: gateway, ...readRoute(route, false) }));
+    for (const route of members(family, 'routes'))
+      routes.push(definedOnly({ gw: gateway, ...readRoute(route, false) }));
   }
   return definedOnly({ cniVersion, ips: nonEmpty(ips), routes: nonEmpty(routes), dns: readDns(object['dns']) });
 }

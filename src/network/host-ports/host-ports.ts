@@ -4,7 +4,15 @@ import type { Logger } from '../../base/log.ts';
 import { run } from '../../sys/run.ts';
 import { chainNamesOf, jumpRules, parseSave, restoreInputToAdd, restoreInputToRemove } from './iptables.ts';
 import type { Family, HostPortPod } from './mapping.ts';
-import { addScript, deleteScript, elementComment, elementsOf, nftTable, parseElements, type NftElement } from './nftables.ts';
+import {
+  addScript,
+  deleteScript,
+  elementComment,
+  elementsOf,
+  nftTable,
+  parseElements,
+  type NftElement,
+} from './nftables.ts';
 
 /** Ports of the node that lead to pods, programmed into the kernel here and not by a CNI plugin. */
 export interface HostPorts {
@@ -67,7 +75,11 @@ async function addWithNft(pod: HostPortPod, family: Family, options: AddOptions)
   }
 }
 
-async function staleElements(wanted: readonly NftElement[], family: Family, livePods: () => Iterable<string>): Promise<NftElement[]> {
+async function staleElements(
+  wanted: readonly NftElement[],
+  family: Family,
+  livePods: () => Iterable<string>,
+): Promise<NftElement[]> {
   const keys = new Set(wanted.map((element) => `${element.container} ${element.key}`));
   const live = new Set([...livePods()].map(elementComment));
   const taken = (await listElements(family)).filter((element) => keys.has(`${element.container} ${element.key}`));
@@ -98,7 +110,10 @@ async function nft(script: string): Promise<void> {
 async function chooseBackend(log: Logger): Promise<'nft' | 'iptables'> {
   const result = await program('nft', ['--check', '-f', '-'], addScript(4, []));
   if (result?.code === 0) return 'nft';
-  log.info(() => `nftables cannot be used for host ports, using iptables: ${result === undefined ? 'nft not found' : firstLines(result.stderr)}`);
+  log.info(
+    () =>
+      `nftables cannot be used for host ports, using iptables: ${result === undefined ? 'nft not found' : firstLines(result.stderr)}`,
+  );
   return 'iptables';
 }
 
@@ -148,7 +163,11 @@ async function forgetConnections(pod: HostPortPod): Promise<void> {
 }
 
 /** Runs a program of the node by name; undefined when it is not installed. */
-async function program(name: string, args: readonly string[], input?: string): Promise<Awaited<ReturnType<typeof run>> | undefined> {
+async function program(
+  name: string,
+  args: readonly string[],
+  input?: string,
+): Promise<Awaited<ReturnType<typeof run>> | undefined> {
   for (const directory of programDirs) {
     try {
       return await run({
@@ -170,4 +189,3 @@ const programDirs = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin
 function firstLines(output: Buffer): string {
   return output.toString('utf8').trim().split('\n').slice(0, 3).join(' ');
 }
-

@@ -30,7 +30,18 @@ function isOwn(chain: string): boolean {
 export const jumpRules: readonly (readonly string[])[] = [
   ...['PREROUTING', 'OUTPUT'].map((chain) => [
     chain,
-    ...['-m', 'comment', '--comment', 'kube hostport portals', '-m', 'addrtype', '--dst-type', 'LOCAL', '-j', portsChain],
+    ...[
+      '-m',
+      'comment',
+      '--comment',
+      'kube hostport portals',
+      '-m',
+      'addrtype',
+      '--dst-type',
+      'LOCAL',
+      '-j',
+      portsChain,
+    ],
   ]),
   [
     'POSTROUTING',

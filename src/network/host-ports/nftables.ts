@@ -1,4 +1,4 @@
-import { isJsonObject, type Json, type JsonObject } from '../../base/go-json.ts';
+import { isJsonArray, isJsonObject, type Json, type JsonObject } from '../../base/go-json.ts';
 import { shortHash, type Family, type HostPort } from './mapping.ts';
 
 /** The rules as CRI-O writes them, so that either daemon can remove what the other has added. */
@@ -37,7 +37,8 @@ export function elementsOf(podId: string, family: Family, ports: readonly HostPo
     };
   });
   const podIps = new Set(ports.map((port) => port.podIp));
-  for (const ip of podIps) elements.push({ family, container: 'hairpins', key: `${ip} . ${ip}`, value: undefined, comment: own });
+  for (const ip of podIps)
+    elements.push({ family, container: 'hairpins', key: `${ip} . ${ip}`, value: undefined, comment: own });
   return elements;
 }
 
@@ -99,13 +100,12 @@ export function parseElements(output: string, family: Family): NftElement[] {
 
 function elementsOfObject(object: JsonObject, family: Family): NftElement[] {
   const container = object['map'] ?? object['set'];
-  if (!isJsonObject(container) || !Array.isArray(container['elem'])) return [];
+  if (!isJsonObject(container) || !isJsonArray(container['elem'])) return [];
   const name = container['name'];
   if (name !== 'hostports' && name !== 'hostipports' && name !== 'hairpins') return [];
-  return container['elem'].flatMap((item: Json) => {
+  return container['elem'].flatMap((item): NftElement[] => {
     // A map's element is [key, value], a set's the key alone.
-    const key: Json | undefined = name !== 'hairpins' && Array.isArray(item) ? item[0] : item;
-    const value: Json | undefined = name !== 'hairpins' && Array.isArray(item) ? item[1] : undefined;
+    const [key, value] = name !== 'hairpins' && isJsonArray(item) ? item : [item];
     const text = concatText(unwrap(key));
     if (text === undefined) return [];
     return [{ family, container: name, key: text, value: concatText(value), comment: commentOf(key) }];
