@@ -22,7 +22,7 @@ import { restoreContainers, type RestoreReport } from './restore.ts';
 import { startContainer } from './start.ts';
 import { writeState } from './state-file.ts';
 import { stopContainer, stopEntry } from './stop.ts';
-import { ContainerStore, type Entry } from './store.ts';
+import { ContainerStore, noLongerWaitedFor, type Entry } from './store.ts';
 import { updateContainer } from './update.ts';
 
 /** How long the result of a creation that nobody waits for is kept for a retry. */
@@ -105,7 +105,7 @@ export function createContainers(deps: ContainersDeps): Containers {
     creations: () => context.creations.calls(),
     [Symbol.dispose]() {
       monitors[Symbol.dispose]();
-      for (const entry of index.all()) entry.gone.abort();
+      for (const entry of index.all()) entry.gone.abort(noLongerWaitedFor);
     },
   };
 }

@@ -17,7 +17,7 @@ import { containerName, storageMetadata } from './name.ts';
 import type { PreparedContainer } from './prepare.ts';
 import { resourcesOf } from './resources.ts';
 import { saveState } from './state.ts';
-import { newEntry, type Entry } from './store.ts';
+import { newEntry, noLongerWaitedFor, type Entry } from './store.ts';
 
 export interface CreateRequest {
   /** Id or unique prefix. */
@@ -100,7 +100,7 @@ async function createEntry(context: Context, call: Call, creation: Creation): Pr
   const entry = newEntry(toContainer(draft, prepared, created));
   context.index.add(entry);
   undo.defer(() => {
-    entry.gone.abort();
+    entry.gone.abort(noLongerWaitedFor);
     context.index.remove(entry);
   });
   watchInit(context, entry);

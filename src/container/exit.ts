@@ -4,7 +4,7 @@ import type { ExitRecord } from '../runtime/runtime.ts';
 import type { Container } from './container.ts';
 import { runtimeFor, type Context } from './context.ts';
 import { changeState, saveState } from './state.ts';
-import type { Entry } from './store.ts';
+import { noLongerWaitedFor, type Entry } from './store.ts';
 
 /** How a container ended. */
 export interface Exit {
@@ -120,7 +120,7 @@ export function recordExit(context: Context, entry: Entry, exit: Exit): void {
     finishedAtNs,
     oomKilled: exit.oomKilled,
   });
-  entry.gone.abort();
+  entry.gone.abort(noLongerWaitedFor);
   entry.ended.resolve();
   context.log.debug(
     () => `Container ${container.id} exited with ${exit.exitCode}${exit.oomKilled ? ', OOM killed' : ''}`,

@@ -5,7 +5,7 @@ import { describe, runtimeFor, type Context } from './context.ts';
 import { hasEnded } from './exit.ts';
 import { releaseMounts } from './mounts.ts';
 import { stopEntry, waitWhileCalled } from './stop.ts';
-import type { Entry } from './store.ts';
+import { noLongerWaitedFor, type Entry } from './store.ts';
 
 /** Grace period of the stop that a removal of a running container begins with, when the caller has no deadline. */
 const stopTimeoutMs = 10_000;
@@ -48,7 +48,7 @@ async function removeAll(context: Context, entry: Entry, options: { name: string
   await entry.saved;
   await releaseMounts(context, container);
   await deleteEverywhere(context, call, entry);
-  entry.gone.abort();
+  entry.gone.abort(noLongerWaitedFor);
   context.index.remove(entry);
   context.log.info(() => `Removed container ${container.id}: ${describe(container)}`);
 }

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { describe, runtimeFor, type Context } from './context.ts';
 import { cleanUpAfterExit, hasEnded } from './exit.ts';
 import { changeState } from './state.ts';
-import { notFound, type Entry } from './store.ts';
+import { notFound, noLongerWaitedFor, type Entry } from './store.ts';
 
 const sigkill = 9;
 /** Below this age a program may not have set its signal handlers yet. */
@@ -127,7 +127,7 @@ async function killUntilEnded(context: Context, entry: Entry): Promise<void> {
     }
     const pause = new AbortController();
     await Promise.race([entry.ended.promise, clock.sleep(pauseMs, pause.signal).catch(() => {})]);
-    pause.abort();
+    pause.abort(noLongerWaitedFor);
     if (hasEnded(entry)) return;
     if (!wasReported && clock.monotonicMs() - sinceMs > stuckAfterMs) {
       wasReported = true;
@@ -193,14 +193,14 @@ export class GracePeriod {
 
   /** Stops the timer. */
   end(): void {
-    this.#timer.abort();
+    this.#timer.abort(noLongerWaitedFor);
   }
 
   #arm(): void {
-    this.#timer.abort();
+    this.#timer.abort(noLongerWaitedFor);
     const leftMs = this.#deadlineMs - this.#clock.monotonicMs();
     if (leftMs <= 0) {
-      this.#over.abort();
+      this.#over.abort(noLongerWaitedFor);
       return;
     }
     const timer = new AbortController();

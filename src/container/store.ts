@@ -24,6 +24,9 @@ export interface Entry {
   readonly gone: AbortController;
 }
 
+/** Reason of every abort here; without one each abort makes an exception with a stack, 0.2 ms. */
+export const noLongerWaitedFor = new CrioError('canceled', 'no longer waited for');
+
 export function newEntry(container: Container): Entry {
   const ended = Promise.withResolvers<void>();
   if (container.state.status === 'stopped') ended.resolve();

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { systemClock, type Clock } from '../base/clock.ts';
-import { hasCode } from '../base/errors.ts';
+import { CrioError, hasCode } from '../base/errors.ts';
 import type { PodId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { Cgroups } from '../cgroup/cgroups.ts';
@@ -82,7 +82,7 @@ async function waitForFirstWalk(context: Context, containers: readonly Container
   if (!isWaiting) return;
   const limit = new AbortController();
   await Promise.race([context.layers.settled(), context.clock.sleep(firstWalkMs, limit.signal).catch(() => {})]);
-  limit.abort();
+  limit.abort(new CrioError('canceled', 'no longer waited for'));
 }
 
 function isUnwalked({ layers, upperDirectory }: Context, container: Container): boolean {
