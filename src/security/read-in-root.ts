@@ -56,17 +56,21 @@ export async function* readChunks(file: RootFile, maxBytes = maxFileBytes): Asyn
   }
 }
 
-/** Lines without their ends, one at a time: no more than one line is ever held (CVE-2025-4437, CVE-2026-47262). */
-export async function* readLines(file: RootFile, maxBytes = maxFileBytes): AsyncGenerator<string> {
+/**
+ * Lines without their ends, as many at a time as a piece of the file holds: never the whole file (CVE-2025-4437,
+ * CVE-2026-47262).
+ */
+export async function* readLines(file: RootFile, maxBytes = maxFileBytes): AsyncGenerator<readonly string[]> {
   let rest = '';
   const decoder = new TextDecoder();
   for await (const chunk of readChunks(file, maxBytes)) {
     const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
     rest = lines.pop() ?? '';
-    if (rest.length > maxLineBytes)
+    if (rest.length > maxLineBytes) {
       throw new CrioError('invalid', `read "${file.path}" of the image: line longer than ${maxLineBytes} bytes`);
-    yield* lines;
+    }
+    yield lines;
   }
   rest += decoder.decode();
-  if (rest !== '') yield rest;
+  if (rest !== '') yield [rest];
 }

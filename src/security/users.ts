@@ -29,7 +29,12 @@ export interface UserLookup extends ResolvedUser {
 export async function resolveUser(request: UserRequest): Promise<UserLookup> {
   const wanted = wantedUser(request.context, request.imageUser);
   const user = await findUser(request.rootFd, wanted.user);
-  const groups = await findGroups(request.rootFd, { name: user.entry?.name, group: wanted.group, gid: user.gid });
+  const groups = await findGroups(request.rootFd, {
+    name: user.entry?.name,
+    group: wanted.group,
+    gid: user.gid,
+    wantedGid: request.context?.runAsGroup,
+  });
   const gid = request.context?.runAsGroup ?? groups.gid;
   const asked = request.context?.supplementalGroups ?? [];
   for (const id of [gid, ...asked]) requireId('group', id);
@@ -40,7 +45,7 @@ export async function resolveUser(request: UserRequest): Promise<UserLookup> {
     additionalGids: [...new Set([gid, ...listed, ...asked])],
     userText: wanted.user === '' ? 'default' : wanted.user,
     uidHasEntry: user.entry !== undefined,
-    gidHasEntry: groups.known.has(gid) || (await hasGroup(request.rootFd, gid)),
+    gidHasEntry: groups.known.has(gid),
   };
 }
 
@@ -77,9 +82,11 @@ async function findUser(
 async function findPasswd(rootFd: number, matches: (entry: PasswdEntry) => boolean): Promise<PasswdEntry | undefined> {
   using file = openRegularInRoot(rootFd, '/etc/passwd');
   if (file === undefined) return undefined;
-  for await (const line of readLines(file)) {
-    const entry = parsePasswdLine(line);
-    if (entry !== undefined && matches(entry)) return entry;
+  for await (const lines of readLines(file)) {
+    for (const line of lines) {
+      const entry = parsePasswdLine(line);
+      if (entry !== undefined && matches(entry)) return entry;
+    }
   }
   return undefined;
 }
@@ -91,44 +98,42 @@ interface GroupSearch {
   readonly group: string;
   /** Primary group of the user. */
   readonly gid: number;
+  /** Group of the request, which replaces the one found. */
+  readonly wantedGid: number | undefined;
 }
 
 interface GroupsFound {
   readonly gid: number;
   readonly memberOf: readonly number[];
-  /** Some ids that have an entry. */
+  /** Those of the found and the wanted group that have an entry. */
   readonly known: ReadonlySet<number>;
 }
 
 async function findGroups(rootFd: number, search: GroupSearch): Promise<GroupsFound> {
-  const wantedId = search.group === '' ? search.gid : numericId('group', search.group);
-  let gid = wantedId;
+  let gid = search.group === '' ? search.gid : numericId('group', search.group);
   const memberOf: number[] = [];
   const known = new Set<number>();
-  for await (const entry of groupEntries(rootFd)) {
+  await eachGroup(rootFd, (entry) => {
     if (gid === undefined && entry.name === search.group) gid = entry.gid;
-    if (entry.gid === gid) known.add(entry.gid);
-    if (search.name === undefined || !entry.members.includes(search.name)) continue;
+    if (entry.gid === gid || entry.gid === search.wantedGid) known.add(entry.gid);
+    if (search.name === undefined || !entry.members.includes(search.name)) return;
     memberOf.push(entry.gid);
     if (memberOf.length > maxGroups)
       throw new CrioError('invalid', `user ${search.name} is in more than ${maxGroups} groups`);
-  }
+  });
   if (gid === undefined)
     throw new CrioError('invalid', `unable to find group ${search.group}: no matching entries in group file`);
   return { gid, memberOf, known };
 }
 
-async function hasGroup(rootFd: number, gid: number): Promise<boolean> {
-  for await (const entry of groupEntries(rootFd)) if (entry.gid === gid) return true;
-  return false;
-}
-
-async function* groupEntries(rootFd: number): AsyncGenerator<GroupEntry> {
+async function eachGroup(rootFd: number, visit: (entry: GroupEntry) => void): Promise<void> {
   using file = openRegularInRoot(rootFd, '/etc/group');
   if (file === undefined) return;
-  for await (const line of readLines(file)) {
-    const entry = parseGroupLine(line);
-    if (entry !== undefined) yield entry;
+  for await (const lines of readLines(file)) {
+    for (const line of lines) {
+      const entry = parseGroupLine(line);
+      if (entry !== undefined) visit(entry);
+    }
   }
 }
 
