@@ -1,0 +1,266 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { argv, env, umask } from 'node:process';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { Call } from './base/call.ts';
+import { CrioError } from './base/errors.ts';
+import type { Logger } from './base/log.ts';
+import { runtimeVersion } from './base/version.ts';
+import { openCgroups } from './cgroup/cgroups.ts';
+import { runCli, type DaemonStart } from './cli/run.ts';
+import type { Config, RuntimeHandlerConfig } from './config/config.ts';
+import { defaultMinMemory, parseMemory } from './config/memory.ts';
+import { createContainers, type Containers } from './container/containers.ts';
+import { bindService } from './cri/dispatch.ts';
+import { ImageService, RuntimeService } from './cri/gen/api_pb.ts';
+import { createImageService } from './cri/image-service.ts';
+import { listenOnSocket } from './cri/listen.ts';
+import { createRuntimeService } from './cri/runtime-service.ts';
+import { markRunning, markStopped, wasStoppedCleanly } from './daemon/clean-shutdown.ts';
+import { notifyServiceManager } from './daemon/notify.ts';
+import { waitForStopSignal } from './daemon/stop-signals.ts';
+import { saysOtherRelease, writeVersionFile } from './daemon/version-file.ts';
+import { createImages } from './image/create-images.ts';
+import { createNetwork } from './network/network.ts';
+import { createPods, type Pods } from './pod/pods.ts';
+import { createRuntimes } from './runtime/create-runtimes.ts';
+import { watchExits } from './runtime/exits.ts';
+import { specSettings } from './runtime/spec/settings.ts';
+import { readHostFacts } from './security/host-facts.ts';
+import { ImageMounts } from './security/image-mounts.ts';
+import { createPodSeccomp } from './security/pod-seccomp.ts';
+import { createPrepare } from './security/prepare-container.ts';
+import { createStats } from './stats/create-stats.ts';
+import { statusListener } from './status-api/listener.ts';
+import { openStore } from './storage/open-store.ts';
+import { closeOnExecInherited, setChildSubreaper } from './sys/process.ts';
+import { startReaper } from './sys/reaper.ts';
+
+/**
+ * The composition root: the only place that constructs the parts and connects them. Order of start and stop are
+ * CRI-O's (docs/architecture.md); everything opened is closed in the opposite order by one disposable stack.
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  return runCli(args, env, {
+    startDaemon,
+    openStore: (config, log) => openConfiguredStore(config.crio, log),
+  });
+}
+
+async function startDaemon(start: DaemonStart): Promise<number> {
+  const { log } = start;
+  log.info(`Starting CRI-O, version: ${runtimeVersion}`);
+  umask(0o022);
+  closeOnExecInherited();
+  setChildSubreaper();
+  const config = () => start.config;
+  await using stack = new AsyncDisposableStack();
+  stack.use(startReaper());
+  const daemon = await construct(config, log, stack);
+  const grpc = await serve(daemon, stack);
+  await restore(daemon);
+  stack.use(watchContainerExits(daemon));
+  await markStarted(config(), log);
+  daemon.ready();
+  notifyServiceManager(start.env['NOTIFY_SOCKET'], 'READY=1');
+  log.info(`Serving on ${config().api.listen}`);
+  const signal = await waitForStopSignal();
+  log.info(`Received ${signal}, shutting down`);
+  notifyServiceManager(start.env['NOTIFY_SOCKET'], 'STOPPING=1');
+  daemon.shutdown.abort(new CrioError('unavailable', 'the daemon is shutting down'));
+  await drain(grpc);
+  await stack.disposeAsync();
+  await markStopped(config().crio.cleanShutdownFile);
+  return 0;
+}
+
+type Daemon = Awaited<ReturnType<typeof construct>>;
+
+/** Builds every part; nothing answers requests yet. */
+async function construct(config: () => Config, log: Logger, stack: AsyncDisposableStack) {
+  const { crio, runtime } = config();
+  await Promise.all(
+    [runtime.containerExitsDir, runtime.containerAttachSocketDir].map((folder) => mkdir(folder, { recursive: true, mode: 0o755 })),
+  );
+  const shutdown = new AbortController();
+  const host = readHostFacts();
+  const store = stack.use(await openConfiguredStore(crio, log));
+  const [images, runtimes, network] = await Promise.all([
+    createImages({ store, config: config(), log }),
+    createRuntimes({ config: config(), log }),
+    createNetwork({ config: config(), log }),
+  ]);
+  stack.use(images);
+  stack.use(network);
+  const cgroups = openCgroups({ manager: runtime.cgroupManager === 'systemd' ? 'systemd' : 'cgroupfs' });
+  const settingsOf = (handler: RuntimeHandlerConfig) =>
+    specSettings({ config: config(), handler, containerMinMemory: parseMemory(handler.containerMinMemory) ?? defaultMinMemory });
+  const imageMounts = new ImageMounts({
+    images,
+    layers: store.layers,
+    directory: `${dirname(runtime.containerExitsDir)}/image-mounts`,
+  });
+  // Pods and containers know each other through these functions only.
+  const pods: Pods = createPods({
+    config,
+    store,
+    images,
+    runtimes,
+    network,
+    cgroups,
+    host,
+    specSettings: settingsOf,
+    chooseSeccomp: createPodSeccomp({ config, host }),
+    containersOf: (podId) => containers.allOfPod(podId).map(({ id, state }) => ({ id, isRunning: state.status !== 'stopped' })),
+    stopContainer: (call, id, timeoutMs) => containers.stopForPod(call, id, timeoutMs),
+    removeContainer: (call, id) => containers.removeForPod(call, id),
+    shutdown: shutdown.signal,
+    log,
+  });
+  const containers: Containers = stack.use(
+    createContainers({
+      config,
+      store,
+      images,
+      runtimes,
+      cgroups,
+      log,
+      findPod: (id) => pods.find(id),
+      prepare: createPrepare({ config, host, storageRoot: store.graphRoot, mountImage: imageMounts.mount }),
+    }),
+  );
+  const stats = createStats({
+    cgroups,
+    containersOf: (podId) => containers.ofPod(podId),
+    upperDirectory: (id) => store.containers.upperDirectory(id),
+    collectionPeriod: config().stats.collectionPeriod,
+    log,
+  });
+  const { promise: isReady, resolve: ready } = Promise.withResolvers<void>();
+  return { config, log, shutdown, store, images, runtimes, network, pods, containers, stats, isReady, ready };
+}
+
+function openConfiguredStore(crio: Pick<Config['crio'], 'root' | 'runroot' | 'imagestore' | 'storageDriver' | 'storageOption'>, log: Logger) {
+  return openStore({
+    graphRoot: crio.root,
+    runRoot: crio.runroot,
+    imageStore: crio.imagestore,
+    driver: crio.storageDriver,
+    options: crio.storageOption,
+    log,
+  });
+}
+
+/** Opens the socket. Connections queue up until the daemon has read what an earlier one left. */
+async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<Server> {
+  const { config, log, store, images, pods, containers } = daemon;
+  const { api } = config();
+  const grpc = new Server({
+    'grpc.max_receive_message_length': api.grpcMaxRecvMsgSize,
+    'grpc.max_send_message_length': api.grpcMaxSendMsgSize,
+  });
+  stack.defer(() => grpc.forceShutdown());
+  const folder = (root: string, kind: string) => `${root}/${store.driverName}-${kind}`;
+  const hasImageStore = store.imageStore !== '';
+  const services = [
+    bindService(RuntimeService, createRuntimeService({ ...daemon, version: runtimeVersion }), { log }),
+    bindService(
+      ImageService,
+      createImageService({
+        images,
+        mountPoints: {
+          images: folder(hasImageStore ? store.imageStore : store.graphRoot, 'images'),
+          containers: folder(store.graphRoot, hasImageStore ? 'containers' : 'images'),
+        },
+      }),
+      { log },
+    ),
+  ];
+  for (const { definition, implementation } of services) grpc.addService(definition, implementation);
+  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+  const onHttp1 = statusListener(
+    {
+      config,
+      storage: store,
+      findContainer: (id) => exactly(containers.find(id), id),
+      findPod: (id) => exactly(pods.find(id), id),
+      containersOf: (podId) => containers.ofPod(podId),
+      pause: (id) => containers.pause(newCall('pause', log), id),
+      unpause: (id) => containers.resume(newCall('unpause', log), id),
+    },
+    log,
+  );
+  const whenReady = <T extends unknown[]>(handle: (...args: T) => void) => (...args: T) => void daemon.isReady.then(() => handle(...args));
+  stack.use(
+    await listenOnSocket({
+      path: api.listen,
+      onHttp2: whenReady((socket) => injector.injectConnection(socket)),
+      onHttp1: whenReady(onHttp1),
+    }),
+  );
+  return grpc;
+}
+
+/** The HTTP API looks ids up whole, without prefixes. */
+function exactly<T extends { readonly id: string }>(found: T | undefined, id: string): T | undefined {
+  return found?.id === id ? found : undefined;
+}
+
+function newCall(name: string, log: Logger): Call {
+  const id = randomUUID();
+  return new Call({ name, id, log: log.with({ id, name }) });
+}
+
+/** Takes over what an earlier daemon left, and watches exits from then on. */
+async function restore({ config, log, pods, containers, network, shutdown }: Daemon): Promise<void> {
+  const call = newCall('restore', log);
+  await pods.restore(call);
+  await containers.restore(call);
+  const { crio } = config();
+  if (crio.internalWipe && (await saysOtherRelease(crio.versionFile, runtimeVersion))) await removeAllPods(call, pods);
+  network.gc(pods.list().map(({ id }) => id), shutdown.signal).catch((error: unknown) => log.warn('clean up networks', error));
+}
+
+/** Ends of containers and of kept infra containers, also those that happened while no daemon ran. */
+function watchContainerExits({ config, log, pods, containers, store }: Daemon): AsyncDisposable {
+  return watchExits({
+    dir: config().runtime.containerExitsDir,
+    log,
+    persistDirOf: (id) => store.containers.directory(id),
+    onExit: async (record) => (await containers.handleExit(record)) || pods.handleExit(record),
+  });
+}
+
+/** After a reboot or an upgrade nothing of the old pods can be trusted to run. */
+async function removeAllPods(call: Call, pods: Pods): Promise<void> {
+  for (const { id } of pods.list()) {
+    try {
+      await pods.remove(call, id);
+    } catch (error) {
+      call.log.warn(`wipe pod ${id}`, error);
+    }
+  }
+}
+
+async function markStarted({ crio }: Config, log: Logger): Promise<void> {
+  if (!(await wasStoppedCleanly(crio.cleanShutdownFile))) log.warn('The last stop was not clean');
+  await writeVersionFile(crio.versionFile, runtimeVersion);
+  await writeVersionFile(crio.versionFilePersist, runtimeVersion);
+  await markRunning(crio.cleanShutdownFile);
+}
+
+const drainLimitMs = 30_000;
+
+/** Lets running requests finish; operations that outlive it are undone at the next start. */
+function drain(grpc: Server): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, drainLimitMs);
+    grpc.tryShutdown(() => {
+      clearTimeout(timer);
+      resolve();
+    });
+  });
+}
+
+if (import.meta.main) process.exitCode = await main(argv.slice(2));
