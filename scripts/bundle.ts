@@ -72,7 +72,7 @@ const slimPlugin: Plugin = {
   load(id) {
     if (id === `\0${unusedModule}`) return 'export {};';
     if (id !== '\0node:http') return undefined;
-    const names = Object.entries(Object.getOwnPropertyDescriptors(http)).filter(([, { get }]) => get === undefined);
+    const names = Object.entries(Object.getOwnPropertyDescriptors(http)).filter(([, property]) => 'value' in property);
     return `export const { ${names.map(([name]) => name).join(', ')} } = process.getBuiltinModule('node:http');`;
   },
 };
