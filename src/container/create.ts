@@ -201,9 +201,14 @@ function prepare(context: Context, call: Call, draft: Draft, undo: AsyncDisposab
 }
 
 /** In the container's directory for a restart, in the bundle for the runtime. */
-async function writeSpec({ directory, bundle }: Draft, { spec }: PreparedContainer): Promise<void> {
+async function writeSpec({ directory, bundle }: Draft, { spec, runtimeAnnotations }: PreparedContainer): Promise<void> {
   const text = encodeSpec(spec);
-  await Promise.all([directory, bundle].map((folder) => writeFile(`${folder}/config.json`, text, { mode: 0o644 })));
+  const annotations = { ...spec.annotations, ...runtimeAnnotations };
+  const forRuntime = runtimeAnnotations === undefined ? text : encodeSpec({ ...spec, annotations });
+  await Promise.all([
+    writeFile(`${directory}/config.json`, text, { mode: 0o644 }),
+    writeFile(`${bundle}/config.json`, forRuntime, { mode: 0o644 }),
+  ]);
 }
 
 async function createProcess(

@@ -38,6 +38,8 @@ export interface PreparedContainer {
   readonly annotations: ReadonlyMap<string, string>;
   /** Number; 0 when neither request nor image names one. */
   readonly stopSignal: number;
+  /** For the runtime alone: they stand only in the bundle's config.json, not in the container's record. */
+  readonly runtimeAnnotations?: Readonly<Record<string, string>>;
 }
 
 /** Reads and makes what a container needs, and computes its spec. Enters the stages from volumes to spec. */

@@ -18,14 +18,14 @@ export class ImageMounts {
     this.#deps = deps;
   }
 
-  /** Undefined when the image is not there or has no layers. */
-  async mount(reference: string): Promise<{ id: string; path: string } | undefined> {
+  /** Undefined when the image is not there or has no layers. Bound, to be handed on as a function. */
+  readonly mount = async (reference: string): Promise<{ id: string; path: string } | undefined> => {
     const image = await this.#deps.images.find(reference);
     if (image?.topLayer === undefined) return undefined;
     const { id, topLayer } = image;
     const mounted = this.#mounted.get(id) ?? this.#mountNow(id, topLayer);
     return { id, path: (await mounted).path };
-  }
+  };
 
   /** To be called before an image is removed; not mounted is success. */
   async unmount(imageId: string): Promise<void> {

@@ -29,6 +29,7 @@ import { choosePidNamespace } from './pid-namespace.ts';
 import { prepareRootfs, prepareVolumes } from './prepare-rootfs.ts';
 import { resolveDevices } from './resolve-devices.ts';
 import { resolveMounts } from './resolve-mounts.ts';
+import type { SeccompCache } from './seccomp-cache.ts';
 import { chooseSeccomp } from './seccomp-profiles.ts';
 import { makeSecrets } from './secrets.ts';
 import { setTimezone } from './timezone.ts';
@@ -42,6 +43,8 @@ export interface PrepareDeps {
   readonly storageRoot: string;
   /** For mounts that name an image. */
   readonly mountImage: ImageVolumesRequest['mountImage'];
+  /** Told of every spec; `created` must be called by the runtime. */
+  readonly seccompCache?: Pick<SeccompCache, 'annotationFor'>;
 }
 
 /** The function that makes and reads all a container needs and computes its spec. */
@@ -100,7 +103,17 @@ async function prepareContainer(deps: PrepareDeps, request: PrepareRequest): Pro
     hooks: undefined,
     extraEnv: plan.extraEnv,
   });
-  return { spec, volumes: mounts.volumes, annotations: plan.annotations, stopSignal: stopSignal.number };
+  const runtimeAnnotations = deps.seccompCache?.annotationFor(request.id, spec, {
+    version: request.runtime.features.version,
+    path: plan.handler.runtimePath,
+  });
+  return {
+    spec,
+    volumes: mounts.volumes,
+    annotations: plan.annotations,
+    stopSignal: stopSignal.number,
+    ...(runtimeAnnotations === undefined ? {} : { runtimeAnnotations }),
+  };
 }
 
 function planContainer(deps: PrepareDeps, { runtime, config: request, pod }: PrepareRequest): Plan {

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { CrioError, hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { writeExactIntegers } from '../runtime/spec/exact-integer.ts';
@@ -18,6 +17,8 @@ const testedVersions = /^crun version 1\.8(\.|$)/;
 const instructionBytes = 8;
 const maxFilterBytes = 4096 * instructionBytes;
 const maxFilters = 64;
+/** Creations that failed never come back to be taken out. */
+const maxPending = 1024;
 
 export interface RuntimeIdentity {
   /** First line of `--version`. */
@@ -26,11 +27,12 @@ export interface RuntimeIdentity {
   readonly path: string;
 }
 
-export interface CreatedContainer {
-  readonly id: string;
-  /** `<runtime root>/<id>` */
-  readonly stateDirectory: string;
-  readonly initPid: number;
+interface Pending {
+  readonly key: string;
+  /** The filter the container was given; undefined when it is compiled anew. */
+  readonly used: Buffer | undefined;
+  /** With no_new_privs the filter is only loaded when the container is started. */
+  readonly isLoadedLate: boolean;
 }
 
 /** Compiled seccomp filters, in memory only: nothing on disk could be changed under the daemon. */
@@ -38,10 +40,7 @@ export class SeccompCache {
   readonly #log: Logger;
   readonly #filters = new Map<string, Buffer>();
   /** Containers being created, by id. */
-  readonly #pending = new Map<
-    string,
-    { readonly key: string; readonly used: Buffer | undefined; readonly isLate: boolean }
-  >();
+  readonly #pending = new Map<string, Pending>();
   #isDisabled = false;
 
   constructor(log: Logger) {
@@ -49,65 +48,70 @@ export class SeccompCache {
   }
 
   /**
-   * Adds the compiled filter to a finished spec when it is known. Nothing may change `linux.seccomp` afterwards.
-   * Each call is followed by `created` or `failed` for the same id.
+   * The annotation that hands a finished spec's compiled filter to the runtime; undefined when it is not known yet.
+   * Nothing may change `linux.seccomp` afterwards. `created` is to be told when the container is there.
    */
-  addFilter(id: string, spec: Spec, runtime: RuntimeIdentity): Spec {
+  annotationFor(id: string, spec: Spec, runtime: RuntimeIdentity): Readonly<Record<string, string>> | undefined {
     const seccomp = spec.linux?.seccomp;
-    if (this.#isDisabled || seccomp === undefined || !testedVersions.test(runtime.version)) return spec;
+    if (this.#isDisabled || seccomp === undefined || !testedVersions.test(runtime.version)) return undefined;
     const key = keyOf(JSON.stringify(seccomp, writeExactIntegers), runtime);
     const used = this.#filters.get(key);
-    // with no_new_privs the filter is only loaded when the container is started
-    this.#pending.set(id, { key, used, isLate: spec.process?.noNewPrivileges === true });
-    if (used === undefined) return spec;
-    return { ...spec, annotations: { ...spec.annotations, [annotation]: used.toString('base64') } };
+    dropOldest(this.#pending, maxPending);
+    this.#pending.set(id, { key, used, isLoadedLate: spec.process?.noNewPrivileges === true });
+    return used === undefined ? undefined : { [annotation]: used.toString('base64') };
   }
 
   /**
    * Learns the filter of a container that was just created, or checks that the one it was given is in force.
-   * Throws CrioError `internal` when it is not: the container must not start.
+   * `stateDirectory` is `<runtime root>/<id>`. Synchronous: the files lie in memory, and nothing may come between.
+   * Throws CrioError `internal` when the filter is not in force: the container must not start.
    */
-  async created(container: CreatedContainer): Promise<void> {
-    const pending = this.#pending.get(container.id);
+  created(id: string, stateDirectory: string): void {
+    const pending = this.#pending.get(id);
     if (pending === undefined) return;
-    this.#pending.delete(container.id);
-    const filter = await this.#readFilter(container);
+    this.#pending.delete(id);
+    const filter = this.#readFilter(stateDirectory);
     if (pending.used === undefined) {
-      if (filter !== undefined) this.#learn(pending.key, filter);
+      if (filter === undefined) return;
+      dropOldest(this.#filters, maxFilters);
+      this.#filters.set(pending.key, filter);
       return;
     }
-    const isInForce = filter?.equals(pending.used) === true && (pending.isLate || seccompMode(container.initPid) === 2);
-    if (isInForce) return;
+    if (filter?.equals(pending.used) === true && (pending.isLoadedLate || initHasFilter(stateDirectory))) return;
     this.#isDisabled = true;
     this.#filters.clear();
     throw new CrioError(
       'internal',
-      `container ${container.id} was created without its compiled seccomp filter; it will not be used again`,
+      `check seccomp filter of container ${id}: it is not in force; compiled filters are not used again`,
     );
   }
 
-  failed(id: string): void {
-    this.#pending.delete(id);
-  }
-
-  #learn(key: string, filter: Buffer): void {
-    const oldest = this.#filters.keys().next();
-    if (this.#filters.size >= maxFilters && oldest.done !== true) this.#filters.delete(oldest.value);
-    this.#filters.set(key, filter);
-  }
-
   /** Undefined when there is none or it is no filter; then the next container is compiled again. */
-  async #readFilter({ id, stateDirectory }: CreatedContainer): Promise<Buffer | undefined> {
+  #readFilter(stateDirectory: string): Buffer | undefined {
     try {
-      await using file = await open(`${stateDirectory}/seccomp.bpf`);
-      const { size } = await file.stat();
-      if (size === 0 || size > maxFilterBytes || size % instructionBytes !== 0) return undefined;
-      return await file.readFile();
+      const filter = readFileSync(`${stateDirectory}/seccomp.bpf`);
+      return isFilter(filter) ? filter : undefined;
     } catch (error) {
-      if (!hasCode(error, 'ENOENT')) this.#log.debug(() => `read seccomp filter of ${id}: ${messageOf(error)}`);
+      if (!hasCode(error, 'ENOENT')) this.#log.debug(() => `read seccomp filter: ${messageOf(error)}`);
       return undefined;
     }
   }
+}
+
+function isFilter(data: Buffer): boolean {
+  return data.length > 0 && data.length <= maxFilterBytes && data.length % instructionBytes === 0;
+}
+
+function dropOldest<V>(map: Map<string, V>, limit: number): void {
+  const oldest = map.keys().next();
+  if (map.size >= limit && oldest.done !== true) map.delete(oldest.value);
+}
+
+/** crun's own record names the init process; while it waits for `start` the filter is loaded already. */
+function initHasFilter(stateDirectory: string): boolean {
+  const status: unknown = JSON.parse(readFileSync(`${stateDirectory}/status`, 'utf8'));
+  const pid = typeof status === 'object' && status !== null && 'pid' in status ? status.pid : undefined;
+  return typeof pid === 'number' && seccompMode(pid) === 2;
 }
 
 /** Profile, runtime and libseccomp as files: a package update changes at least one of them. */
