@@ -89,7 +89,7 @@ async function startAndListen(
     try {
       // The first process ends when the daemon child runs; `exited` is reported before anything that child writes.
       const status = await Promise.race([child.exited, guard.over]);
-      if (status.code !== 0) throw monitorFailed(child, exitText({ ...status, timedOut: false }));
+      if (status.code !== 0) throw monitorFailed(child, options.logPath, exitText({ ...status, timedOut: false }));
       return await Promise.race([sync.message, guard.over]);
     } finally {
       sync.close();
@@ -121,10 +121,11 @@ function spawnMonitor(command: RuntimeCommand, monitor: MonitorSettings, options
   }
 }
 
-function monitorFailed(child: ChildHandle, status: string): CrioError {
+/** conmon does not name the file when it is the log that cannot be opened. */
+function monitorFailed(child: ChildHandle, logPath: string, status: string): CrioError {
   // Option errors are on stdout up to conmon 2.1.7.
   const text = [2, 1].map((index) => child.takeMemfd(index).toString().trim()).find((output) => output !== '');
-  return new CrioError('unknown', `container create failed: conmon: ${text === undefined ? '' : `${text}: `}${status}`);
+  return new CrioError('unknown', `container create failed: conmon with log "${logPath}": ${text === undefined ? '' : `${text}: `}${status}`);
 }
 
 /** The one message; rejects at the end of the stream or when it is none. */

@@ -1,104 +1,185 @@
-import { closeSync } from 'node:fs';
+import { closeSync, readFileSync, rmSync } from 'node:fs';
+import { pid as ownPid } from 'node:process';
 import type { Call } from '../base/call.ts';
-import { CrioError } from '../base/errors.ts';
+import { CrioError, hasCode } from '../base/errors.ts';
 import { memfdCreate, readDescriptor } from '../sys/descriptor.ts';
+import { createDetachedTmpfs } from '../sys/mount.ts';
 import { boundedTake, collectPipe } from '../sys/pipe-reader.ts';
+import { expectOrphan } from '../sys/reaper.ts';
+import type { ExpectedOrphan } from '../sys/reaper.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, ExitStatus } from '../sys/spawn.ts';
-import { globalArgs, pinned } from './command.ts';
+import { exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { killExec } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
+import { writeExactIntegers } from './spec/exact-integer.ts';
 
 const maxLogBytes = 65536;
 const signalBase = 128;
 
 /**
- * Runs a command in a container: one process of the runtime, no file. The process object and the runtime's own log are
- * memfds; the log tells a start that failed from a command that ended with the same code.
+ * Runs a command in a container: one process of the runtime, no file on a disk.
+ *
+ * The runtime starts the command detached and ends; the command, left behind, becomes the daemon's own child (it is a
+ * child subreaper), which so learns its exit code itself. Then an exit status of the runtime other than 0 can only mean
+ * that the command did not start, no runtime stays around, and a background process that keeps the output open delays
+ * nothing (runc in the foreground would wait for it).
  * Throws when the command cannot be started, with CRI-O's text.
  */
 export async function execSync(call: Call, command: RuntimeCommand, options: ExecSyncOptions): Promise<ExecSyncResult> {
   call.throwIfAborted();
-  const processFd = memfdCreate('process', JSON.stringify({ ...options.process, terminal: false }));
-  const logFd = memfdCreate('log');
+  using files = new ExecFiles(options);
+  using orphan = expectOrphan();
+  const child = start(command, options, files);
+  const take = boundedTake(options.maxOutputBytes);
+  const outputs = [1, 2].map((index) => collectPipe(child, index, take));
+  const limit = new TimeLimit(call, options.timeoutMs);
+  let exitCode: number | undefined;
   try {
-    const { child, endOutput } = start(command, options, processFd, logFd);
-    const { status, timedOut } = await waitForEnd(call, child, options.timeoutMs);
-    const { stdout, stderr } = endOutput();
-    call.throwIfAborted();
-    const exitCode = status.code ?? signalBase + (status.signal ?? 0);
-    if (!timedOut) throwIfNotStarted(exitCode, readDescriptor(logFd, maxLogBytes).toString(), stdout, stderr);
-    return { stdout, stderr, exitCode, timedOut };
+    exitCode = await waitForEnd(call, child, orphan, files, limit);
   } finally {
-    closeSync(processFd);
-    closeSync(logFd);
+    limit.end();
+    child.close();
   }
+  const [stdout, stderr] = outputs.map((output) => output?.drain() ?? Buffer.alloc(0)) as [Buffer, Buffer]; // of two
+  call.throwIfAborted();
+  if (limit.timedOut) return { stdout, stderr, exitCode: -1, timedOut: true };
+  if (exitCode === undefined) throw notStarted(await child.exited, files, stdout, stderr);
+  return { stdout, stderr, exitCode, timedOut: false };
 }
 
-interface Output {
-  readonly stdout: Buffer;
-  readonly stderr: Buffer;
-}
-
-/** `endOutput` gives what was kept once the command has ended: a process it left behind may keep the pipes open. */
-function start(
-  command: RuntimeCommand,
-  options: ExecSyncOptions,
-  processFd: number,
-  logFd: number,
-): { child: ChildHandle; endOutput: () => Output } {
+function start(command: RuntimeCommand, options: ExecSyncOptions, files: ExecFiles): ChildHandle {
   const args = [
     ...globalArgs(command, { withCgroupManager: false }),
-    ...['--log', '/proc/self/fd/4', '--log-format', 'json'],
-    ...['exec', '--process', '/proc/self/fd/3', options.id],
+    ...['--log', files.logPath, '--log-format', 'json'],
+    ...['exec', '--detach', '--pid-file', files.pidPath, '--process', files.processPath, options.id],
   ];
-  const stdio = ['null', 'pipe', 'pipe', { fd: processFd }, { fd: logFd }] as const;
-  const child = spawn({ ...pinned(command, command.path, args), env: command.env, stdio });
-  const take = boundedTake(options.maxOutputBytes);
-  const [stdout, stderr] = [collectPipe(child, 1, take), collectPipe(child, 2, take)];
-  const empty = Buffer.alloc(0);
-  return { child, endOutput: () => ({ stdout: stdout?.drain() ?? empty, stderr: stderr?.drain() ?? empty }) };
+  return spawn({ ...pinned(command, command.path, args), env: command.env, stdio: ['null', 'pipe', 'pipe'] });
 }
 
-/** On a timeout, or when the caller gives up, every process of the exec is killed; the runtime then ends by itself. */
+/** The command's exit code; undefined when it did not start. */
 async function waitForEnd(
   call: Call,
-  child: ChildHandle,
-  timeoutMs: number,
-): Promise<{ status: ExitStatus; timedOut: boolean }> {
-  let timedOut = false;
+  runtime: ChildHandle,
+  orphan: ExpectedOrphan,
+  files: ExecFiles,
+  limit: TimeLimit,
+): Promise<number | undefined> {
+  let pid: number | undefined;
   let killing: Promise<void> | undefined;
-  const giveUp = () => {
-    killing ??= killExec(child).catch((error: unknown) => call.log.error(`kill the processes of exec ${child.pid}`, error));
-  };
-  const timer =
-    timeoutMs > 0
-      ? setTimeout(() => {
-          timedOut = true;
-          giveUp();
-        }, timeoutMs)
-      : undefined;
-  call.signal.addEventListener('abort', giveUp, { once: true });
-  try {
-    const status = await child.exited;
-    // The rest of the session may outlive the runtime by a moment.
+  limit.onOver(() => {
+    killing = killExec(runtime, pid).catch((error: unknown) => call.log.error(`kill exec ${pid ?? runtime.pid}`, error));
+  });
+  const { code } = await runtime.exited;
+  pid = code === 0 ? files.readPid() : undefined;
+  if (pid === undefined) {
     await killing;
-    return { status, timedOut };
-  } finally {
-    clearTimeout(timer);
-    call.signal.removeEventListener('abort', giveUp);
+    return undefined;
+  }
+  const process = orphan.claim(pid);
+  // The time was over while the runtime was about to end: what it has started meanwhile is still there.
+  if (killing !== undefined) await killExec(runtime, pid);
+  const status = await process.exited;
+  await killing;
+  if (status.code !== undefined) return status.code;
+  if (status.signal !== undefined) return signalBase + status.signal;
+  throw new CrioError('internal', `wait for exec ${pid}: somebody else took its exit status`);
+}
+
+function notStarted(status: ExitStatus, files: ExecFiles, stdout: Buffer, stderr: Buffer): CrioError {
+  const text = lastError(files.readLog()) ?? exitText({ ...status, timedOut: false });
+  return new CrioError('unknown', `command error: ${text}, stdout: ${stdout}, stderr: ${stderr}, exit code -1`);
+}
+
+/** Calls back once when the time is over or the caller has gone. */
+class TimeLimit {
+  readonly #call: Call;
+  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #onAbort = () => this.#giveUp();
+  #isOver = false;
+  #onOver: (() => void) | undefined;
+  timedOut = false;
+
+  constructor(call: Call, timeoutMs: number) {
+    this.#call = call;
+    call.signal.addEventListener('abort', this.#onAbort, { once: true });
+    if (timeoutMs <= 0) return;
+    this.#timer = setTimeout(() => {
+      this.timedOut = true;
+      this.#giveUp();
+    }, timeoutMs);
+  }
+
+  onOver(callback: () => void): void {
+    this.#onOver = callback;
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+    this.#call.signal.removeEventListener('abort', this.#onAbort);
+  }
+
+  #giveUp(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    this.#onOver?.();
   }
 }
 
-/** Exit codes with which runtimes report that they could not start the command; a command may end with them too. */
-const startFailureCodes = [1, 255];
+/** A tmpfs that only this process knows, for the runtimes' pid files. */
+let pidFolder: number | undefined;
+const pidFolderBytes = 1 << 20;
+let pidFileCount = 0;
 
-function throwIfNotStarted(exitCode: number, log: string, stdout: Buffer, stderr: Buffer): void {
-  if (!startFailureCodes.includes(exitCode)) return;
-  const text = lastError(log);
-  if (text === undefined) return;
-  throw new CrioError('unknown', `command error: ${text}, stdout: ${stdout}, stderr: ${stderr}, exit code -1`);
+/**
+ * What an exec exchanges with the runtime, all in memory. The runtime opens it through /proc/<daemon>/fd instead of
+ * inheriting descriptors, which could reach the container (CVE-2024-21626).
+ */
+class ExecFiles implements Disposable {
+  readonly #process: number;
+  readonly #log: number;
+  readonly pidPath: string;
+
+  constructor(options: ExecSyncOptions) {
+    // Without a terminal even if the container has one: both outputs stay apart and unchanged.
+    this.#process = memfdCreate('process', JSON.stringify({ ...options.process, terminal: false }, writeExactIntegers));
+    this.#log = memfdCreate('log');
+    pidFolder ??= createDetachedTmpfs(pidFolderBytes);
+    this.pidPath = `${pathOf(pidFolder)}/exec-${++pidFileCount}`;
+  }
+
+  get processPath(): string {
+    return pathOf(this.#process);
+  }
+
+  get logPath(): string {
+    return pathOf(this.#log);
+  }
+
+  readPid(): number | undefined {
+    try {
+      const pid = Number(readFileSync(this.pidPath, 'latin1'));
+      return Number.isInteger(pid) && pid > 1 ? pid : undefined;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return undefined;
+      throw error;
+    }
+  }
+
+  readLog(): string {
+    return readDescriptor(this.#log, maxLogBytes).toString();
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#process);
+    closeSync(this.#log);
+    rmSync(this.pidPath, { force: true });
+  }
+}
+
+function pathOf(fd: number): string {
+  return `/proc/${ownPid}/fd/${fd}`;
 }
 
 /** The runtime's log holds one JSON object per line; the last one of level error is why it failed. */

@@ -1,5 +1,6 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { constants } from 'node:os';
+import { pid as ownPid } from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '../base/errors.ts';
 import { kill, listPids, readStat } from '../sys/process.ts';
@@ -12,14 +13,14 @@ const pauseMs = 5;
 const runtimeLimitMs = 2000;
 
 /**
- * Kills every process of an exec: the sessions that the runtime made for it (a session survives the death of its leader,
- * and nothing outside the exec can be in it). The runtime itself is spared, because killing it would leave the command
- * running: it ends with the command. One that has not made a session yet, or does not end, is killed.
+ * Kills every process of an exec: those of the session that the runtime made for it. A session survives the death of its
+ * leader, and nothing outside the exec can be in it. `pid` is the command's, once it is known; before that, its session is
+ * found among the runtime's children. A runtime that has not come that far, or hangs, is killed as well.
  */
-export async function killExec(runtime: ChildHandle): Promise<void> {
-  const sessions = sessionsOf(runtime.pid);
+export async function killExec(runtime: ChildHandle, pid: number | undefined): Promise<void> {
+  const sessions = pid === undefined ? sessionsOf(runtime.pid) : sessionOf(pid);
   if (sessions.size === 0) {
-    runtime.kill(SIGKILL, { group: true });
+    if (pid === undefined) runtime.kill(SIGKILL, { group: true });
     return;
   }
   for (let round = 0; round < maxRounds; round++) {
@@ -28,6 +29,13 @@ export async function killExec(runtime: ChildHandle): Promise<void> {
   }
   const ended = await Promise.race([runtime.exited, sleep(runtimeLimitMs, undefined, { ref: false })]);
   if (ended === undefined) runtime.kill(SIGKILL, { group: true });
+}
+
+/** The command's own session: never the daemon's, in case the pid is another process's by now. */
+function sessionOf(pid: number): Set<number> {
+  const session = readStat(pid)?.session;
+  const own = readStat(ownPid)?.session;
+  return new Set(session === undefined || session <= 1 || session === own ? [] : [session]);
 }
 
 /** The runtime's children that lead, or belong to, another session than its own. */

@@ -12,6 +12,7 @@ import { execSync } from './exec-sync.ts';
 import { Limiter } from './limiter.ts';
 import { reopenLog } from './reopen-log.ts';
 import type { ContainerRuntime, CreateOptions, CreatedProcess, RuntimeFeatures, RuntimeState } from './runtime.ts';
+import { writeExactIntegers } from './spec/exact-integer.ts';
 import type { LinuxResources } from './spec/oci.ts';
 import { parseRuntimeState } from './state.ts';
 
@@ -19,7 +20,10 @@ export interface OciRuntimeOptions {
   readonly command: RuntimeCommand;
   readonly monitor: MonitorSettings;
   readonly features: RuntimeFeatures;
-  /** After each successful creation, with the runtime's directory of the container (crun leaves `seccomp.bpf` there). */
+  /**
+   * After each successful creation, with the runtime's directory of the container (crun leaves `seccomp.bpf` there).
+   * When it throws, the container is deleted again and the creation fails.
+   */
   readonly onCreated?: ((id: string, stateDir: string) => void) | undefined;
 }
 
@@ -45,16 +49,16 @@ export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
   };
 
   async function createContainer(call: Call, { onCreated }: OciRuntimeOptions, create: CreateOptions): Promise<CreatedProcess> {
-    const created = await creations.run(call.signal, async () => {
+    return creations.run(call.signal, async () => {
       try {
-        return await createWithConmon(call, command, monitor, create);
+        const created = await createWithConmon(call, command, monitor, create);
+        onCreated?.(create.id, join(command.root, create.id));
+        return created;
       } catch (error) {
         await deleteAfterFailure(call, command, create.id);
         throw error;
       }
     });
-    onCreated?.(create.id, join(command.root, create.id));
-    return created;
   }
 }
 
@@ -103,7 +107,7 @@ async function readState(command: RuntimeCommand, id: string): Promise<RuntimeSt
 /** The text of a failure is CRI-O's. */
 async function updateContainer(command: RuntimeCommand, id: string, resources: LinuxResources): Promise<void> {
   const args = [...globalArgs(command, { withCgroupManager: false }), 'update', '--resources', '-', id];
-  const input = JSON.stringify(withoutUnset(resources));
+  const input = JSON.stringify(withoutUnset(resources), writeExactIntegers);
   const result = await run({ ...pinned(command, command.path, args), env: command.env, input });
   if (result.code === 0) return;
   const output = `${result.stderr.toString().trim()} ${result.stdout.toString().trim()}`.trim();

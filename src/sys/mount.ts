@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { closeSync, readFileSync } from 'node:fs';
 import { AT_FDCWD, bind, bindAsync, bindSyscall, cPath, invoke } from './libc.ts';
 import type { Path, Pointer } from './libc.ts';
-import { SYS_mount_setattr, SYS_move_mount, SYS_open_tree } from './arch.ts';
+import { SYS_fsconfig, SYS_fsmount, SYS_fsopen, SYS_mount_setattr, SYS_move_mount, SYS_open_tree } from './arch.ts';
 
 // linux/mount.h
 export const MS_RDONLY = 1;
@@ -50,6 +50,11 @@ const c = {
   moveMount: bindSyscall<
     (number: number, fromFd: number, from: CText, toFd: number, to: CText, flags: number) => number
   >(['int', 'const char *', 'int', 'const char *', 'uint']),
+  fsopen: bindSyscall<(number: number, type: string, flags: number) => number>(['const char *', 'uint']),
+  fsconfig: bindSyscall<
+    (number: number, fd: number, command: number, key: string | null, value: string | null, aux: number) => number
+  >(['int', 'uint', 'const char *', 'const char *', 'int']),
+  fsmount: bindSyscall<(number: number, fd: number, flags: number, attributes: number) => number>(['int', 'uint', 'uint']),
   mountSetattr: bindSyscall<
     (number: number, dirFd: number, path: CText, flags: number, attr: Pointer, size: number) => number
   >(['int', 'const char *', 'uint', 'void *', 'size_t']),
@@ -88,6 +93,30 @@ export function moveMount(fromFd: number, toFd: number | undefined, to: Path): v
   const name = cPath(to, 'move_mount');
   const flags = MOVE_MOUNT_F_EMPTY_PATH | (to.length === 0 ? MOVE_MOUNT_T_EMPTY_PATH : 0);
   invoke('move_mount', to, () => c.moveMount(SYS_move_mount, fromFd, '', toFd ?? AT_FDCWD, name, flags));
+}
+
+const FSOPEN_CLOEXEC = 1;
+const FSCONFIG_SET_STRING = 1;
+const FSCONFIG_CMD_CREATE = 6;
+const FSMOUNT_CLOEXEC = 1;
+
+/**
+ * A tmpfs that is mounted nowhere: fsopen(2), fsmount(2), Linux 5.2. The descriptor of its root is all there is, and the
+ * tmpfs ends with it. Other processes of root reach it as /proc/<pid>/fd/<fd>.
+ */
+export function createDetachedTmpfs(sizeBytes: number): number {
+  const fs = invoke('fsopen', 'tmpfs', () => c.fsopen(SYS_fsopen, 'tmpfs', FSOPEN_CLOEXEC));
+  try {
+    const set = (command: number, key: string | null, value: string | null) =>
+      invoke('fsconfig', 'tmpfs', () => c.fsconfig(SYS_fsconfig, fs, command, key, value, 0));
+    set(FSCONFIG_SET_STRING, 'size', String(sizeBytes));
+    set(FSCONFIG_SET_STRING, 'mode', '0700');
+    set(FSCONFIG_CMD_CREATE, null, null);
+    const attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    return invoke('fsmount', 'tmpfs', () => c.fsmount(SYS_fsmount, fs, FSMOUNT_CLOEXEC, attributes));
+  } finally {
+    closeSync(fs);
+  }
 }
 
 export interface MountAttributes {

@@ -1,7 +1,8 @@
 import { bind } from './libc.ts';
 import type { Pointer } from './libc.ts';
 import { setChildSubreaper } from './process.ts';
-import { reapOrphan, reapOwnChild } from './spawn.ts';
+import { adopt, reapOrphan, reapOwnChild } from './spawn.ts';
+import type { ExitStatus } from './spawn.ts';
 
 const P_ALL = 0;
 const WNOHANG = 1;
@@ -37,6 +38,32 @@ export function startReaper(): Disposable {
   };
 }
 
+/** Ends of orphans, for everyone who is about to learn the pid of one. */
+const expectations = new Set<Map<number, ExitStatus>>();
+
+/** An orphan that is to come, whose exit status somebody wants. */
+export interface ExpectedOrphan extends Disposable {
+  /**
+   * Its pid has become known, and its parent has ended. Gives the end, which may lie in the past, and a way to signal it.
+   * The status is `{undefined, undefined}` when this process did not become its parent.
+   */
+  claim(pid: number): { readonly exited: Promise<ExitStatus>; kill(signal: number): void };
+}
+
+/** To be called before the process that leaves the orphan is started: from here on its end is not missed. */
+export function expectOrphan(): ExpectedOrphan {
+  const ends = new Map<number, ExitStatus>();
+  expectations.add(ends);
+  return {
+    claim(pid) {
+      const status = ends.get(pid);
+      expectations.delete(ends);
+      return status === undefined ? adopt(pid) : { exited: Promise.resolve(status), kill() {} };
+    },
+    [Symbol.dispose]: () => void expectations.delete(ends),
+  };
+}
+
 function reapAll(): void {
   const info = Buffer.alloc(128);
   for (let last = 0; ; ) {
@@ -46,6 +73,8 @@ function reapAll(): void {
     // The same one twice: it could not be reaped, the next signal or the timer tries again.
     if (pid === 0 || pid === last) return;
     last = pid;
-    if (!reapOwnChild(pid)) reapOrphan(pid);
+    if (reapOwnChild(pid)) continue;
+    const status = reapOrphan(pid);
+    if (status !== undefined) for (const expectation of expectations) expectation.set(pid, status);
   }
 }

@@ -311,10 +311,16 @@ export function reapOwnChild(pid: number): boolean {
   return child !== undefined;
 }
 
-/** waitpid(2) for one process that was not started here, without waiting. */
-export function reapOrphan(pid: number): boolean {
-  if (children.has(pid)) return false;
-  const result = c.waitpid(pid, null, WNOHANG);
+/** waitpid(2) for one process that was not started here, without waiting; undefined when it has not ended. */
+export function reapOrphan(pid: number): ExitStatus | undefined {
+  if (children.has(pid)) return undefined;
+  const status = Buffer.alloc(4);
+  const result = c.waitpid(pid, status, WNOHANG);
   if (result < 0 && lastErrno() !== constants.errno.ECHILD) throw sysError(lastErrno(), 'waitpid', String(pid));
-  return result === pid;
+  return result === pid ? decodeStatus(status.readInt32LE(0)) : undefined;
+}
+
+/** Takes over an orphan that this process, a child subreaper, has become the parent of. ESRCH when there is none. */
+export function adopt(pid: number): ChildHandle {
+  return new Child(pid, pidfdOpen(pid), { memfds: new Map(), pipes: new Map(), childEnds: [] });
 }
