@@ -17,6 +17,7 @@ export async function cleanUp(context: { state: StoreState; driver: Driver; tras
   const { paths, log } = state;
   await recoverTempDirs(driver.stagingParent, log);
   await recoverTempDirs(`${paths.layers}/tmp`, log);
+  await recoverTempDirs(`${paths.runContainers}/tmp`, log);
   await state.transact((transaction) => context.trash.use((trash) => removeLeftovers({ state, driver, trash, transaction })), {
     alone: true,
   });

@@ -21,6 +21,8 @@ export interface ContainerStoreOptions {
   readonly state: StoreState;
   readonly driver: Driver;
   readonly trash: Trash;
+  /** The same in the run root, which is another file system. */
+  readonly runTrash: Trash;
   readonly sources: LayerSource;
 }
 
@@ -114,10 +116,16 @@ async function remove(options: ContainerStoreOptions, id: string): Promise<void>
   const { state } = options;
   await state.refresh('containers');
   if (state.containers.get(id) === undefined) return;
-  await state.transact(() => options.trash.use((trash) => moveToTrash(options, id, trash)));
+  await state.transact(() =>
+    options.trash.use((trash) => options.runTrash.use((runTrash) => moveToTrash(options, id, { trash, runTrash }))),
+  );
 }
 
-async function moveToTrash(options: ContainerStoreOptions, id: string, trash: TempDir): Promise<void> {
+async function moveToTrash(
+  options: ContainerStoreOptions,
+  id: string,
+  { trash, runTrash }: { trash: TempDir; runTrash: TempDir },
+): Promise<void> {
   const { state, driver } = options;
   const layerId = state.containers.get(id)?.layerId;
   if (layerId === undefined) return;
@@ -128,15 +136,15 @@ async function moveToTrash(options: ContainerStoreOptions, id: string, trash: Te
     state.layers.remove(layerId);
   }
   await Promise.all([
-    takeOrRemove(`${state.paths.containers}/${id}`, (path) => trash.take(path)),
-    removeTree(`${state.paths.runContainers}/${id}`, { detachMounts: true }),
+    takeOrRemove(`${state.paths.containers}/${id}`, trash),
+    takeOrRemove(`${state.paths.runContainers}/${id}`, runTrash),
   ]);
   state.containers.remove(id);
 }
 
-async function takeOrRemove(path: string, take: (path: string) => Promise<void>): Promise<void> {
+async function takeOrRemove(path: string, trash: TempDir): Promise<void> {
   try {
-    await take(path);
+    await trash.take(path);
   } catch (error) {
     if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
     await removeTree(path, { detachMounts: true });

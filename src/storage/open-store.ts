@@ -43,13 +43,14 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     );
     await driver.prepare();
     const trash = undo.use(new Trash(driver.stagingParent, options.log));
+    const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log));
     await cleanUp({ state, driver, trash });
     const usage = new LayerUsage({ state, countInodes: async () => 0 });
     await usage.load();
     undo.defer(() => usage.idle());
     const pool = undo.use(new UnpackPool(options.log));
     const layers = undo.use(new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage }));
-    const parts = { state, driver, trash, sources: layers };
+    const parts = { state, driver, trash, runTrash, sources: layers };
     const images = createImageStore(parts);
     const containers = createContainerStore(parts);
     const owned = undo.move();

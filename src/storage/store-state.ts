@@ -153,17 +153,21 @@ export class StoreState {
     for (const kind of ['layers', 'images', 'containers'] as const) if (this.#isStale(kind)) await this.#load(kind);
   }
 
+  /**
+   * Tokens and temporary files are written side by side, then the files are put in place in the order of the format.
+   * Other programs see none of it before the locks are released.
+   */
   async #save(handles: ReadonlyMap<LockFile, LockHandle>): Promise<void> {
-    const touch = async (...locks: (LockFile | undefined)[]) => {
-      for (const lock of locks) {
-        const handle = lock === undefined ? undefined : handles.get(lock);
-        if (handle !== undefined) await lock?.touch(handle);
-      }
-    };
-    await this.layers.save(() => touch(this.#layersLock, this.#imageStoreLayersLock));
-    await this.mounts.save(() => touch(this.#mountsLock));
-    await this.images.save(() => touch(this.#imagesLock));
-    await this.containers.save(() => touch(this.#containersLock));
+    const indexes = [
+      { index: this.layers, locks: [this.#layersLock, this.#imageStoreLayersLock] },
+      { index: this.mounts, locks: [this.#mountsLock] },
+      { index: this.images, locks: [this.#imagesLock] },
+      { index: this.containers, locks: [this.#containersLock] },
+    ].filter(({ index }) => index.isDirty);
+    if (indexes.length === 0) return;
+    const touched = indexes.flatMap(({ locks }) => locks).map((lock) => touch(lock, handles));
+    const prepared = await Promise.all([...indexes.map(({ index }) => index.prepareSave()), ...touched]);
+    for (const write of prepared.flat()) await write?.commit();
   }
 
   #isStale(kind: IndexKind): boolean {
@@ -189,6 +193,11 @@ export class StoreState {
     if (kind === 'layers') return this.#layersLock;
     return kind === 'images' ? this.#imagesLock : this.#containersLock;
   }
+}
+
+async function touch(lock: LockFile | undefined, handles: ReadonlyMap<LockFile, LockHandle>): Promise<undefined> {
+  const handle = lock === undefined ? undefined : handles.get(lock);
+  if (handle !== undefined) await lock?.touch(handle);
 }
 
 export interface Transaction {

@@ -53,7 +53,7 @@ export async function createTempDir(parent: string): Promise<TempDir> {
 
 async function removeTempDir(path: string, lockPath: string, lock: LockHandle): Promise<void> {
   try {
-    await removeTree(path);
+    await removeTree(path, { detachMounts: true });
     await unlink(lockPath).catch((error: unknown) => {
       if (!hasCode(error, 'ENOENT')) throw error;
     });

@@ -1,13 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import type { BigIntStats } from 'node:fs';
+import { closeSync, constants, fstatSync } from 'node:fs';
 import * as fs from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
 
 // The callback forms behind `promisify` cost a third of `fs.promises`, whose file handles are objects with finalizers.
 const open = promisify(fs.open);
-const close = promisify(fs.close);
 const rename = promisify(fs.rename);
 const unlink = promisify(fs.unlink);
 const fdatasync = promisify(fs.fdatasync);
@@ -18,35 +16,56 @@ const write: (fd: number, data: Uint8Array, offset: number, length: number) => P
 
 const createNew = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
-/**
- * Replaces a file whole: a temporary file beside it, then rename. With `durable` the content is on the disk before the
- * name is, and the name when this returns. `beforeRename` runs when the new content is complete.
- * Returns the state of the new file.
- */
-export async function atomicWrite(
-  path: string,
-  data: Uint8Array,
-  options: { readonly durable: boolean; readonly mode?: number; readonly beforeRename?: () => Promise<void> },
-): Promise<BigIntStats> {
-  const temporary = `${dirname(path)}/.tmp-${basename(path)}${randomBytes(6).toString('hex')}`;
-  const fd = await open(temporary, createNew, options.mode ?? 0o600);
-  let stats: BigIntStats;
-  try {
-    try {
-      await writeAll(fd, data);
-      if (options.durable) await fdatasync(fd);
-      stats = fs.fstatSync(fd, { bigint: true });
-    } finally {
-      await close(fd);
-    }
-    await options.beforeRename?.();
-    await rename(temporary, path);
-  } catch (error) {
+/** New content of a file, complete under a temporary name. */
+export interface PreparedWrite {
+  /** Time of change that the file will have. */
+  readonly mtimeNs: bigint;
+  /** Puts it in place; with `durable` the name is on the disk when this returns. */
+  commit(): Promise<void>;
+  discard(): Promise<void>;
+}
+
+export interface WriteOptions {
+  /** The content is synced before the name is there, and the name after. */
+  readonly durable: boolean;
+  readonly mode?: number;
+}
+
+/** Writes new content of `path` beside it. */
+export async function prepareWrite(path: string, data: Uint8Array, options: WriteOptions): Promise<PreparedWrite> {
+  const folder = dirname(path);
+  const temporary = `${folder}/.tmp-${basename(path)}${randomBytes(6).toString('hex')}`;
+  const discard = async () => {
     await unlink(temporary).catch(() => undefined);
+  };
+  const fd = await open(temporary, createNew, options.mode ?? 0o600);
+  let mtimeNs: bigint;
+  try {
+    await writeAll(fd, data);
+    if (options.durable) await fdatasync(fd);
+    mtimeNs = fstatSync(fd, { bigint: true }).mtimeNs;
+  } catch (error) {
+    await discard();
     throw error;
+  } finally {
+    closeSync(fd);
   }
-  if (options.durable) await syncFolder(dirname(path));
-  return stats;
+  const commit = async () => {
+    try {
+      await rename(temporary, path);
+    } catch (error) {
+      await discard();
+      throw error;
+    }
+    if (options.durable) await syncFolder(folder);
+  };
+  return { mtimeNs, commit, discard };
+}
+
+/** Replaces a file whole: a temporary file beside it, then rename. */
+export async function atomicWrite(path: string, data: Uint8Array, options: WriteOptions): Promise<void> {
+  const prepared = await prepareWrite(path, data, options);
+  await prepared.commit();
 }
 
 /** Writes a new small file that nobody reads before this returns. */
@@ -55,7 +74,7 @@ export async function writeNewFile(path: string, data: Uint8Array, mode: number)
   try {
     await writeAll(fd, data);
   } finally {
-    await close(fd);
+    closeSync(fd);
   }
 }
 
@@ -64,7 +83,7 @@ export async function syncFolder(path: string): Promise<void> {
   try {
     await fsync(fd);
   } finally {
-    await close(fd);
+    closeSync(fd);
   }
 }
 

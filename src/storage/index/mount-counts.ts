@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { atomicWrite } from './atomic-write.ts';
+import { prepareWrite } from './atomic-write.ts';
+import type { PreparedWrite } from './atomic-write.ts';
 import { FieldError, integerField, textField } from './json-fields.ts';
 import { parseRecords } from './parse-records.ts';
 
@@ -61,15 +62,10 @@ export class MountCounts {
     }
   }
 
-  async save(token: () => Promise<void>): Promise<void> {
-    if (!this.#isDirty) return;
+  async prepareSave(): Promise<readonly PreparedWrite[]> {
+    if (!this.#isDirty) return [];
     this.#isDirty = false;
     const list = [...this.#counts].map(([id, { path, count }]) => ({ id, path, count }));
-    try {
-      await atomicWrite(this.#path, Buffer.from(JSON.stringify(list)), { durable: false, beforeRename: token });
-    } catch (error) {
-      this.#isDirty = true;
-      throw error;
-    }
+    return [await prepareWrite(this.#path, Buffer.from(JSON.stringify(list)), { durable: false })];
   }
 }

@@ -4,7 +4,8 @@ import { statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { atomicWrite } from './atomic-write.ts';
+import { atomicWrite, prepareWrite } from './atomic-write.ts';
+import type { PreparedWrite } from './atomic-write.ts';
 import { FieldError } from './json-fields.ts';
 import type { JsonObject } from './json-fields.ts';
 import { parseRecords } from './parse-records.ts';
@@ -134,19 +135,20 @@ export class RecordIndex<R extends Named> {
     }
   }
 
-  /** Writes the files that changed. `token` is called before each rename: it makes other programs read again. */
-  async save(token: () => Promise<void>): Promise<void> {
-    for (const file of this.#files) {
-      if (!file.dirty) continue;
-      file.dirty = false;
-      try {
-        const stats = await atomicWrite(file.path, join(file.entries), { durable: file.durable, beforeRename: token });
-        file.mtimeNs = stats.mtimeNs;
-      } catch (error) {
-        file.dirty = true;
-        throw error;
-      }
-    }
+  /** Writes the files that changed under temporary names, ready to be put in place. */
+  async prepareSave(): Promise<readonly PreparedWrite[]> {
+    const dirty = this.#files.filter((file) => file.dirty);
+    for (const file of dirty) file.dirty = false;
+    return Promise.all(
+      dirty.map(async (file) => {
+        const prepared = await prepareWrite(file.path, join(file.entries), { durable: file.durable });
+        const commit = async () => {
+          await prepared.commit();
+          file.mtimeNs = prepared.mtimeNs;
+        };
+        return { ...prepared, commit };
+      }),
+    );
   }
 
   #findByPrefix(prefix: string): R | undefined {

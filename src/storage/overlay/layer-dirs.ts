@@ -92,7 +92,7 @@ export async function createLayerDirs(options: {
   id: string;
   parent: ParentFacts | undefined;
   content: string | undefined;
-}): Promise<void> {
+}): Promise<string> {
   const { home, id, parent, content } = options;
   const folder = `${home}/${id}`;
   await makeFresh(folder);
@@ -106,6 +106,7 @@ export async function createLayerDirs(options: {
     writeNewFile(`${folder}/link`, Buffer.from(link), 0o644),
     symlink(`../${id}/diff`, `${home}/l/${link}`),
   ]);
+  return link;
 }
 
 /** Leftovers of an earlier attempt with this id go first: no index names them. */

@@ -51,6 +51,8 @@ export class OverlayDriver implements Driver, Disposable {
   readonly #namespaces = new UserNamespaces();
   /** What children need to know of an image layer; it does not change while the layer exists. */
   readonly #parents = new Map<string, ParentFacts>();
+  /** Container layers that this process made: what their files say, and that nobody has mounted them yet. */
+  readonly #made = new Map<string, MadeLayer>();
   #canVolatile: boolean;
 
   constructor(options: OverlayOptions) {
@@ -75,22 +77,18 @@ export class OverlayDriver implements Driver, Disposable {
   async create(id: string, options: { parent: string | undefined; content?: string }): Promise<void> {
     const parent = options.parent === undefined ? undefined : await this.#parentFacts(options.parent);
     const home = options.content === undefined ? this.home : this.#imageHome;
-    await createLayerDirs({ home, id, parent, content: options.content });
+    const link = await createLayerDirs({ home, id, parent, content: options.content });
+    if (options.content === undefined) this.#made.set(id, { link, lower: parent?.lower ?? '', parent, isFresh: true });
   }
 
   async remove(id: string, trash: TempDir): Promise<void> {
-    const home = await this.#homeOf(id);
+    const made = this.#made.get(id);
+    const home = made === undefined ? await this.#homeOf(id) : this.home;
     if (home === undefined) return;
-    const link = await shortLinkOf(home, id);
-    if (link !== undefined) await trash.take(`${home}/l/${link}`);
-    try {
-      await trash.take(`${home}/${id}`);
-    } catch (error) {
-      // Another program has its bind mount on the home, or the trash is on another file system.
-      if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
-      await removeTree(`${home}/${id}`);
-    }
+    const link = made?.link ?? (await shortLinkOf(home, id));
+    await Promise.all([link === undefined ? undefined : trash.take(`${home}/l/${link}`), this.#moveAway(`${home}/${id}`, trash)]);
     this.#parents.delete(id);
+    this.#made.delete(id);
   }
 
   async exists(id: string): Promise<boolean> {
@@ -112,6 +110,7 @@ export class OverlayDriver implements Driver, Disposable {
 
   /** A mounted overlay is a file system of its own: `merged` is on another device than the folder it lies in. */
   async isMounted(id: string): Promise<boolean> {
+    if (this.#made.get(id)?.isFresh === true) return false;
     const folder = `${this.home}/${id}`;
     try {
       const [inside, outside] = await Promise.all([stat(`${folder}/merged`), stat(folder)]);
@@ -125,9 +124,13 @@ export class OverlayDriver implements Driver, Disposable {
   async mount(id: string, options: MountOptions): Promise<string> {
     const folder = `${this.home}/${id}`;
     const target = `${folder}/merged`;
+    const made = this.#made.get(id);
     const owner = { uid: mappedRoot(options.uidMap) ?? 0, gid: mappedRoot(options.gidMap) ?? 0 };
-    await Promise.all([ensureOwned(`${folder}/diff`, 0o555, owner), ensureOwned(target, 0o700, owner)]);
-    const links = (await readLower(folder)).split(':').filter((item) => item !== '');
+    const isFresh = made?.isFresh === true;
+    if (!isFresh || owner.uid !== (made.parent?.uid ?? 0) || owner.gid !== (made.parent?.gid ?? 0)) {
+      await Promise.all([ensureOwned(`${folder}/diff`, 0o555, owner), ensureOwned(target, 0o700, owner)]);
+    }
+    const links = (made?.lower ?? (await readLower(folder))).split(':').filter((item) => item !== '');
     const plan = (lowers: readonly string[]): PlanInput => ({
       lowers: lowers.length > 0 ? lowers : [`${folder}/empty`],
       upper: `${folder}/diff`,
@@ -136,8 +139,9 @@ export class OverlayDriver implements Driver, Disposable {
       isVolatile: options.isVolatile && this.#canVolatile,
       label: options.label,
     });
-    if (options.isVolatile) await removeTree(`${folder}/work/work/incompat/volatile`);
+    if (options.isVolatile && !isFresh) await removeTree(`${folder}/work/work/incompat/volatile`);
     const lowers = await this.#lowerFolders(links);
+    if (made !== undefined) made.isFresh = false;
     if (options.uidMap.length > 0 && lowers.length > 0) await this.#mountMapped(folder, lowers, options, plan, target);
     else this.#mountOverlay(plan(lowers), target);
     return target;
@@ -175,6 +179,16 @@ export class OverlayDriver implements Driver, Disposable {
 
   [Symbol.dispose](): void {
     this.#namespaces[Symbol.dispose]();
+  }
+
+  async #moveAway(folder: string, trash: TempDir): Promise<void> {
+    try {
+      await trash.take(folder);
+    } catch (error) {
+      // Another program has its bind mount on the home, or the trash is on another file system.
+      if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
+      await removeTree(folder);
+    }
   }
 
   #mountOverlay(input: PlanInput, target: string): void {
@@ -259,6 +273,13 @@ export class OverlayDriver implements Driver, Disposable {
     this.#parents.set(parent, facts);
     return facts;
   }
+}
+
+interface MadeLayer {
+  readonly link: string;
+  readonly lower: string;
+  readonly parent: ParentFacts | undefined;
+  isFresh: boolean;
 }
 
 function mountMappedCopy(source: string, target: string, userNamespaceFd: number): void {

@@ -99,7 +99,7 @@ export class UnpackJob implements Disposable {
     const decompressor = this.#decompressor;
     if (decompressor === undefined) {
       this.#plain(chunk);
-      return;
+      return this.#tarSplit.room();
     }
     if (decompressor.write(chunk)) return;
     // An error must reach the caller here, or it would wait for room for ever.
@@ -108,7 +108,10 @@ export class UnpackJob implements Disposable {
   }
 
   async #drain(decompressor: Transform): Promise<void> {
-    for await (const chunk of decompressor) this.#plain(chunk);
+    for await (const chunk of decompressor) {
+      this.#plain(chunk);
+      await this.#tarSplit.room();
+    }
   }
 
   #plain(chunk: Buffer): void {
@@ -155,24 +158,37 @@ function sorted(ids: ReadonlySet<number>): number[] {
   return [...ids].sort((a, b) => a - b);
 }
 
+/** Lines are compressed in pieces of this size: each piece is a trip to another thread. */
+const batchSize = 128 * 1024;
+
 /** Gzip of the description, to a new file that is synced at the end. */
 class TarSplitFile implements Disposable {
   readonly writer: TarSplitWriter;
   readonly #fd: number;
   readonly #gzip = createGzip({ level: 1, chunkSize: 64 * 1024 });
   readonly #written: Promise<void>;
+  #batch: string[] = [];
+  #batchLength = 0;
   #isOpen = true;
 
   constructor(path: string) {
     this.#fd = openSync(path, 'wx', 0o600);
-    this.writer = new TarSplitWriter((line) => void this.#gzip.write(line));
+    this.writer = new TarSplitWriter((line) => this.#add(line));
     this.#written = this.#copy();
     // An error is reported by `end`.
     this.#written.catch(() => undefined);
   }
 
+  /** Resolves when what was written does not pile up in memory. */
+  async room(): Promise<void> {
+    if (!this.#gzip.writableNeedDrain) return;
+    const drained = new Promise<void>((resolve) => this.#gzip.once('drain', resolve));
+    await Promise.race([drained, this.#written]);
+  }
+
   async end(): Promise<void> {
     this.writer.end();
+    this.#flush();
     this.#gzip.end();
     await this.#written;
     fdatasyncSync(this.#fd);
@@ -184,6 +200,18 @@ class TarSplitFile implements Disposable {
     this.#isOpen = false;
     this.#gzip.destroy();
     closeSync(this.#fd);
+  }
+
+  #add(line: string): void {
+    this.#batch.push(line);
+    this.#batchLength += line.length;
+    if (this.#batchLength >= batchSize) this.#flush();
+  }
+
+  #flush(): void {
+    this.#gzip.write(this.#batch.join(''));
+    this.#batch = [];
+    this.#batchLength = 0;
   }
 
   async #copy(): Promise<void> {
