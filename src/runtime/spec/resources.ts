@@ -77,10 +77,11 @@ function unifiedOf({ resources, host }: ResourceRequest): Pick<LinuxResources, '
   return { unified: Object.fromEntries(resources.unified) };
 }
 
-/** `pids.limit`: -1 is written too; a limit on a host without the controller is an error. */
+/** `pids.limit`. No limit is what a new cgroup has; written as -1 it makes crun 1.8.1 fail on cgroup v1. */
 export function setPidsLimit(draft: Draft, limit: number, host: HostFacts): void {
-  if (host.controllers.has('pids')) draft.linux.resources.pids = { limit };
-  else if (limit > 0) requireController(host, 'pids', `pids limit ${limit}`);
+  if (limit <= 0) return;
+  requireController(host, 'pids', `pids limit ${limit}`);
+  draft.linux.resources.pids = { limit };
 }
 
 /** Values of the unified-cgroup annotation, `key=value;...`; a value may be base64. Throws CrioError `invalid`. */
