@@ -77,12 +77,19 @@ const slimPlugin: Plugin = {
   },
 };
 
+/** One character beyond Latin-1 makes V8 keep the whole text in two bytes per character. */
+const latinPlugin: Plugin = {
+  name: 'latin',
+  renderChunk: (code) =>
+    code.replace(/[\u0100-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`),
+};
+
 async function bundleFile(input: string, output: string): Promise<void> {
   const bundle = await rolldown({
     input,
     platform: 'node',
     external: ['koffi'],
-    plugins: [slimPlugin, workerPlugin],
+    plugins: [slimPlugin, workerPlugin, latinPlugin],
     transform: { define: { __CRIO_BUILD__: JSON.stringify(build) } },
   });
   await bundle.write({

@@ -21,6 +21,7 @@ import type { Command, CommandContext, Output } from './command.ts';
 import { completion } from './complete.ts';
 import { configCommand } from './config.ts';
 import { appHelp, commandHelp, helpFlag, versionFlag } from './help.ts';
+import { refuseLiveSocket } from './live-socket.ts';
 import { manPage, markdownPage } from './manual.ts';
 import { statusCommand } from './status.ts';
 import { versionCommand, versionSummary } from './version.ts';
@@ -141,6 +142,7 @@ class Cli {
   async #daemon(loaded: LoadedConfig, flags: FlagValues): Promise<number> {
     const context = { host: this.#host, log: this.#log };
     const config = validateFull(loaded, context);
+    await refuseLiveSocket(config.api.listen);
     for (const line of withoutEffect(loaded, hostDefaults(this.#host))) this.#log.warn(line);
     if (config.image.insecureRegistries.length > 0) {
       this.#log.error('Option insecure_registries has no effect: use registries.conf');

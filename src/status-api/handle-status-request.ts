@@ -50,7 +50,7 @@ export async function handleStatusRequest(request: StatusRequest, deps: StatusDe
   for (const [pattern, handler] of routes) {
     const match = pattern.exec(path);
     if (match === null) continue;
-    if (request.method !== 'GET') return { status: 405, headers: { allow: 'GET' }, body: '' };
+    if (request.method !== 'GET') return { status: 405, headers: { Allow: 'GET' }, body: '' };
     try {
       return await handler(deps, decode(match[1] ?? ''));
     } catch (error) {
@@ -70,11 +70,11 @@ function decode(id: string): string {
 }
 
 function ok(contentType: string, body: string): StatusResponse {
-  return { status: 200, headers: { 'content-type': contentType }, body };
+  return { status: 200, headers: { 'Content-Type': contentType }, body };
 }
 
 function failure(status: number, text: string): StatusResponse {
-  const headers = { 'content-type': 'text/plain; charset=utf-8', 'x-content-type-options': 'nosniff' };
+  const headers = { 'Content-Type': 'text/plain; charset=utf-8', 'X-Content-Type-Options': 'nosniff' };
   return { status, headers, body: `${text}\n` };
 }
 

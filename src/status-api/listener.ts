@@ -10,7 +10,7 @@ export function statusListener(deps: StatusDeps, log: Logger): RequestListener {
     request.resume();
     handleStatusRequest({ method: request.method ?? 'GET', url: request.url ?? '/' }, deps)
       .then(({ status, headers, body }) => {
-        response.writeHead(status, headers);
+        response.writeHead(status, { ...headers, 'Content-Length': Buffer.byteLength(body) });
         response.end(body);
       })
       .catch((error: unknown) => {

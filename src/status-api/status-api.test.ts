@@ -56,7 +56,7 @@ function get(url: string, method = 'GET') {
 test('GET /info answers as CRI-O does', async () => {
   const { status, headers, body } = await get('/info');
   assert.equal(status, 200);
-  assert.equal(headers['content-type'], 'application/json');
+  assert.equal(headers['Content-Type'], 'application/json');
   assert.equal(
     body,
     '{"storage_driver":"overlay","storage_image":"","storage_root":"/var/lib/containers/storage","cgroup_driver":"cgroupfs",' +
@@ -66,13 +66,13 @@ test('GET /info answers as CRI-O does', async () => {
 
 test('GET /config answers with the effective configuration', async () => {
   const { headers, body } = await get('/config?x');
-  assert.equal(headers['content-type'], 'application/toml');
+  assert.equal(headers['Content-Type'], 'application/toml');
   assert.match(body, /^\[crio\]\n {2}root = /);
 });
 
 test('GET /containers/<id> answers as CRI-O does', async () => {
   const { headers, body } = await get(`/containers/${containerId}`);
-  assert.equal(headers['content-type'], 'application/json');
+  assert.equal(headers['Content-Type'], 'application/json');
   assert.equal(
     body,
     '{"name":"k8s_main_plain_default_1_0","pid":28259,"image":"registry.example/busybox:1",' +
@@ -93,7 +93,7 @@ test('unknown ids and orphans are 404 with the texts of CRI-O', async () => {
   const missing = await get('/containers/2c60');
   assert.equal(missing.status, 404);
   assert.equal(missing.body, "can't find the container with id 2c60\n");
-  assert.equal(missing.headers['x-content-type-options'], 'nosniff');
+  assert.equal(missing.headers['X-Content-Type-Options'], 'nosniff');
   const orphan = await handleStatusRequest(
     { method: 'GET', url: `/containers/${containerId}` },
     { ...deps, findPod: () => undefined },
@@ -104,7 +104,7 @@ test('unknown ids and orphans are 404 with the texts of CRI-O', async () => {
 test('pause and unpause answer 200, 404 or 409', async () => {
   assert.deepEqual(await get(`/pause/${containerId}`), {
     status: 200,
-    headers: { 'content-type': 'text/html' },
+    headers: { 'Content-Type': 'text/html' },
     body: '200 OK',
   });
   assert.equal((await get(`/pause/${podId}`)).status, 404);
@@ -114,7 +114,7 @@ test('pause and unpause answer 200, 404 or 409', async () => {
 });
 
 test('other methods are 405 with an empty body, other paths 404', async () => {
-  assert.deepEqual(await get('/info', 'POST'), { status: 405, headers: { allow: 'GET' }, body: '' });
+  assert.deepEqual(await get('/info', 'POST'), { status: 405, headers: { Allow: 'GET' }, body: '' });
   for (const url of ['/', '/info/', '/containers/', '/containers/a/b', '/debug/x', '/containers/%zz']) {
     assert.equal((await get(url)).status, 404, url);
   }
