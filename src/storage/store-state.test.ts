@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { test } from 'node:test';
+import { silentLog } from '../base/log.ts';
+import { storePaths } from './paths.ts';
+import { StoreState } from './store-state.ts';
+
+const id = (letter: string) => letter.repeat(64);
+
+function setUp(t: { after: (work: () => void) => void }) {
+  const base = mkdtempSync(`${tmpdir()}/store-state-`);
+  t.after(() => rmSync(base, { recursive: true }));
+  const paths = storePaths({ graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '', driver: 'overlay' });
+  for (const folder of [paths.layers, paths.containers, paths.images, paths.runLayers]) mkdirSync(folder, { recursive: true });
+  const open = () => {
+    const state = new StoreState(paths, silentLog);
+    t.after(() => state.close());
+    return state;
+  };
+  return { paths, open };
+}
+
+test('StoreState sees what another one wrote, and keeps it when it writes', async (t) => {
+  const { open } = setUp(t);
+  const [one, two] = [open(), open()];
+  await one.transact(async () => one.layers.put({ id: id('a') }, one.files.containerLayers));
+  await two.refresh('layers');
+  assert.ok(two.layers.get(id('a')));
+  await two.transact(async () => two.layers.put({ id: id('b') }, two.files.imageLayers));
+  await one.transact(async () => one.layers.put({ id: id('c') }, one.files.containerLayers));
+  await two.refresh('layers');
+  assert.deepEqual(two.layers.list().map((layer) => layer.id[0]), ['b', 'a', 'c']);
+});
+
+test('StoreState writes a burst of changes with few saves', async (t) => {
+  const { paths, open } = setUp(t);
+  const state = open();
+  const inodes = new Set<number>();
+  const work = Array.from({ length: 50 }, (_, number) =>
+    state.transact(async () => {
+      state.containers.put({ id: number.toString(16).padStart(64, '0'), image: '', layer: '' }, state.files.containers);
+    }),
+  );
+  for (const done of work) {
+    await done;
+    inodes.add(statSync(`${paths.containers}/volatile-containers.json`).ino);
+  }
+  assert.equal(JSON.parse(readFileSync(`${paths.containers}/volatile-containers.json`, 'utf8')).length, 50);
+  assert.ok(inodes.size <= 3, `${inodes.size} saves`);
+});
+
+test('StoreState gives each job its own error and saves the others', async (t) => {
+  const { open } = setUp(t);
+  const state = open();
+  const results = await Promise.allSettled([
+    state.transact(async () => state.layers.put({ id: id('a') }, state.files.imageLayers)),
+    state.transact(() => Promise.reject(new Error('no'))),
+  ]);
+  assert.deepEqual(results.map((result) => result.status), ['fulfilled', 'rejected']);
+  const other = open();
+  await other.refresh('layers');
+  assert.equal(other.layers.list().length, 1);
+});
+
+test('StoreState forgets changes that could not be saved', async (t) => {
+  const { paths, open } = setUp(t);
+  const state = open();
+  await state.transact(async () => state.layers.put({ id: id('a') }, state.files.imageLayers));
+  rmSync(paths.images, { recursive: true });
+  writeFileSync(paths.images, '');
+  await assert.rejects(state.transact(async () => state.images.put({ id: id('b') }, state.files.images)));
+  rmSync(paths.images);
+  mkdirSync(paths.images);
+  await state.refresh('images');
+  assert.equal(state.images.list().length, 0);
+});
+
+test('StoreState reads a layers.json that changed without a token', async (t) => {
+  const { paths, open } = setUp(t);
+  const state = open();
+  await state.transact(async () => state.layers.put({ id: id('a') }, state.files.imageLayers));
+  writeFileSync(`${paths.layers}/layers.json`, JSON.stringify([{ id: id('d') }]));
+  await state.refresh('layers');
+  assert.deepEqual(state.layers.list().map((layer) => layer.id), [id('d')]);
+});
+
+test('StoreState writes 64-byte tokens that differ', async (t) => {
+  const { paths, open } = setUp(t);
+  const state = open();
+  const tokens = new Set<string>();
+  for (const letter of ['a', 'b']) {
+    await state.transact(async () => state.layers.put({ id: id(letter) }, state.files.imageLayers));
+    const token = readFileSync(`${paths.layers}/layers.lock`);
+    assert.equal(token.length, 64);
+    tokens.add(token.toString('hex'));
+  }
+  assert.equal(tokens.size, 2);
+});
