@@ -22,6 +22,7 @@ import { specSettings } from '../runtime/spec/settings.ts';
 import { O_DIRECTORY, O_PATH } from '../sys/arch.ts';
 import { readMountInfo } from '../sys/mount.ts';
 import { allowTraversal } from './allow-traversal.ts';
+import { DefaultApparmorProfile, defaultProfileName } from './apparmor-profile.ts';
 import { chooseApparmor } from './apparmor.ts';
 import { hostId } from './host-id.ts';
 import { type ImageVolumesRequest, mountImageVolumes } from './image-volumes.ts';
@@ -49,8 +50,11 @@ export interface PrepareDeps {
 
 /** The function that makes and reads all a container needs and computes its spec. */
 export function createPrepare(deps: PrepareDeps): PrepareContainer {
-  return (request) => prepareContainer(deps, request);
+  const parts = { ...deps, apparmor: new DefaultApparmorProfile() };
+  return (request) => prepareContainer(parts, request);
 }
+
+type Parts = PrepareDeps & { readonly apparmor: DefaultApparmorProfile };
 
 /** Everything that is decided before the root file system is looked at. */
 interface Plan {
@@ -63,7 +67,7 @@ interface Plan {
   readonly extraEnv: readonly string[];
 }
 
-async function prepareContainer(deps: PrepareDeps, request: PrepareRequest): Promise<PreparedContainer> {
+async function prepareContainer(deps: Parts, request: PrepareRequest): Promise<PreparedContainer> {
   const { call } = request;
   const plan = planContainer(deps, request);
   call.stage('container volume configuration');
@@ -241,8 +245,8 @@ async function prepareInRoot(
 }
 
 async function securityOf(
-  { host }: PrepareDeps,
-  { config: request, pod, findTarget, undo }: PrepareRequest,
+  { host, apparmor }: Parts,
+  { call, config: request, pod, findTarget, undo }: PrepareRequest,
   { config, handler }: Plan,
 ): Promise<
   Pick<ContainerSpecInput, 'seccomp' | 'apparmorProfile' | 'processLabel' | 'mountLabel' | 'pidNamespacePath'>
@@ -251,6 +255,14 @@ async function securityOf(
   const privileged = context?.privileged === true;
   const { runtime } = config;
   const runtimeDefault = { type: 'runtime-default', localhostRef: '' } as const;
+  const apparmorProfile = chooseApparmor({
+    profile: context?.apparmor,
+    deprecated: context?.apparmorProfile ?? '',
+    privileged,
+    isEnabled: host.apparmor,
+    defaultProfile: runtime.apparmorProfile,
+  });
+  const needsLoading = apparmorProfile === defaultProfileName;
   return {
     seccomp: await chooseSeccomp({
       profile: context === undefined ? runtimeDefault : context.seccomp,
@@ -260,13 +272,7 @@ async function securityOf(
       runtimeDefaultPath: handler.seccompProfile === '' ? runtime.seccompProfile : handler.seccompProfile,
       privilegedPath: runtime.privilegedSeccompProfile,
     }),
-    apparmorProfile: chooseApparmor({
-      profile: context?.apparmor,
-      deprecated: context?.apparmorProfile ?? '',
-      privileged,
-      isEnabled: host.apparmor,
-      defaultProfile: runtime.apparmorProfile,
-    }),
+    apparmorProfile: needsLoading && !(await apparmor.ensureLoaded(call.log)) ? undefined : apparmorProfile,
     processLabel: pod.processLabel,
     mountLabel: pod.mountLabel,
     pidNamespacePath: await choosePidNamespace({
