@@ -10,6 +10,7 @@ import { encodeSpec } from '../runtime/spec/spec-json.ts';
 import type { ContainerConfig } from './config.ts';
 import type { Container } from './container.ts';
 import { describe, runtimeFor, type Context } from './context.ts';
+import { discardContainer } from './discard.ts';
 import { watchInit } from './exit.ts';
 import { checkLabels } from './labels.ts';
 import { containerLogPath, prepareLogPath } from './log-path.ts';
@@ -183,8 +184,7 @@ async function removeStale(context: Context, call: Call, { name, pod }: Draft): 
   const stale = await context.store.containers.find(name);
   if (stale === undefined || !stale.names.includes(name) || context.index.get(stale.id) !== undefined) return;
   context.log.warn(`Container ${stale.id} has the name ${name} and cannot be read: removed for a new one`);
-  await runtimeFor(context, pod.runtimeHandler).delete(call, stale.id);
-  await context.store.containers.delete(stale.id);
+  await discardContainer(context, call, stale.id, pod.runtimeHandler);
 }
 
 function prepare(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<PreparedContainer> {

@@ -51,6 +51,8 @@ export function watchInit(context: Context, entry: Entry): void {
 async function settleWithoutRecord(context: Context, entry: Entry): Promise<void> {
   const { clock } = context;
   const endedMs = clock.monotonicMs();
+  // Meanwhile the monitor drains the output and writes the file.
+  void releaseRootfs(context, entry);
   while (!hasEnded(entry)) {
     const waitedMs = clock.monotonicMs() - endedMs;
     const exit = waitedMs === 0 ? undefined : await readExit(entry.container);
@@ -140,14 +142,25 @@ export function cleanUpAfterExit(context: Context, entry: Entry): Promise<void> 
 
 async function cleanUp(context: Context, entry: Entry): Promise<void> {
   const { container } = entry;
-  const unmount = async () => {
-    await killLeftovers(context, container);
-    await context.store.containers.unmount(container.id);
-  };
-  const work = [unmount(), removeExitFile(context, container), saveState(context, entry)];
+  const work = [releaseRootfs(context, entry), removeExitFile(context, container), saveState(context, entry)];
   for (const result of await Promise.allSettled(work)) {
     if (result.status === 'rejected') context.log.warn(`clean up after container ${container.id}`, result.reason);
   }
+}
+
+/** Ends what still runs in the container and unmounts its root file system, once. Never rejects. */
+function releaseRootfs(context: Context, entry: Entry): Promise<void> {
+  const { container } = entry;
+  const release = async () => {
+    try {
+      await killLeftovers(context, container);
+      await context.store.containers.unmount(container.id);
+    } catch (error) {
+      context.log.warn(`unmount container ${container.id}`, error);
+    }
+  };
+  entry.released ??= release();
+  return entry.released;
 }
 
 /**

@@ -95,7 +95,7 @@ async function deleteRuntimeRecord(context: Context, call: Call, { container }: 
 }
 
 /** The exit file, and the attach link that conmon 2.1.6 leaves behind. */
-async function removeLeftoverFiles({ config }: Context, id: string): Promise<void> {
+export async function removeLeftoverFiles({ config }: Context, id: string): Promise<void> {
   const { containerExitsDir, containerAttachSocketDir } = config().runtime;
   await Promise.all(
     [`${containerExitsDir}/${id}`, `${containerAttachSocketDir}/${id}`].map(async (path) => {

@@ -1,14 +1,16 @@
-import { readFile } from 'node:fs/promises';
 import type { Call } from '../base/call.ts';
-import { hasCode, messageOf } from '../base/errors.ts';
+import { messageOf } from '../base/errors.ts';
 import { isJsonObject } from '../base/go-json.ts';
 import type { Pod } from '../pod/pod.ts';
 import type { RuntimeState } from '../runtime/runtime.ts';
+import { findMonitor } from './monitor.ts';
+import { readNonEmpty } from './read-file.ts';
 import { decodeSpec } from '../runtime/spec/spec-json.ts';
 import type { ContainerRecord } from '../storage/store.ts';
 import type { ContainerState } from './container.ts';
 import { runtimeFor, type Context } from './context.ts';
 import { cleanUpAfterExit, deriveExit, readExit, watchInit } from './exit.ts';
+import { discardContainer } from './discard.ts';
 import { containerFromSpec } from './saved-container.ts';
 import { decodeState, type SavedState } from './state-file.ts';
 import { newEntry } from './store.ts';
@@ -61,12 +63,12 @@ async function restoreOne(context: Context, call: Call, { record, known }: Candi
     const pod = context.findPod(podId);
     if (pod === undefined) {
       if (known.has(podId)) return { quarantined: `its pod ${podId} was not restored` };
-      return await discard(context, call, record, undefined);
+      return await discard(context, call, record.id, undefined);
     }
     const directory = context.store.containers.directory(record.id);
-    const text = await readText(`${directory}/config.json`);
+    const text = await readNonEmpty(`${directory}/config.json`);
     // The creation was interrupted before there was a process.
-    if (text === undefined) return await discard(context, call, record, pod);
+    if (text === undefined) return await discard(context, call, record.id, pod);
     return await restoreFromSpec(context, call, { record, pod, directory, text });
   } catch (error) {
     return { quarantined: messageOf(error) };
@@ -82,7 +84,7 @@ async function restoreFromSpec(
   const place = { id: record.id, directory, bundle, pod };
   const saved = await readSavedState(context, directory);
   const state = await currentState(context, call, place, saved);
-  if (state === undefined) return discard(context, call, record, pod);
+  if (state === undefined) return discard(context, call, record.id, pod);
   const container = containerFromSpec({
     id: record.id,
     imageId: record.imageId,
@@ -116,7 +118,7 @@ function podIdOf(record: ContainerRecord): string | undefined {
 
 /** Missing, empty or cut off after a power loss: undefined, and the process tells the rest. */
 async function readSavedState(context: Context, directory: string): Promise<SavedState | undefined> {
-  const text = await readText(`${directory}/state.json`);
+  const text = await readNonEmpty(`${directory}/state.json`);
   if (text === undefined) return undefined;
   try {
     return decodeState(text);
@@ -155,13 +157,18 @@ async function currentState(
   return { ...state, ...exit, status: 'stopped', oomKilled: exit.oomKilled || state.oomKilled };
 }
 
+/**
+ * Without a state file the creation was interrupted, and nobody has been told of the container; unless it was started,
+ * which happens only to one whose file was lost.
+ */
 async function stateFromRuntime(context: Context, call: Call, place: Place): Promise<ContainerState | undefined> {
   const reported = await askRuntime(context, call, place);
   const exit = await readExit(place);
-  if (reported === undefined && exit === undefined) return undefined;
+  const isUp = reported?.status === 'running' || reported?.status === 'paused';
+  if (!isUp && exit === undefined && reported?.status !== 'stopped') return undefined;
   const base = {
-    init: undefined,
-    monitor: undefined,
+    init: isUp ? context.processes.identify(reported.pid) : undefined,
+    monitor: await findMonitor(context.processes, place),
     startedAtNs: 0n,
     finishedAtNs: 0n,
     exitCode: undefined,
@@ -169,12 +176,8 @@ async function stateFromRuntime(context: Context, call: Call, place: Place): Pro
     seccompKilled: false,
     error: '',
   };
-  if (exit !== undefined || reported === undefined || reported.status === 'stopped') {
-    return { ...base, ...(exit ?? (await deriveExit(context, place))), status: 'stopped' };
-  }
-  const init = context.processes.identify(reported.pid);
-  const status = statusOf(reported);
-  return { ...base, init, status, startedAtNs: status === 'created' ? 0n : context.clock.nowNs() };
+  if (isUp) return { ...base, status: statusOf(reported), startedAtNs: context.clock.nowNs() };
+  return { ...base, ...(exit ?? (await deriveExit(context, place))), status: 'stopped' };
 }
 
 function statusOf({ status }: RuntimeState): 'created' | 'running' | 'paused' | 'stopped' {
@@ -185,24 +188,9 @@ async function askRuntime(context: Context, call: Call, { id, pod }: Place): Pro
   return runtimeFor(context, pod.runtimeHandler).state(call, id);
 }
 
-/** Ends and deletes what an interrupted creation or removal left. */
-async function discard(context: Context, call: Call, record: ContainerRecord, pod: Pod | undefined): Promise<Outcome> {
-  // Without its pod nobody knows the handler; a runtime that does not know the container has nothing to do.
-  const runtimes = pod === undefined ? [...context.runtimes.values()] : [runtimeFor(context, pod.runtimeHandler)];
-  for (const runtime of runtimes) await runtime.delete(call, record.id);
-  await context.store.containers.delete(record.id);
+async function discard(context: Context, call: Call, id: string, pod: Pod | undefined): Promise<Outcome> {
+  await discardContainer(context, call, id, pod?.runtimeHandler);
   return 'removed';
-}
-
-/** Undefined when the file is missing or empty. */
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    const text = await readFile(path, 'utf8');
-    return text.trim() === '' ? undefined : text;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    throw error;
-  }
 }
 
 async function forEachBounded<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {

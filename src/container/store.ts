@@ -12,6 +12,8 @@ export interface Entry {
   readonly ended: PromiseWithResolvers<void>;
   /** The work after the end (unmount, save), done once. */
   cleanUp: Promise<void> | undefined;
+  /** Its part that needs only the process to be gone. */
+  released: Promise<void> | undefined;
   stop: StopProgress | undefined;
   /** From the KILL phase on no exec may start. */
   isBeingKilled: boolean;
@@ -35,6 +37,7 @@ export function newEntry(container: Container): Entry {
     isVisible: false,
     ended,
     cleanUp: undefined,
+    released: undefined,
     stop: undefined,
     isBeingKilled: false,
     removal: undefined,
