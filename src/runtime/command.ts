@@ -1,3 +1,4 @@
+import { constants } from 'node:os';
 import { CrioError } from '../base/errors.ts';
 import { run } from '../sys/run.ts';
 import type { RunResult } from '../sys/run.ts';
@@ -78,5 +79,17 @@ export function isProcessGone(stderr: string): boolean {
 /** As Go's os/exec words it. */
 export function exitText(result: Pick<RunResult, 'code' | 'signal' | 'timedOut'>): string {
   if (result.timedOut) return 'timed out';
-  return result.code === undefined ? `signal: ${result.signal ?? 'unknown'}` : `exit status ${result.code}`;
+  if (result.code !== undefined) return `exit status ${result.code}`;
+  return `signal: ${result.signal === undefined ? 'unknown' : (signalWords.get(result.signal) ?? result.signal)}`;
 }
+
+const { SIGABRT, SIGBUS, SIGHUP, SIGINT, SIGKILL, SIGSEGV, SIGTERM } = constants.signals;
+const signalWords: ReadonlyMap<number, string> = new Map([
+  [SIGABRT, 'aborted'],
+  [SIGBUS, 'bus error'],
+  [SIGHUP, 'hangup'],
+  [SIGINT, 'interrupt'],
+  [SIGKILL, 'killed'],
+  [SIGSEGV, 'segmentation fault'],
+  [SIGTERM, 'terminated'],
+]);

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,7 +8,7 @@ import { startReaper } from '../sys/reaper.ts';
 import { watchExits } from './exits.ts';
 import { silentLog } from '../base/log.ts';
 import type { CreateOptions, CreatedProcess, ExitRecord } from './runtime.ts';
-import { createStage } from './test-stage.ts';
+import { cgroupName, createStage } from './test-stage.ts';
 import type { Stage } from './test-stage.ts';
 
 /** The real runtimes under the real conmon. Root, and mount and network namespaces of their own. */
@@ -221,7 +221,7 @@ for (const program of ['crun', 'runc']) {
       await stage.runtime.resume(stage.call(), bundle.id);
       assert.equal((await stage.runtime.state(stage.call(), bundle.id))?.status, 'running');
       await stage.runtime.update(stage.call(), bundle.id, { memory: { limit: 50 << 20, swap: 0 }, cpu: { shares: 512, quota: 0 } });
-      const cgroup = `crio-ts-test-${bundle.id.slice(0, 12)}`;
+      const cgroup = cgroupName(bundle.id);
       assert.equal(readFileSync(`/sys/fs/cgroup/memory/${cgroup}/memory.limit_in_bytes`, 'utf8').trim(), String(50 << 20));
       assert.equal(readFileSync(`/sys/fs/cgroup/cpu/${cgroup}/cpu.shares`, 'utf8').trim(), '512');
       await assert.rejects(
@@ -253,6 +253,74 @@ for (const program of ['crun', 'runc']) {
       await assert.rejects(stage.runtime.reopenLog(stage.call(), options), /the monitor .* has ended/);
     });
 
+    test('a container with a terminal logs what it prints there', async () => {
+      await using stage = await createStage(program);
+      const bundle = stage.bundle(['sh', '-c', 'test -t 1 && echo terminal'], (spec) => {
+        if (spec.process !== undefined) spec.process.terminal = true;
+      });
+      await started(stage, bundle);
+      await until(() => existsSync(join(bundle.persistDir, 'exit')));
+      assert.match(readFileSync(bundle.logPath, 'utf8'), / stdout F terminal\r\n/);
+    });
+
+    test('a container killed for its memory is reported so', async () => {
+      await using stage = await createStage(program);
+      const bundle = stage.bundle(['sh', '-c', 'x=$(head -c 60000000 /dev/zero | cat -v)'], (spec) => {
+        spec.linux = { ...spec.linux, resources: { memory: { limit: 20 << 20 } } };
+      });
+      const ends: ExitRecord[] = [];
+      await using watcher = watchExits({
+        dir: stage.monitor.exitsDir,
+        log: silentLog,
+        onExit: async (record) => void ends.push(record),
+        persistDirOf: () => bundle.persistDir,
+      });
+      assert.ok(watcher !== undefined);
+      await started(stage, bundle);
+      await until(() => ends.length > 0, 20_000);
+      assert.deepEqual([ends[0]?.oomKilled, ends[0]?.exitCode], [true, 137]);
+    });
+
+    test('an exec whose caller gives up is killed', async () => {
+      await using stage = await createStage(program);
+      const bundle = stage.bundle(['sleep', '100']);
+      const { init } = await started(stage, bundle);
+      const abort = new AbortController();
+      const exec = stage.runtime.execSync(stage.call(abort.signal), {
+        id: bundle.id,
+        bundle: bundle.bundle,
+        maxOutputBytes: 1000,
+        init,
+        timeoutMs: 0,
+        process: { user: { uid: 0, gid: 0 }, env: ['PATH=/bin'], cwd: '/', args: ['sleep', '77'] },
+      });
+      setTimeout(() => abort.abort(), 200);
+      await assert.rejects(exec, { kind: 'canceled' });
+      const cgroup = `/sys/fs/cgroup/pids/${cgroupName(bundle.id)}/cgroup.procs`;
+      await until(() => readFileSync(cgroup, 'utf8').trim() === String(init.pid));
+    });
+
+    test('many execs at once keep their outputs and codes apart', async () => {
+      await using stage = await createStage(program);
+      const bundle = stage.bundle(['sleep', '100']);
+      const { init } = await started(stage, bundle);
+      const results = await Promise.all(
+        Array.from({ length: 12 }, (_, index) =>
+          stage.runtime.execSync(stage.call(), {
+            id: bundle.id,
+            bundle: bundle.bundle,
+            maxOutputBytes: 1000,
+            init,
+            timeoutMs: 20_000,
+            process: { user: { uid: 0, gid: 0 }, env: ['PATH=/bin'], cwd: '/', args: ['sh', '-c', `echo ${index}; exit ${index}`] },
+          }),
+        ),
+      );
+      results.forEach((result, index) => {
+        assert.deepEqual([result.exitCode, Buffer.from(result.stdout).toString()], [index, `${index}\n`]);
+      });
+    });
+
     test('many creations at once', async () => {
       await using stage = await createStage(program);
       const bundles = Array.from({ length: 8 }, () => stage.bundle(['sleep', '100']));
@@ -266,7 +334,6 @@ for (const program of ['crun', 'runc']) {
 
 test('watchExits reports what lay there before, once, and ignores temporary names', async () => {
   await using stage = await createStage('crun');
-  const { writeFileSync } = await import('node:fs');
   const dir = join(stage.folder, 'other-exits');
   mkdirSync(dir);
   const [a, b] = ['a'.repeat(64), 'b'.repeat(64)];

@@ -1,4 +1,15 @@
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  rmdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Call } from '../base/call.ts';
@@ -72,10 +83,26 @@ export async function createStage(program: string, log: Logger = silentLog): Pro
       return writeBundle(folder, id, args, features.ociVersion, change);
     },
     async [Symbol.asyncDispose]() {
-      for (const id of ids) await runtime.delete(call(), id);
+      for (const id of ids) {
+        await runtime.delete(call(), id);
+        removeCgroups(id);
+      }
       rmSync(folder, { recursive: true });
     },
   };
+}
+
+/** A runtime that was killed while it created a container knows nothing of the cgroups it has made. */
+function removeCgroups(id: string): void {
+  const root = '/sys/fs/cgroup';
+  for (const hierarchy of readdirSync(root)) {
+    const path = join(root, hierarchy, cgroupName(id));
+    if (existsSync(path)) rmdirSync(path);
+  }
+}
+
+export function cgroupName(id: string): string {
+  return `crio-ts-test-${id.slice(0, 12)}`;
 }
 
 function writeBundle(
@@ -113,9 +140,11 @@ function baseSpec(folder: string, id: string, args: readonly string[], ociVersio
     mounts: [
       { destination: '/proc', type: 'proc', source: 'proc', options: [] },
       { destination: '/tmp', type: 'tmpfs', source: 'tmpfs', options: [] },
+      { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'mode=755'] },
+      { destination: '/dev/pts', type: 'devpts', source: 'devpts', options: ['newinstance', 'ptmxmode=0666'] },
     ],
     linux: {
-      cgroupsPath: `/crio-ts-test-${id.slice(0, 12)}`,
+      cgroupsPath: `/${cgroupName(id)}`,
       namespaces: [{ type: 'pid' }, { type: 'mount' }, { type: 'ipc' }, { type: 'uts' }, { type: 'network' }],
     },
   };
