@@ -36,7 +36,11 @@ export function runtimeEnvironment(
 }
 
 /** Program and arguments, bound to the configured CPUs. */
-export function pinned(command: RuntimeCommand, file: string, args: readonly string[]): { file: string; args: string[] } {
+export function pinned(
+  command: RuntimeCommand,
+  file: string,
+  args: readonly string[],
+): { file: string; args: string[] } {
   if (command.cpuset === '') return { file, args: [...args] };
   return { file: 'taskset', args: ['--cpu-list', command.cpuset, file, ...args] };
 }
@@ -49,7 +53,11 @@ export function globalArgs(command: RuntimeCommand, options: { withCgroupManager
 }
 
 /** Runs one verb to its end and gives its output; another exit status than 0 is an error with the runtime's text. */
-export async function callRuntime(command: RuntimeCommand, args: readonly string[], timeoutMs?: number): Promise<string> {
+export async function callRuntime(
+  command: RuntimeCommand,
+  args: readonly string[],
+  timeoutMs?: number,
+): Promise<string> {
   const allArgs = [...globalArgs(command, { withCgroupManager: true }), ...args];
   const result = await run({ ...pinned(command, command.path, allArgs), env: command.env, timeoutMs });
   if (result.code !== 0) throw failure(command.path, allArgs, result);
@@ -73,7 +81,9 @@ export function failure(path: string, args: readonly string[], result: RunResult
  * of crun) and words.
  */
 export function isProcessGone(stderr: string): boolean {
-  return /no such process|(?:container|process) not running|invalid process|is not running|does not exist/i.test(stderr);
+  return /no such process|(?:container|process) not running|invalid process|is not running|does not exist/i.test(
+    stderr,
+  );
 }
 
 /** As Go's os/exec words it. */

@@ -34,7 +34,15 @@ export function conmonArgs(command: RuntimeCommand, monitor: MonitorSettings, op
   const args = ['-b', bundle, '-c', id, '--exit-dir', monitor.exitsDir, '-l', options.logPath];
   args.push('--log-level', monitor.logLevel, '-n', options.name, '-P', join(bundle, 'conmon-pidfile'));
   args.push('-p', join(bundle, 'pidfile'), '--persist-dir', options.persistDir, '-r', command.path);
-  args.push('--runtime-arg', `--root=${command.root}`, '--socket-dir-path', monitor.attachSocketDir, '--syslog', '-u', id);
+  args.push(
+    '--runtime-arg',
+    `--root=${command.root}`,
+    '--socket-dir-path',
+    monitor.attachSocketDir,
+    '--syslog',
+    '-u',
+    id,
+  );
   if (command.systemdCgroup) args.push('-s');
   if (monitor.logSizeMax >= 0) args.push('--log-size-max', String(monitor.logSizeMax));
   if (monitor.noSyncLog) args.push('--no-sync-log');
@@ -68,7 +76,10 @@ export async function createWithConmon(
 
 /** CRI-O's text, which users search for. */
 function createFailed(message: string): CrioError {
-  return new CrioError('unknown', message === '' ? 'container create failed' : `container create failed: ${message.trimEnd()}`);
+  return new CrioError(
+    'unknown',
+    message === '' ? 'container create failed' : `container create failed: ${message.trimEnd()}`,
+  );
 }
 
 /** The process is this one even if it has ended since: then no start time fits it. */
@@ -125,7 +136,10 @@ function spawnMonitor(command: RuntimeCommand, monitor: MonitorSettings, options
 function monitorFailed(child: ChildHandle, logPath: string, status: string): CrioError {
   // Option errors are on stdout up to conmon 2.1.7.
   const text = [2, 1].map((index) => child.takeMemfd(index).toString().trim()).find((output) => output !== '');
-  return new CrioError('unknown', `container create failed: conmon with log "${logPath}": ${text === undefined ? '' : `${text}: `}${status}`);
+  return new CrioError(
+    'unknown',
+    `container create failed: conmon with log "${logPath}": ${text === undefined ? '' : `${text}: `}${status}`,
+  );
 }
 
 /** The one message; rejects at the end of the stream or when it is none. */
@@ -145,7 +159,7 @@ function readSync(child: ChildHandle): { readonly message: Promise<SyncMessage>;
       reject(wrap('error reading container (probably exited) json message', error, 'unknown'));
     }
   });
-  reader.ended.then(() =>
+  void reader.ended.then(() =>
     reject(new CrioError('unknown', 'error reading container (probably exited) json message: EOF')),
   );
   return { message: promise, close: () => reader.close() };

@@ -29,14 +29,19 @@ export async function createRuntimes(options: CreateRuntimesOptions): Promise<Ma
     if (features === undefined) continue;
     const command = commandOf(config, handler, settings);
     const created = onCreated === undefined ? undefined : (id: string, dir: string) => onCreated(handler, id, dir);
-    runtimes.set(handler, createOciRuntime({ command, monitor: monitorOf(config, settings), features, onCreated: created }));
+    runtimes.set(
+      handler,
+      createOciRuntime({ command, monitor: monitorOf(config, settings), features, onCreated: created }),
+    );
   }
   return runtimes;
 }
 
 function isOci(handler: string, { runtimeType }: RuntimeHandlerConfig, log: Logger): boolean {
   if (runtimeType === '' || runtimeType === 'oci') return true;
-  log.warn(`runtime handler "${handler}": runtime_type "${runtimeType}" has no effect yet, the handler is not available`);
+  log.warn(
+    `runtime handler "${handler}": runtime_type "${runtimeType}" has no effect yet, the handler is not available`,
+  );
   return false;
 }
 

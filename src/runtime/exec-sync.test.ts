@@ -8,7 +8,10 @@ test('lastError finds the last error line of either runtime’s log', () => {
     lastError('{"level":"warning","msg":"w","time":"t"}\n{"level":"error","msg":"exec failed: no","time":"t"}\n'),
     'exec failed: no',
   );
-  assert.equal(lastError('{ "msg": "executable file `x` not found\\n", "level": "error", "time": "t" }\n'), 'executable file `x` not found');
+  assert.equal(
+    lastError('{ "msg": "executable file `x` not found\\n", "level": "error", "time": "t" }\n'),
+    'executable file `x` not found',
+  );
   assert.equal(lastError(''), undefined);
   assert.equal(lastError('{"level":"warning","msg":"w"}\nnot json\n{"level":"error"'), undefined);
 });

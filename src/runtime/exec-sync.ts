@@ -66,17 +66,20 @@ async function waitForEnd(
   files: ExecFiles,
   limit: TimeLimit,
 ): Promise<number | undefined> {
-  let pid: number | undefined;
+  const started: { pid?: number } = {};
   let killing: Promise<void> | undefined;
   limit.onOver(() => {
-    killing = killExec(runtime, pid).catch((error: unknown) => call.log.error(`kill exec ${pid ?? runtime.pid}`, error));
+    killing = killExec(runtime, started.pid).catch((error: unknown) =>
+      call.log.error(`kill exec ${runtime.pid}`, error),
+    );
   });
   const { code } = await runtime.exited;
-  pid = code === 0 ? files.readPid() : undefined;
+  const pid = code === 0 ? files.readPid() : undefined;
   if (pid === undefined) {
     await killing;
     return undefined;
   }
+  started.pid = pid;
   const process = orphan.claim(pid);
   // The time was over while the runtime was about to end: what it has started meanwhile is still there.
   if (killing !== undefined) await killExec(runtime, pid);

@@ -35,7 +35,14 @@ test('parseFeatures reads what matters, behind warnings', () => {
 
 test('parseFeatures finds nothing in a document without versions, or in no document', () => {
   const none = { mountOptions: [], idmapMounts: false };
-  for (const text of ['', 'unknown command features', '{}', '{"ociVersionMin":"","ociVersionMax":"1"}', '}{', '{"a":']) {
+  for (const text of [
+    '',
+    'unknown command features',
+    '{}',
+    '{"ociVersionMin":"","ociVersionMax":"1"}',
+    '}{',
+    '{"a":',
+  ]) {
     assert.deepEqual(parseFeatures(text), none);
   }
   fc.assert(fc.property(fc.json(), (text) => assert.ok(Array.isArray(parseFeatures(text).mountOptions))));

@@ -35,5 +35,8 @@ test('a failure frees the place, and one that gives up waiting is not run', asyn
   resolve();
   await assert.rejects(first, /broken/);
   assert.equal(await third, 'third');
-  await assert.rejects(limiter.run(AbortSignal.abort(new Error('late')), async () => 1), /late/);
+  await assert.rejects(
+    limiter.run(AbortSignal.abort(new Error('late')), async () => 1),
+    /late/,
+  );
 });

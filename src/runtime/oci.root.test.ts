@@ -82,7 +82,10 @@ for (const program of ['crun', 'runc']) {
     test('a log folder that is missing is named', async () => {
       await using stage = await createStage(program);
       const bundle = { ...stage.bundle(['true']), logPath: '/nonexistent/x.log' };
-      await assert.rejects(stage.runtime.create(stage.call(), bundle), /container create failed: conmon .*nonexistent.*log file.*exit status 1/);
+      await assert.rejects(
+        stage.runtime.create(stage.call(), bundle),
+        /container create failed: conmon .*nonexistent.*log file.*exit status 1/,
+      );
     });
 
     test('a creation that takes too long is given up', async () => {
@@ -139,14 +142,21 @@ for (const program of ['crun', 'runc']) {
       const before = openDescriptors();
       const result = await exec(['sh', '-c', 'echo out; echo err >&2; exit 3']);
       assert.deepEqual(
-        [Buffer.from(result.stdout).toString(), Buffer.from(result.stderr).toString(), result.exitCode, result.timedOut],
+        [
+          Buffer.from(result.stdout).toString(),
+          Buffer.from(result.stderr).toString(),
+          result.exitCode,
+          result.timedOut,
+        ],
         ['out\n', 'err\n', 3, false],
       );
       for (const code of [0, 1, 2, 126, 127, 255]) {
         assert.equal((await exec(['sh', '-c', `exit ${code}`])).exitCode, code);
       }
       assert.equal((await exec(['sh', '-c', 'kill -9 $$'])).exitCode, 137);
-      const bounded = await exec(['sh', '-c', 'yes | head -c 500000; yes n | head -c 500000 >&2'], { maxOutputBytes: 1000 });
+      const bounded = await exec(['sh', '-c', 'yes | head -c 500000; yes n | head -c 500000 >&2'], {
+        maxOutputBytes: 1000,
+      });
       assert.equal(bounded.stdout.length + bounded.stderr.length, 1000);
       assert.deepEqual(readdirSync(bundle.bundle).toSorted(), files);
       assert.equal(openDescriptors(), before);
@@ -160,7 +170,10 @@ for (const program of ['crun', 'runc']) {
       const options = { id: bundle.id, bundle: bundle.bundle, timeoutMs: 5000, maxOutputBytes: 1000, init };
       const exec = (args: string[], cwd = '/') =>
         stage.runtime.execSync(stage.call(), { ...options, process: { ...process, args, cwd } });
-      await assert.rejects(exec(['/nonexistent']), /^CrioError: command error: .*nonexistent.*, stdout: , stderr: .*, exit code -1$/s);
+      await assert.rejects(
+        exec(['/nonexistent']),
+        /^CrioError: command error: .*nonexistent.*, stdout: , stderr: .*, exit code -1$/s,
+      );
       await assert.rejects(exec(['true'], '/nowhere'), /command error: .*nowhere/s);
       await assert.rejects(
         stage.runtime.execSync(stage.call(), { ...options, id: 'unknown', process: { ...process, args: ['true'] } }),
@@ -174,7 +187,11 @@ for (const program of ['crun', 'runc']) {
       const { init } = await started(stage, bundle);
       const options = { id: bundle.id, bundle: bundle.bundle, maxOutputBytes: 1000, init };
       const process = { user: { uid: 0, gid: 0 }, env: ['PATH=/bin'], cwd: '/' };
-      const other = stage.runtime.execSync(stage.call(), { ...options, timeoutMs: 0, process: { ...process, args: ['sleep', '2'] } });
+      const other = stage.runtime.execSync(stage.call(), {
+        ...options,
+        timeoutMs: 0,
+        process: { ...process, args: ['sleep', '2'] },
+      });
       const startedMs = performance.now();
       const result = await stage.runtime.execSync(stage.call(), {
         ...options,
@@ -184,7 +201,11 @@ for (const program of ['crun', 'runc']) {
       assert.ok(performance.now() - startedMs < 1500);
       assert.ok(result.timedOut);
       assert.equal(Buffer.from(result.stdout).toString(), 'before\n');
-      const listed = await stage.runtime.execSync(stage.call(), { ...options, timeoutMs: 5000, process: { ...process, args: ['ps'] } });
+      const listed = await stage.runtime.execSync(stage.call(), {
+        ...options,
+        timeoutMs: 5000,
+        process: { ...process, args: ['ps'] },
+      });
       const text = Buffer.from(listed.stdout).toString();
       assert.match(text, /sleep 300/);
       assert.match(text, /sleep 2\n/);
@@ -220,9 +241,15 @@ for (const program of ['crun', 'runc']) {
       assert.equal((await stage.runtime.state(stage.call(), bundle.id))?.status, 'paused');
       await stage.runtime.resume(stage.call(), bundle.id);
       assert.equal((await stage.runtime.state(stage.call(), bundle.id))?.status, 'running');
-      await stage.runtime.update(stage.call(), bundle.id, { memory: { limit: 50 << 20, swap: 0 }, cpu: { shares: 512, quota: 0 } });
+      await stage.runtime.update(stage.call(), bundle.id, {
+        memory: { limit: 50 << 20, swap: 0 },
+        cpu: { shares: 512, quota: 0 },
+      });
       const cgroup = cgroupName(bundle.id);
-      assert.equal(readFileSync(`/sys/fs/cgroup/memory/${cgroup}/memory.limit_in_bytes`, 'utf8').trim(), String(50 << 20));
+      assert.equal(
+        readFileSync(`/sys/fs/cgroup/memory/${cgroup}/memory.limit_in_bytes`, 'utf8').trim(),
+        String(50 << 20),
+      );
       assert.equal(readFileSync(`/sys/fs/cgroup/cpu/${cgroup}/cpu.shares`, 'utf8').trim(), '512');
       await assert.rejects(
         stage.runtime.update(stage.call(), bundle.id, { cpu: { cpus: '999' } }),
@@ -312,7 +339,12 @@ for (const program of ['crun', 'runc']) {
             maxOutputBytes: 1000,
             init,
             timeoutMs: 20_000,
-            process: { user: { uid: 0, gid: 0 }, env: ['PATH=/bin'], cwd: '/', args: ['sh', '-c', `echo ${index}; exit ${index}`] },
+            process: {
+              user: { uid: 0, gid: 0 },
+              env: ['PATH=/bin'],
+              cwd: '/',
+              args: ['sh', '-c', `echo ${index}; exit ${index}`],
+            },
           }),
         ),
       );

@@ -48,7 +48,11 @@ export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
     reopenLog: (call, reopen) => reopenLog(call, reopen),
   };
 
-  async function createContainer(call: Call, { onCreated }: OciRuntimeOptions, create: CreateOptions): Promise<CreatedProcess> {
+  async function createContainer(
+    call: Call,
+    { onCreated }: OciRuntimeOptions,
+    create: CreateOptions,
+  ): Promise<CreatedProcess> {
     return creations.run(call.signal, async () => {
       try {
         const created = await createWithConmon(call, command, monitor, create);

@@ -14,9 +14,13 @@ const maxPauseMs = 20;
  * Asks the monitor to open the log anew, and returns when the new file is in place. The folder is checked first: conmon
  * ends, and leaves the container without a monitor, when it is gone.
  */
-export async function reopenLog(call: Call, options: { readonly bundle: string; readonly logPath: string }): Promise<void> {
+export async function reopenLog(
+  call: Call,
+  options: { readonly bundle: string; readonly logPath: string },
+): Promise<void> {
   const folder = dirname(options.logPath);
-  if (inodeOf(folder) === undefined) throw new CrioError('unknown', `reopen log "${options.logPath}": no folder "${folder}"`);
+  if (inodeOf(folder) === undefined)
+    throw new CrioError('unknown', `reopen log "${options.logPath}": no folder "${folder}"`);
   const before = inodeOf(options.logPath);
   sendToMonitor(join(options.bundle, 'ctl'));
   const endMs = performance.now() + Math.min(waitLimitMs, call.remainingMs() ?? waitLimitMs);
@@ -24,7 +28,8 @@ export async function reopenLog(call: Call, options: { readonly bundle: string; 
     const now = inodeOf(options.logPath);
     // The monitor holds the old file until it has renamed the new one, so its number cannot come back.
     if (now !== undefined && now !== before) return;
-    if (performance.now() > endMs) throw new CrioError('deadline', `reopen log "${options.logPath}": the monitor does not answer`);
+    if (performance.now() > endMs)
+      throw new CrioError('deadline', `reopen log "${options.logPath}": the monitor does not answer`);
     call.throwIfAborted();
     await sleep(pauseMs);
   }

@@ -11,10 +11,12 @@ export function parseRuntimeState(text: string): RuntimeState {
   } catch (error) {
     throw new CrioError('unknown', 'parse state of the runtime: not JSON', { cause: error });
   }
-  if (typeof value !== 'object' || value === null) throw new CrioError('unknown', 'parse state of the runtime: no object');
+  if (typeof value !== 'object' || value === null)
+    throw new CrioError('unknown', 'parse state of the runtime: no object');
   const fields = new Map<string, unknown>(Object.entries(value));
   const status = statuses.find((known) => known === fields.get('status'));
-  if (status === undefined) throw new CrioError('unknown', `parse state of the runtime: status ${JSON.stringify(fields.get('status'))}`);
+  if (status === undefined)
+    throw new CrioError('unknown', `parse state of the runtime: status ${JSON.stringify(fields.get('status'))}`);
   const pid = fields.get('pid');
   return {
     ociVersion: textOf(fields.get('ociVersion')),

@@ -17,7 +17,11 @@ test('parseSyncMessage waits for the end of the line', () => {
 });
 
 test('parseSyncMessage takes a character that was cut in half', () => {
-  const line = Buffer.concat([Buffer.from('{"pid": -1, "message": "x'), Buffer.from([0xe2, 0x82]), Buffer.from('"}\n')]);
+  const line = Buffer.concat([
+    Buffer.from('{"pid": -1, "message": "x'),
+    Buffer.from([0xe2, 0x82]),
+    Buffer.from('"}\n'),
+  ]);
   assert.equal(parseSyncMessage(line)?.message, 'x\ufffd');
 });
 

@@ -1,7 +1,6 @@
 import {
   chmodSync,
   cpSync,
-  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -13,6 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Call } from '../base/call.ts';
+import { hasCode } from '../base/errors.ts';
 import { newId } from '../base/ids.ts';
 import { silentLog } from '../base/log.ts';
 import type { Logger } from '../base/log.ts';
@@ -69,7 +69,8 @@ export async function createStage(program: string, log: Logger = silentLog): Pro
   const features = await detectFeatures(command.path, log);
   const runtime = createOciRuntime({ command, monitor, features, onCreated: (_, dir) => created.push(dir) });
   const ids: string[] = [];
-  const call = (signal?: AbortSignal) => new Call({ name: 'test', id: 'test', log, ...(signal === undefined ? {} : { signal }) });
+  const call = (signal?: AbortSignal) =>
+    new Call({ name: 'test', id: 'test', log, ...(signal === undefined ? {} : { signal }) });
   return {
     folder,
     command,
@@ -96,8 +97,11 @@ export async function createStage(program: string, log: Logger = silentLog): Pro
 function removeCgroups(id: string): void {
   const root = '/sys/fs/cgroup';
   for (const hierarchy of readdirSync(root)) {
-    const path = join(root, hierarchy, cgroupName(id));
-    if (existsSync(path)) rmdirSync(path);
+    try {
+      rmdirSync(join(root, hierarchy, cgroupName(id)));
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+    }
   }
 }
 

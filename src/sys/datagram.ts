@@ -11,10 +11,12 @@ const MSG_NOSIGNAL = 0x4000;
 const maxPath = 108;
 
 const c = {
-  socket: bind<(domain: number, type: number, protocol: number) => number>('int socket(int domain, int type, int protocol)'),
-  sendto: bind<(fd: number, data: Pointer, length: number, flags: number, address: Pointer, addressLength: number) => number>(
-    'intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *addr, uint addrLength)',
+  socket: bind<(domain: number, type: number, protocol: number) => number>(
+    'int socket(int domain, int type, int protocol)',
   ),
+  sendto: bind<
+    (fd: number, data: Pointer, length: number, flags: number, address: Pointer, addressLength: number) => number
+  >('intptr_t sendto(int fd, const void *data, size_t length, int flags, const void *addr, uint addrLength)'),
 };
 
 /**

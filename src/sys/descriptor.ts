@@ -29,7 +29,7 @@ export function memfdCreate(name: string, content?: string | Uint8Array): number
   if (content === undefined) return fd;
   try {
     const data = typeof content === 'string' ? Buffer.from(content) : content;
-    for (let done = 0; done < data.length; ) done += writeSync(fd, data, done, data.length - done, done);
+    for (let done = 0; done < data.length;) done += writeSync(fd, data, done, data.length - done, done);
     return fd;
   } catch (error) {
     closeSync(fd);

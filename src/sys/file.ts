@@ -32,7 +32,9 @@ const c = {
     'void *',
     'size_t',
   ]),
-  mkdirat: bind<(dirFd: number, path: Text, mode: number) => number>('int mkdirat(int dirfd, const char *path, uint mode)'),
+  mkdirat: bind<(dirFd: number, path: Text, mode: number) => number>(
+    'int mkdirat(int dirfd, const char *path, uint mode)',
+  ),
   mknodat: bind<(dirFd: number, path: Text, mode: number, device: bigint) => number>(
     'int mknodat(int dirfd, const char *path, uint mode, uint64_t dev)',
   ),
@@ -42,7 +44,9 @@ const c = {
   linkat: bind<(oldFd: number, oldPath: Text, newFd: number, newPath: Text, flags: number) => number>(
     'int linkat(int oldfd, const char *oldpath, int newfd, const char *newpath, int flags)',
   ),
-  unlinkat: bind<(dirFd: number, path: Text, flags: number) => number>('int unlinkat(int dirfd, const char *path, int flags)'),
+  unlinkat: bind<(dirFd: number, path: Text, flags: number) => number>(
+    'int unlinkat(int dirfd, const char *path, int flags)',
+  ),
   renameat2: bind<(oldFd: number, oldPath: Text, newFd: number, newPath: Text, flags: number) => number>(
     'int renameat2(int oldfd, const char *oldpath, int newfd, const char *newpath, uint flags)',
   ),
@@ -136,7 +140,13 @@ export function symlinkat(target: Path, dirFd: number | undefined, path: Path): 
 }
 
 /** linkat(2); follows no symlink unless AT_SYMLINK_FOLLOW. */
-export function linkat(oldFd: number | undefined, oldPath: Path, newFd: number | undefined, newPath: Path, flags = 0): void {
+export function linkat(
+  oldFd: number | undefined,
+  oldPath: Path,
+  newFd: number | undefined,
+  newPath: Path,
+  flags = 0,
+): void {
   const [from, to] = [cPath(oldPath, 'linkat'), cPath(newPath, 'linkat')];
   invoke('linkat', newPath, () => c.linkat(oldFd ?? AT_FDCWD, from, newFd ?? AT_FDCWD, to, flags));
 }
@@ -160,7 +170,13 @@ export function renameat2(
 }
 
 /** fchownat(2); symlinks themselves with AT_SYMLINK_NOFOLLOW, the descriptor itself with '' and AT_EMPTY_PATH. */
-export function fchownat(dirFd: number | undefined, path: Path, uid: number, gid: number, flags = AT_SYMLINK_NOFOLLOW): void {
+export function fchownat(
+  dirFd: number | undefined,
+  path: Path,
+  uid: number,
+  gid: number,
+  flags = AT_SYMLINK_NOFOLLOW,
+): void {
   const name = cPath(path, 'fchownat');
   invoke('fchownat', path, () => c.fchownat(dirFd ?? AT_FDCWD, name, uid, gid, flags));
 }

@@ -33,7 +33,11 @@ const maxPauseMs = 20;
  * Waits without blocking the event loop or a thread of the pool: a blocking fcntl could hold one for minutes.
  * Rejects with the signal's reason.
  */
-export async function acquireFileLock(path: string, mode: LockMode, options: { signal?: AbortSignal } = {}): Promise<LockHandle> {
+export async function acquireFileLock(
+  path: string,
+  mode: LockMode,
+  options: { signal?: AbortSignal } = {},
+): Promise<LockHandle> {
   const fd = openLockFile(path, mode);
   try {
     for (let pauseMs = firstPauseMs; !lockNow(fd, mode, path); pauseMs = Math.min(pauseMs * 2, maxPauseMs)) {

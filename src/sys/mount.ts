@@ -46,7 +46,11 @@ const c = {
     'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
   ),
   umount2: bind<(target: CText, flags: number) => number>('int umount2(const char *target, int flags)'),
-  openTree: bindSyscall<(number: number, dirFd: number, path: CText, flags: number) => number>(['int', 'const char *', 'uint']),
+  openTree: bindSyscall<(number: number, dirFd: number, path: CText, flags: number) => number>([
+    'int',
+    'const char *',
+    'uint',
+  ]),
   moveMount: bindSyscall<
     (number: number, fromFd: number, from: CText, toFd: number, to: CText, flags: number) => number
   >(['int', 'const char *', 'int', 'const char *', 'uint']),
@@ -54,7 +58,11 @@ const c = {
   fsconfig: bindSyscall<
     (number: number, fd: number, command: number, key: string | null, value: string | null, aux: number) => number
   >(['int', 'uint', 'const char *', 'const char *', 'int']),
-  fsmount: bindSyscall<(number: number, fd: number, flags: number, attributes: number) => number>(['int', 'uint', 'uint']),
+  fsmount: bindSyscall<(number: number, fd: number, flags: number, attributes: number) => number>([
+    'int',
+    'uint',
+    'uint',
+  ]),
   mountSetattr: bindSyscall<
     (number: number, dirFd: number, path: CText, flags: number, attr: Pointer, size: number) => number
   >(['int', 'const char *', 'uint', 'void *', 'size_t']),

@@ -153,4 +153,3 @@ export function sysctlPath(name: string): string {
   if (dot < 0 || (slash >= 0 && slash < dot)) return name;
   return name.replace(/[./]/g, (separator) => (separator === '.' ? '/' : '.'));
 }
-

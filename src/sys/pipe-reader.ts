@@ -38,7 +38,7 @@ export class PipeReader {
 
   /** Reads what is in the pipe now, and closes it. */
   drain(): void {
-    for (let done = 0; !this.#closed && done < maxDrainBytes; ) {
+    for (let done = 0; !this.#closed && done < maxDrainBytes;) {
       const length = this.#read();
       if (length === 0) break;
       done += length;
@@ -76,7 +76,11 @@ export interface PipeCollector {
 }
 
 /** Collects a child's 'pipe'; `take` says how many of so many bytes are wanted, the rest is read and dropped. */
-export function collectPipe(child: ChildHandle, index: number, take: (length: number) => number): PipeCollector | undefined {
+export function collectPipe(
+  child: ChildHandle,
+  index: number,
+  take: (length: number) => number,
+): PipeCollector | undefined {
   const fd = child.takePipe(index);
   if (fd === undefined) return undefined;
   const chunks: Buffer[] = [];

@@ -3,7 +3,18 @@ import { pid as ownPid } from 'node:process';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { hasCode } from '../base/errors.ts';
-import { getNoFileLimit, isAlive, kill, killGroup, parseStat, processState, readStat, startTime, waitPidfd, pidfdOpen } from './process.ts';
+import {
+  getNoFileLimit,
+  isAlive,
+  kill,
+  killGroup,
+  parseStat,
+  processState,
+  readStat,
+  startTime,
+  waitPidfd,
+  pidfdOpen,
+} from './process.ts';
 import { closeSync } from 'node:fs';
 import { spawn } from './spawn.ts';
 
@@ -34,8 +45,14 @@ test('a process is known by pid and start time', () => {
 
 test('kill refuses pids that mean many processes', () => {
   for (const pid of [0, -1, 1, -5, 1.5, Number.NaN]) {
-    assert.throws(() => kill(pid, 0), (error) => hasCode(error, 'EINVAL'));
-    assert.throws(() => killGroup(pid, 0), (error) => hasCode(error, 'EINVAL'));
+    assert.throws(
+      () => kill(pid, 0),
+      (error) => hasCode(error, 'EINVAL'),
+    );
+    assert.throws(
+      () => killGroup(pid, 0),
+      (error) => hasCode(error, 'EINVAL'),
+    );
   }
 });
 

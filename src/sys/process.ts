@@ -20,7 +20,11 @@ const c = {
     'void *',
     'uint',
   ]),
-  closeRange: bindSyscall<(number: number, first: number, last: number, flags: number) => number>(['uint', 'uint', 'uint']),
+  closeRange: bindSyscall<(number: number, first: number, last: number, flags: number) => number>([
+    'uint',
+    'uint',
+    'uint',
+  ]),
   prctl: bind<(option: number, arg2: number, arg3: number, arg4: number, arg5: number) => number>(
     'int prctl(int option, ulong arg2, ulong arg3, ulong arg4, ulong arg5)',
   ),
@@ -37,7 +41,8 @@ export function kill(pid: number, signal: number): void {
 
 /** kill(2) for a process group; ESRCH when it is empty. */
 export function killGroup(processGroup: number, signal: number): void {
-  if (!Number.isInteger(processGroup) || processGroup <= 1) throw sysError(constants.errno.EINVAL, 'kill', String(-processGroup));
+  if (!Number.isInteger(processGroup) || processGroup <= 1)
+    throw sysError(constants.errno.EINVAL, 'kill', String(-processGroup));
   invoke('kill', String(-processGroup), () => c.kill(-processGroup, signal));
 }
 

@@ -66,7 +66,7 @@ export function expectOrphan(): ExpectedOrphan {
 
 function reapAll(): void {
   const info = Buffer.alloc(128);
-  for (let last = 0; ; ) {
+  for (let last = 0; ;) {
     info.writeInt32LE(0, siPidOffset);
     if (c.waitid(P_ALL, 0, info, WEXITED | WNOHANG | WNOWAIT | WNOTHREAD) !== 0) return;
     const pid = info.readInt32LE(siPidOffset);

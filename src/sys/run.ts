@@ -84,4 +84,3 @@ async function waitOrKill(child: ChildHandle, options: RunOptions): Promise<{ st
     options.signal?.removeEventListener('abort', killAll);
   }
 }
-

@@ -18,8 +18,12 @@ const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
 const c = {
-  socket: bind<(domain: number, type: number, protocol: number) => number>('int socket(int domain, int type, int protocol)'),
-  connect: bind<(fd: number, address: Pointer, length: number) => number>('int connect(int fd, const void *addr, uint length)'),
+  socket: bind<(domain: number, type: number, protocol: number) => number>(
+    'int socket(int domain, int type, int protocol)',
+  ),
+  connect: bind<(fd: number, address: Pointer, length: number) => number>(
+    'int connect(int fd, const void *addr, uint length)',
+  ),
   send: bind<(fd: number, data: Pointer, length: number, flags: number) => number>(
     'intptr_t send(int fd, const void *data, size_t length, int flags)',
   ),

@@ -37,8 +37,12 @@ const c = {
   ),
   attrInit: bind<(attr: Pointer) => number>('int posix_spawnattr_init(void *attr)'),
   attrSetFlags: bind<(attr: Pointer, flags: number) => number>('int posix_spawnattr_setflags(void *attr, short flags)'),
-  attrSetSigDefault: bind<(attr: Pointer, set: Pointer) => number>('int posix_spawnattr_setsigdefault(void *attr, void *set)'),
-  attrSetSigMask: bind<(attr: Pointer, set: Pointer) => number>('int posix_spawnattr_setsigmask(void *attr, void *set)'),
+  attrSetSigDefault: bind<(attr: Pointer, set: Pointer) => number>(
+    'int posix_spawnattr_setsigdefault(void *attr, void *set)',
+  ),
+  attrSetSigMask: bind<(attr: Pointer, set: Pointer) => number>(
+    'int posix_spawnattr_setsigmask(void *attr, void *set)',
+  ),
   sigfillset: bind<(set: Pointer) => number>('int sigfillset(void *set)'),
   actionsInit: bind<(actions: Pointer) => number>('int posix_spawn_file_actions_init(void *actions)'),
   actionsDestroy: bind<(actions: Pointer) => number>('int posix_spawn_file_actions_destroy(void *actions)'),
@@ -54,7 +58,9 @@ const c = {
   addCloseFrom: bind<(actions: Pointer, from: number) => number>(
     'int posix_spawn_file_actions_addclosefrom_np(void *actions, int from)',
   ),
-  waitpid: bind<(pid: number, status: Pointer, options: number) => number>('int waitpid(int pid, void *status, int options)'),
+  waitpid: bind<(pid: number, status: Pointer, options: number) => number>(
+    'int waitpid(int pid, void *status, int options)',
+  ),
 };
 
 /**

@@ -24,7 +24,9 @@ const c = {
   llistxattr: bind<(path: Text, list: Pointer, size: number) => number>(
     'intptr_t llistxattr(const char *path, void *list, size_t size)',
   ),
-  flistxattr: bind<(fd: number, list: Pointer, size: number) => number>('intptr_t flistxattr(int fd, void *list, size_t size)'),
+  flistxattr: bind<(fd: number, list: Pointer, size: number) => number>(
+    'intptr_t flistxattr(int fd, void *list, size_t size)',
+  ),
   lremovexattr: bind<(path: Text, name: string) => number>('int lremovexattr(const char *path, const char *name)'),
 };
 
@@ -79,7 +81,11 @@ function get(syscall: string, path: Path | undefined, call: () => number): Buffe
 
 function list(syscall: string, path: Path | undefined, call: () => number): string[] {
   const length = call();
-  if (length > 0) return scratch.subarray(0, length - 1).toString().split('\0');
+  if (length > 0)
+    return scratch
+      .subarray(0, length - 1)
+      .toString()
+      .split('\0');
   if (length === 0) return [];
   const errno = lastErrno();
   if (errno === constants.errno.EOPNOTSUPP) return [];
