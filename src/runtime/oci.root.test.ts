@@ -7,6 +7,7 @@ import { isAlive, onProcessExit, readStat } from '../sys/process.ts';
 import { startReaper } from '../sys/reaper.ts';
 import { watchExits } from './exits.ts';
 import { silentLog } from '../base/log.ts';
+import { createOciRuntime } from './oci.ts';
 import type { CreateOptions, CreatedProcess, ExitRecord } from './runtime.ts';
 import { cgroupName, createStage } from './test-stage.ts';
 import type { Stage } from './test-stage.ts';
@@ -77,6 +78,21 @@ for (const program of ['crun', 'runc']) {
       assert.ok(!existsSync(join(stage.command.root, bundle.id)));
       assert.equal(openDescriptors(), before);
       assert.deepEqual(stage.created, []);
+    });
+
+    test('a container that onCreated refuses is deleted', async () => {
+      await using stage = await createStage(program);
+      const refusing = createOciRuntime({
+        command: stage.command,
+        monitor: stage.monitor,
+        features: stage.runtime.features,
+        onCreated() {
+          throw new Error('refused');
+        },
+      });
+      const bundle = stage.bundle(['sleep', '100']);
+      await assert.rejects(refusing.create(stage.call(), bundle), /refused/);
+      assert.equal(await stage.runtime.state(stage.call(), bundle.id), undefined);
     });
 
     test('a log folder that is missing is named', async () => {
