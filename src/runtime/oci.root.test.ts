@@ -5,6 +5,7 @@ import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isAlive, onProcessExit, readStat } from '../sys/process.ts';
 import { startReaper } from '../sys/reaper.ts';
+import { connectSeqpacket } from '../sys/socket.ts';
 import { watchExits } from './exits.ts';
 import { silentLog } from '../base/log.ts';
 import { createOciRuntime } from './oci.ts';
@@ -93,6 +94,29 @@ for (const program of ['crun', 'runc']) {
       const bundle = stage.bundle(['sleep', '100']);
       await assert.rejects(refusing.create(stage.call(), bundle), /refused/);
       assert.equal(await stage.runtime.state(stage.call(), bundle.id), undefined);
+    });
+
+    test('the monitor’s attach socket carries packets both ways', async () => {
+      await using stage = await createStage(program);
+      const bundle = { ...stage.bundle(['cat']), stdin: true };
+      await started(stage, bundle);
+      const before = openDescriptors();
+      {
+        await using socket = connectSeqpacket(join(bundle.bundle, 'attach'));
+        await socket.send(Buffer.from('hello\n'));
+        // One byte for the stream, 2 is stdout; the answer may come in parts.
+        let text = '';
+        while (!text.endsWith('\n')) {
+          const packet = await socket.receive();
+          assert.equal(packet?.[0], 2);
+          text += packet.subarray(1).toString();
+        }
+        assert.equal(text, 'hello\n');
+        await stage.runtime.kill(stage.call(), bundle.id, 9);
+        assert.equal(await socket.receive(), undefined);
+      }
+      assert.equal(openDescriptors(), before);
+      assert.throws(() => connectSeqpacket(join(bundle.bundle, 'nothing')), { code: 'ENOENT' });
     });
 
     test('a log folder that is missing is named', async () => {
