@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { gunzipSync, zstdDecompressSync } from 'node:zlib';
-import { CrioError } from '../base/errors.ts';
-import type { Digest } from '../base/ids.ts';
-import type { ImageRecord, LayerRecord, NewImage, Store, UnpackOptions } from '../storage/store.ts';
-import { digestOf } from './digest.ts';
+import { CrioError } from '../../base/errors.ts';
+import type { Digest } from '../../base/ids.ts';
+import type { ImageRecord, LayerRecord, NewImage, Store, UnpackOptions } from '../../storage/store.ts';
+import { digestOf } from '../digest.ts';
 
 /** A store in memory that keeps state and checks digests as the real one does; for unit tests. */
 export interface FakeStore extends Store {

@@ -2,9 +2,9 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
-import type { Digest } from '../base/ids.ts';
-import { digestOf } from './digest.ts';
-import { mediaTypes } from './manifest.ts';
+import type { Digest } from '../../base/ids.ts';
+import { digestOf } from '../digest.ts';
+import { mediaTypes } from '../manifest.ts';
 
 /** A registry in memory for tests; `handle` may answer first and misbehave. */
 export interface FakeRegistry extends AsyncDisposable {

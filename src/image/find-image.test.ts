@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { defaultConfig } from '../config/config.ts';
+import { digestOf } from './digest.ts';
+import { openBench, testCall } from './testing/bench.ts';
+import { putImage } from './testing/fake-registry.ts';
+
+describe('find and remove', () => {
+  it('finds by id, prefix, name and digest; unknown is undefined; bad names are errors', async () => {
+    await using bench = await openBench();
+    const { registry, images } = bench;
+    const image = putImage(registry, 'a', '1');
+    await bench.pull(`${registry.host}/a:1`);
+    for (const name of [
+      image.id,
+      image.id.slice(0, 3),
+      `sha256:${image.id}`,
+      `${registry.host}/a:1`,
+      `${registry.host}/a@${image.manifestDigest}`,
+      `${registry.host}/a:x@${image.manifestDigest}`,
+    ]) {
+      assert.equal((await images.find(name))?.id, image.id, name);
+    }
+    for (const name of [
+      'r.io/none',
+      `${registry.host}/a:2`,
+      `${registry.host}/b@${image.manifestDigest}`,
+      'f'.repeat(64),
+    ])
+      assert.equal(await images.find(name), undefined, name);
+    await assert.rejects(images.find('Not A Name'), { kind: 'invalid' });
+    await assert.rejects(images.find(''), { message: 'no image specified' });
+  });
+
+  it('untags, and deletes with the last name or by id', async () => {
+    await using bench = await openBench();
+    const { registry, images } = bench;
+    const layers = [Buffer.from('same')];
+    const image = putImage(registry, 'a', '1', { layers });
+    putImage(registry, 'a', '2', { layers });
+    putImage(registry, 'b', '1', { layers });
+    const names = ['a:1', 'a:2', 'b:1'].map((name) => `${registry.host}/${name}`);
+    for (const name of names) await bench.pull(name);
+    assert.deepEqual((await images.find(image.id))?.repoTags, names);
+    assert.equal((await images.find(image.id))?.repoDigests.length, 2);
+    await images.remove(testCall, names[0] ?? '');
+    assert.deepEqual((await images.find(image.id))?.repoTags, names.slice(1));
+    await images.remove(testCall, names[0] ?? '');
+    await images.remove(testCall, names[1] ?? '');
+    await images.remove(testCall, names[2] ?? '');
+    assert.deepEqual(await images.list(), []);
+    for (const name of names) await bench.pull(name);
+    await images.remove(testCall, image.id);
+    assert.deepEqual(await images.list(), []);
+  });
+
+  it('pins the pause image and what is configured, also after a reload', async () => {
+    await using bench = await openBench({ image: () => ({ pinnedImages: ['*PINNED*'] }) });
+    const { registry, images } = bench;
+    putImage(registry, 'a/pinned', '1', { layers: [Buffer.from('1')] });
+    putImage(registry, 'a/other', '1', { layers: [Buffer.from('2')] });
+    await bench.pull(`${registry.host}/a/pinned:1`);
+    await bench.pull(`${registry.host}/a/other:1`);
+    const pinned = async () => (await images.list()).filter((image) => image.pinned).flatMap((image) => image.repoTags);
+    assert.deepEqual(await pinned(), [`${registry.host}/a/pinned:1`]);
+    await images.reload({ image: { ...defaultConfig().image, pauseImage: `${registry.host}/a/other:1` } });
+    assert.deepEqual(await pinned(), [`${registry.host}/a/other:1`]);
+  });
+
+  it('lists 500 images in less than a millisecond', async () => {
+    await using bench = await openBench();
+    const { store, images } = bench;
+    for (let index = 0; index < 500; index += 1) {
+      const config = Buffer.from(
+        JSON.stringify({ architecture: 'amd64', os: 'linux', index, config: {}, rootfs: { diff_ids: [] } }),
+      );
+      const digest = digestOf(config);
+      await store.images.put({
+        id: digest.slice(7),
+        digest,
+        addNames: [`r.io/i${index}:1`],
+        topLayer: undefined,
+        createdNs: 1n,
+        metadata: '{}',
+        bigData: [{ key: digest, data: config, digest }],
+      });
+    }
+    assert.equal((await images.list()).length, 500);
+    const start = performance.now();
+    for (let round = 0; round < 100; round += 1) await images.list();
+    const perList = (performance.now() - start) / 100;
+    assert.ok(perList < 1, `${perList} ms`);
+  });
+});

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { failure, noise, openBench } from './testing/bench.ts';
+import { putImage, sendError, startFakeRegistry } from './testing/fake-registry.ts';
+
+describe('busy registries', () => {
+  for (const [shape, headers] of [
+    ['seconds', { 'Retry-After': '1' }],
+    ['a date', { 'Retry-After': 'date' }],
+    ['nothing', {}],
+  ] as const) {
+    it(`waits after 429 with ${shape}`, async () => {
+      await using bench = await openBench();
+      const { registry } = bench;
+      const image = putImage(registry, 'a', '1');
+      let refusals = 0;
+      registry.handle = (request, response) => {
+        if (request.url?.includes('/manifests/') !== true || refusals === 1) return false;
+        refusals += 1;
+        const values: Record<string, string> =
+          'Retry-After' in headers
+            ? { 'Retry-After': headers['Retry-After'] === 'date' ? new Date(Date.now() + 900).toUTCString() : '1' }
+            : {};
+        sendError(response, shape === 'nothing' ? 503 : 429, 'TOOMANYREQUESTS', 'slow down', values);
+        return true;
+      };
+      assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
+    });
+  }
+
+  it('does not wait longer than its budget', async () => {
+    await using bench = await openBench();
+    const { registry } = bench;
+    registry.handle = (request, response) => {
+      if (request.url === '/v2/') return false;
+      sendError(response, 429, 'TOOMANYREQUESTS', 'come back tomorrow', { 'Retry-After': '86400' });
+      return true;
+    };
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a:1`)),
+      /asks to wait 86400 s: 429 too many requests: TOOMANYREQUESTS: come back tomorrow/,
+    );
+  });
+});
+
+describe('mirrors', () => {
+  it('falls back, and lists every endpoint with its answer when all fail', async () => {
+    await using mirror = await startFakeRegistry();
+    await using bench = await openBench({
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}/m"\ninsecure = true`,
+    });
+    const { registry } = bench;
+    const image = putImage(registry, 'a', '1');
+    assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
+    assert.ok(mirror.requests.some(({ line }) => line === 'GET /v2/m/a/manifests/1'));
+    const text = await failure(bench.pull(`${registry.host}/a:2`));
+    assert.match(
+      text,
+      /http:\/\/\S+ \(mirror, no credentials\): 404 not found: MANIFEST_UNKNOWN: manifest unknown; http:\/\/\S+ \(no credentials\): 404/,
+    );
+  });
+
+  it('remembers a dead mirror across pulls', async () => {
+    const dead = await startFakeRegistry();
+    await dead[Symbol.asyncDispose]();
+    await using bench = await openBench({
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${dead.host}"\ninsecure = true`,
+    });
+    const { registry } = bench;
+    putImage(registry, 'a', '1');
+    await bench.pull(`${registry.host}/a:1`);
+    const text = await failure(bench.pull(`${registry.host}/a:2`));
+    assert.match(text, /\(mirror, not asked\): not tried again for \d+ s after: connect ECONNREFUSED/);
+  });
+
+  it('reads the rest of a blob from the next place when a mirror dies inside it', async () => {
+    await using mirror = await startFakeRegistry();
+    await using bench = await openBench({
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}"\ninsecure = true`,
+    });
+    const { registry } = bench;
+    const content = [noise(100_000)];
+    const image = putImage(registry, 'a', '1', { layers: content });
+    putImage(mirror, 'a', '1', { layers: content });
+    const [digest = ''] = image.layerDigests;
+    mirror.handle = (request, response) => {
+      if (request.url?.endsWith(digest) !== true) return false;
+      if (request.headers.range !== undefined) sendError(response, 404, 'BLOB_UNKNOWN', 'gone');
+      else
+        response
+          .writeHead(200)
+          .write(mirror.blobs.get(digest)?.subarray(0, 1000) ?? '', () => setTimeout(() => response.destroy(), 20));
+      return true;
+    };
+    assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
+    assert.deepEqual(
+      registry.requests.filter(({ line }) => line.includes(digest)).map(({ range }) => range),
+      ['bytes=1000-'],
+    );
+  });
+});
