@@ -6,6 +6,8 @@ import {
   NamespaceMode,
   type ContainerConfigSchema,
   type ContainerStatus,
+  type LinuxContainerConfigSchema,
+  type LinuxContainerSecurityContextSchema,
   type PodSandboxConfigSchema,
 } from '../../src/cri/gen/api_pb.ts';
 import type { CriClient } from './client.ts';
@@ -13,6 +15,11 @@ import type { CriClient } from './client.ts';
 /** Plain objects, not messages, so that they can be spread. */
 export type PodInit = Exclude<MessageInitShape<typeof PodSandboxConfigSchema>, Message>;
 export type ContainerInit = Exclude<MessageInitShape<typeof ContainerConfigSchema>, Message>;
+
+type SecurityInit = Exclude<MessageInitShape<typeof LinuxContainerSecurityContextSchema>, Message>;
+type ContainerLinuxInit = Exclude<MessageInitShape<typeof LinuxContainerConfigSchema>, Message> & {
+  securityContext?: SecurityInit;
+};
 
 export interface Pod {
   readonly id: string;
@@ -71,13 +78,18 @@ export function containerConfig({
   command = [],
   config = {},
 }: ContainerOptions): ContainerInit {
+  // An init object, as its type says, but the compiler cannot tell it from a whole message there.
+  const linux = config.linux as ContainerLinuxInit | undefined;
   return {
     metadata: { name, attempt: 0 },
     image: { image },
     command: [...command],
-    logPath: `${name}/0.log`,
-    linux: { securityContext: { namespaceOptions: separateNamespaces } },
+    logPath: `${name}.log`,
     ...config,
+    linux: {
+      ...linux,
+      securityContext: { namespaceOptions: separateNamespaces, ...linux?.securityContext },
+    },
   };
 }
 

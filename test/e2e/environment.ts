@@ -19,9 +19,9 @@ export function useDaemon(options: DaemonOptions = {}): { readonly daemon: Daemo
   });
   after(async () => {
     if (daemon === undefined) return;
-    await removeAllPods(daemon.client);
+    await using running = daemon; // ends with the block, whatever fails in it
+    await removeAllPods(running.client);
     await assertNothingLeft();
-    await daemon[Symbol.asyncDispose]();
   });
   const running = (): Daemon => {
     if (daemon === undefined) throw new Error('use the daemon: not started yet');

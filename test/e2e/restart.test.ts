@@ -24,9 +24,9 @@ before(async () => {
   await ensureImage(daemon.client, busybox);
 });
 after(async () => {
-  await removeAllPods(daemon.client);
+  await using running = daemon; // ends with the block, whatever fails in it
+  await removeAllPods(running.client);
   await assertNothingLeft();
-  await daemon[Symbol.asyncDispose]();
 });
 
 for (const signal of ['SIGKILL', 'SIGTERM'] as const) {

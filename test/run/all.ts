@@ -77,7 +77,7 @@ function nodeTests(
   prefix: readonly string[],
   more: readonly string[] = [],
 ): Group {
-  const flags = [...more, '--test', '--test-concurrency=1', '--test-reporter=spec', '--test-timeout=300000'];
+  const flags = [...more, '--test', '--test-concurrency=1', '--test-reporter=spec', '--test-timeout=300000', '--test-force-exit'];
   return { name, command: [...prefix, process.execPath, ...flags, ...files], count: countNodeTests };
 }
 
