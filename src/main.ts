@@ -31,6 +31,7 @@ import { readHostFacts } from './security/host-facts.ts';
 import { ImageMounts } from './security/image-mounts.ts';
 import { createPodSeccomp } from './security/pod-seccomp.ts';
 import { createPrepare } from './security/prepare-container.ts';
+import { SeccompCache } from './security/seccomp-cache.ts';
 import { createStats } from './stats/create-stats.ts';
 import { statusListener } from './status-api/listener.ts';
 import { openStore } from './storage/open-store.ts';
@@ -81,21 +82,32 @@ type Daemon = Awaited<ReturnType<typeof construct>>;
 async function construct(config: () => Config, log: Logger, stack: AsyncDisposableStack) {
   const { crio, runtime } = config();
   await Promise.all(
-    [runtime.containerExitsDir, runtime.containerAttachSocketDir].map((folder) => mkdir(folder, { recursive: true, mode: 0o755 })),
+    [runtime.containerExitsDir, runtime.containerAttachSocketDir].map((folder) =>
+      mkdir(folder, { recursive: true, mode: 0o755 }),
+    ),
   );
   const shutdown = new AbortController();
   const host = readHostFacts();
   const store = stack.use(await openConfiguredStore(crio, log));
+  const seccompCache = new SeccompCache(log);
   const [images, runtimes, network] = await Promise.all([
     createImages({ store, config: config(), log }),
-    createRuntimes({ config: config(), log }),
+    createRuntimes({
+      config: config(),
+      log,
+      onCreated: (_handler, id, stateDirectory) => seccompCache.created(id, stateDirectory),
+    }),
     createNetwork({ config: config(), log }),
   ]);
   stack.use(images);
   stack.use(network);
   const cgroups = openCgroups({ manager: runtime.cgroupManager === 'systemd' ? 'systemd' : 'cgroupfs' });
   const settingsOf = (handler: RuntimeHandlerConfig) =>
-    specSettings({ config: config(), handler, containerMinMemory: parseMemory(handler.containerMinMemory) ?? defaultMinMemory });
+    specSettings({
+      config: config(),
+      handler,
+      containerMinMemory: parseMemory(handler.containerMinMemory) ?? defaultMinMemory,
+    });
   const imageMounts = new ImageMounts({
     images,
     layers: store.layers,
@@ -112,7 +124,8 @@ async function construct(config: () => Config, log: Logger, stack: AsyncDisposab
     host,
     specSettings: settingsOf,
     chooseSeccomp: createPodSeccomp({ config, host }),
-    containersOf: (podId) => containers.allOfPod(podId).map(({ id, state }) => ({ id, isRunning: state.status !== 'stopped' })),
+    containersOf: (podId) =>
+      containers.allOfPod(podId).map(({ id, state }) => ({ id, isRunning: state.status !== 'stopped' })),
     stopContainer: (call, id, timeoutMs) => containers.stopForPod(call, id, timeoutMs),
     removeContainer: (call, id) => containers.removeForPod(call, id),
     shutdown: shutdown.signal,
@@ -127,7 +140,13 @@ async function construct(config: () => Config, log: Logger, stack: AsyncDisposab
       cgroups,
       log,
       findPod: (id) => pods.find(id),
-      prepare: createPrepare({ config, host, storageRoot: store.graphRoot, mountImage: imageMounts.mount }),
+      prepare: createPrepare({
+        config,
+        host,
+        storageRoot: store.graphRoot,
+        mountImage: (reference) => imageMounts.mount(reference),
+        seccompCache,
+      }),
     }),
   );
   const stats = createStats({
@@ -141,7 +160,10 @@ async function construct(config: () => Config, log: Logger, stack: AsyncDisposab
   return { config, log, shutdown, store, images, runtimes, network, pods, containers, stats, isReady, ready };
 }
 
-function openConfiguredStore(crio: Pick<Config['crio'], 'root' | 'runroot' | 'imagestore' | 'storageDriver' | 'storageOption'>, log: Logger) {
+function openConfiguredStore(
+  crio: Pick<Config['crio'], 'root' | 'runroot' | 'imagestore' | 'storageDriver' | 'storageOption'>,
+  log: Logger,
+) {
   return openStore({
     graphRoot: crio.root,
     runRoot: crio.runroot,
@@ -191,7 +213,10 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<Serve
     },
     log,
   );
-  const whenReady = <T extends unknown[]>(handle: (...args: T) => void) => (...args: T) => void daemon.isReady.then(() => handle(...args));
+  const whenReady =
+    <T extends unknown[]>(handle: (...args: T) => void) =>
+    (...args: T) =>
+      void daemon.isReady.then(() => handle(...args));
   stack.use(
     await listenOnSocket({
       path: api.listen,
@@ -219,7 +244,12 @@ async function restore({ config, log, pods, containers, network, shutdown }: Dae
   await containers.restore(call);
   const { crio } = config();
   if (crio.internalWipe && (await saysOtherRelease(crio.versionFile, runtimeVersion))) await removeAllPods(call, pods);
-  network.gc(pods.list().map(({ id }) => id), shutdown.signal).catch((error: unknown) => log.warn('clean up networks', error));
+  network
+    .gc(
+      pods.list().map(({ id }) => id),
+      shutdown.signal,
+    )
+    .catch((error: unknown) => log.warn('clean up networks', error));
 }
 
 /** Ends of containers and of kept infra containers, also those that happened while no daemon ran. */
