@@ -68,8 +68,11 @@ async function measureHandler(handler: string): Promise<HandlerReport> {
   const byHand = new Samples();
   const template = await startTemplate(handler);
   using floor = startFloor(template.template, `${stageFolder()}/floor-${handler}`);
-  await cycle(handler, new Quiet());
-  await floorCycle(floor, new Quiet());
+  // A first run that only warms caches.
+  const warmUp = new Samples();
+  warmUp.startRound();
+  await cycle(handler, warmUp);
+  await floorCycle(floor, warmUp);
   for (let round = 0; round < rounds; round++) {
     own.startRound();
     byHand.startRound();
@@ -88,12 +91,6 @@ async function measureHandler(handler: string): Promise<HandlerReport> {
   const pods = await podRates(handler, template.template);
   await removePod(client, template.pod.id);
   return { calls: own.summary(), floor: byHand.summary(), ...pods, ...execs };
-}
-
-class Quiet extends Samples {
-  override add(): void {
-    // A first run that only warms caches.
-  }
 }
 
 interface RunningTemplate {
