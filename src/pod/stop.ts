@@ -12,8 +12,11 @@ import { unmountShm } from './shm.ts';
 import { isJsonObject, escapeForHtml } from '../base/go-json.ts';
 import { formatTimeNs } from '../base/clock.ts';
 
-/** For containers when the caller sets no deadline. */
-const defaultStopMs = 10_000;
+/**
+ * The longest that containers are given. CRI says that they are ended by force here; CRI-O gives them as long as its
+ * caller waits, which a client with a deadline of minutes takes for a hanging call.
+ */
+const longestStopMs = 10_000;
 
 /** Stops a pod; unknown and stopped are success. The texts are CRI-O's. */
 export async function stopPod(context: Context, call: Call, id: string): Promise<void> {
@@ -79,8 +82,8 @@ export async function markStopped(context: Context, pod: Pod): Promise<void> {
 /** A second less than the caller waits, half of it when that is short: it should get an answer, not a deadline. */
 function containerTimeout(call: Call): number {
   const left = call.remainingMs();
-  if (left === undefined) return defaultStopMs;
-  return left < 2000 ? Math.floor(left / 2) : left - 1000;
+  if (left === undefined) return longestStopMs;
+  return left < 2000 ? Math.floor(left / 2) : Math.min(longestStopMs, left - 1000);
 }
 
 /** Waits for all, so that nothing goes on behind the caller's back. */
