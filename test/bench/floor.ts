@@ -155,7 +155,7 @@ function writeBundle(template: Template, bundle: string, id: string): void {
   spec.annotations = Object.fromEntries(
     Object.entries(spec.annotations ?? {}).filter(([key]) => !key.startsWith('run.oci.')),
   );
-  for (const name of ['', 'exits', 'persist', 'attach']) mkdirSync(join(bundle, name), { recursive: true });
+  for (const name of ['', 'exits', 'persist', 'sockets']) mkdirSync(join(bundle, name), { recursive: true });
   writeFileSync(join(bundle, 'config.json'), JSON.stringify(spec));
   mkdirSync('/run/netns', { recursive: true });
 }
@@ -200,7 +200,7 @@ function conmonCommand({ runtimePath, runtimeRoot }: Template, bundle: string, i
     '--runtime-arg',
     `--root=${runtimeRoot}`,
     '--socket-dir-path',
-    join(bundle, 'attach'),
+    join(bundle, 'sockets'),
     '--syslog',
     '-u',
     id,
