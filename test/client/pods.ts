@@ -1,5 +1,6 @@
 import type { Message, MessageInitShape } from '@bufbuild/protobuf';
 import { randomUUID } from 'node:crypto';
+import { basename } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   ContainerState,
@@ -48,11 +49,17 @@ export function podConfig({
     logDirectory: `/var/log/crio/pods/${namespace}_${name}_${uid}`,
     labels: { 'io.kubernetes.pod.name': name, 'io.kubernetes.pod.namespace': namespace, 'io.kubernetes.pod.uid': uid },
     linux: {
-      cgroupParent: `/crio-ts-test/pod${uid}`,
+      cgroupParent: cgroupParent(`pod${uid}`),
       securityContext: { namespaceOptions: separateNamespaces },
     },
     ...config,
   };
+}
+
+/** A cgroup parent of a test's own, below that of its stage. */
+export function cgroupParent(name: string): string {
+  const stage = process.env['CRIO_TS_STAGE'];
+  return `/${stage === undefined ? 'crio-ts' : basename(stage)}/${name}`;
 }
 
 export const separateNamespaces = { network: NamespaceMode.POD, pid: NamespaceMode.CONTAINER, ipc: NamespaceMode.POD };
@@ -165,7 +172,10 @@ export async function execSync(
   };
 }
 
+/** Containers first, as kubelet does it: StopPodSandbox alone gives them as long as its deadline is away. */
 export async function removePod(client: CriClient, podSandboxId: string): Promise<void> {
+  const { containers } = await client.runtime.listContainers({ filter: { podSandboxId } });
+  await Promise.all(containers.map(({ id }) => client.runtime.stopContainer({ containerId: id, timeout: 0n })));
   await client.runtime.stopPodSandbox({ podSandboxId });
   await client.runtime.removePodSandbox({ podSandboxId });
 }

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { NamespaceMode, PodSandboxState } from '../../src/cri/gen/api_pb.ts';
-import { execSync, podConfig, removePod, runContainer, runPod, separateNamespaces } from '../client/pods.ts';
+import {
+  cgroupParent,
+  execSync,
+  podConfig,
+  removePod,
+  runContainer,
+  runPod,
+  separateNamespaces,
+} from '../client/pods.ts';
 import { run } from '../fixtures/process.ts';
 import { handlers, useDaemon } from './environment.ts';
 
@@ -32,7 +40,7 @@ for (const handler of handlers) {
     test('with a shared PID namespace keeps an infra container as PID 1', async () => {
       const { client } = node;
       const linux = {
-        cgroupParent: '/crio-ts-test/shared',
+        cgroupParent: cgroupParent('shared'),
         securityContext: { namespaceOptions: { ...separateNamespaces, pid: NamespaceMode.POD } },
       };
       const pod = await runPod(client, { handler, config: { linux } });
@@ -56,7 +64,7 @@ test('a pod gets its resolv.conf, hostname, sysctls and /dev/shm', async () => {
       hostname: 'files-host',
       dnsConfig: { servers: ['10.10.10.10', '10.10.10.11'], searches: ['one.test', 'two.test'], options: ['ndots:8'] },
       linux: {
-        cgroupParent: '/crio-ts-test/files',
+        cgroupParent: cgroupParent('files'),
         sysctls: { 'net.ipv4.ip_local_port_range': '20000 30000', 'kernel.shm_rmid_forced': '1' },
         securityContext: { namespaceOptions: separateNamespaces },
       },
@@ -80,10 +88,13 @@ test('two containers of a pod share its network and IPC, not its processes', asy
   const pod = await runPod(client);
   const one = await runContainer(client, pod, {
     name: 'one',
-    command: ['sh', '-c', 'nc -lk -p 7000 -e echo hi & touch /dev/shm/seen; exec sleep 1111'],
+    command: ['sh', '-c', 'touch /dev/shm/seen; echo hi > /tmp/index.html; httpd -p 7000 -h /tmp; exec sleep 1111'],
   });
   const two = await runContainer(client, pod, { name: 'two', command: ['sleep', '2222'] });
-  assert.equal((await execSync(client, two, ['sh', '-c', 'sleep 0.3; nc 127.0.0.1 7000 </dev/null'])).stdout, 'hi\n');
+  assert.equal(
+    (await execSync(client, two, ['sh', '-c', 'sleep 0.3; wget -qO- http://127.0.0.1:7000/'])).stdout,
+    'hi\n',
+  );
   assert.equal((await execSync(client, two, ['ls', '/dev/shm'])).stdout, 'seen\n');
   assert.doesNotMatch((await execSync(client, two, ['ps'])).stdout, /1111/);
   assert.match((await execSync(client, one, ['ps'])).stdout, /1111/);
@@ -93,7 +104,7 @@ test('two containers of a pod share its network and IPC, not its processes', asy
 test('a pod on the host network has the addresses of the host and no CNI result', async () => {
   const { client } = node;
   const linux = {
-    cgroupParent: '/crio-ts-test/host',
+    cgroupParent: cgroupParent('host'),
     securityContext: { namespaceOptions: { ...separateNamespaces, network: NamespaceMode.NODE } },
   };
   const pod = await runPod(client, { config: { linux } });

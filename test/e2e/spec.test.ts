@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { MountPropagation, SecurityProfile_ProfileType as ProfileType } from '../../src/cri/gen/api_pb.ts';
 import {
+  cgroupParent,
   execSync,
   removePod,
   runContainer,
@@ -150,7 +151,7 @@ for (const handler of handlers) {
     test('a privileged container may do what the host may', async () => {
       const privileged = await runPod(node.client, {
         handler,
-        config: { linux: { cgroupParent: '/crio-ts-test/privileged', securityContext: { privileged: true } } },
+        config: { linux: { cgroupParent: cgroupParent('privileged'), securityContext: { privileged: true } } },
       });
       const id = await runContainer(node.client, privileged, {
         command: ['sleep', '1000'],
@@ -192,7 +193,7 @@ for (const handler of handlers) {
         });
         const privatePod = await runPod(node.client, {
           handler,
-          config: { linux: { cgroupParent: '/crio-ts-test/propagation', securityContext: { privileged: true } } },
+          config: { linux: { cgroupParent: cgroupParent('propagation'), securityContext: { privileged: true } } },
         });
         const startIn = (propagation: MountPropagation): Promise<string> =>
           runContainer(node.client, privatePod, {

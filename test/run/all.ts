@@ -8,7 +8,6 @@ import { createWriteStream, globSync, mkdirSync, readFileSync, rmSync } from 'no
 import { basename, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { removeCgroups } from './cgroups.ts';
 import { differences, snapshot } from './host-world.ts';
 import { repository } from './stage.ts';
 
@@ -77,7 +76,14 @@ function nodeTests(
   prefix: readonly string[],
   more: readonly string[] = [],
 ): Group {
-  const flags = [...more, '--test', '--test-concurrency=1', '--test-reporter=spec', '--test-timeout=300000', '--test-force-exit'];
+  const flags = [
+    ...more,
+    '--test',
+    '--test-concurrency=1',
+    '--test-reporter=spec',
+    '--test-timeout=300000',
+    '--test-force-exit',
+  ];
   return { name, command: [...prefix, process.execPath, ...flags, ...files], count: countNodeTests };
 }
 
@@ -151,7 +157,6 @@ function failures(output: string): string {
 
 /** The last test: nothing is left outside the checkout, the packages and the caches. */
 async function checkWorld(before: ReadonlySet<string>): Promise<Counts> {
-  removeCgroups('crio-ts-test');
   let found: string[] = [];
   for (const end = Date.now() + 5000; ;) {
     found = differences(before);

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../fixtures/process.ts';
 import { listCgroups } from './cgroups.ts';
+import { stageCgroup } from './stage.ts';
 
 const patienceMs = 5000;
 
@@ -36,7 +37,7 @@ function processes(): string[] {
 }
 
 function inPodCgroup(pid: string): boolean {
-  return /\/crio-ts-test\//.test(readIfThere(`/proc/${pid}/cgroup`));
+  return readIfThere(`/proc/${pid}/cgroup`).includes(`/${stageCgroup()}/`);
 }
 
 function mounts(): string[] {
@@ -71,7 +72,10 @@ function rules(): string[] {
 
 function cgroups(): string[] {
   return listCgroups()
-    .filter((path) => /\/(crio|conmon|libpod)-/.test(path))
+    .filter(
+      (path) =>
+        path.includes(`/${stageCgroup()}/`) && /\/(crio|conmon|libpod)-/.test(path.split(stageCgroup())[1] ?? ''),
+    )
     .map((path) => `cgroup ${path}`);
 }
 

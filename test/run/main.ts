@@ -8,7 +8,8 @@ import { join } from 'node:path';
 import { buildImages } from '../fixtures/build.ts';
 import { startRegistry } from '../fixtures/registry.ts';
 import { writeNodeFiles } from './node-files.ts';
-import { repository, runInStage } from './stage.ts';
+import { removeCgroups } from './cgroups.ts';
+import { repository, runInStage, stageCgroup } from './stage.ts';
 
 const leftoverCode = 90;
 const inside = '--inside';
@@ -30,8 +31,13 @@ async function runInside([file = 'true', ...args]: readonly string[]): Promise<n
   await using registry = await startRegistry({ storage: images.storage, port: 5000 });
   writeNodeFiles(registry.address);
   const child = spawn(file, args, { stdio: 'inherit' });
-  return await new Promise((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (code, signal) => resolve(code ?? (signal === null ? 1 : 128)));
-  });
+  try {
+    return await new Promise((resolve, reject) => {
+      child.once('error', reject);
+      child.once('exit', (code, signal) => resolve(code ?? (signal === null ? 1 : 128)));
+    });
+  } finally {
+    // Here, because the hugetlb hierarchy is only seen inside. Groups of pods are the kubelet's to remove, so ours.
+    removeCgroups(stageCgroup());
+  }
 }

@@ -11,7 +11,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { run } from '../fixtures/process.ts';
 
 /** Places that the daemon and its helpers write to; each is a private folder inside the stage. */
@@ -76,6 +76,11 @@ export async function runInStage(command: readonly string[], env: NodeJS.Process
     rmSync(folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
     for (const path of made.toReversed()) rmdirSync(path);
   }
+}
+
+/** Name of the cgroup below which all pods of this stage are, at the top of every hierarchy. */
+export function stageCgroup(): string {
+  return basename(stageFolder());
 }
 
 /** The folder of the running stage; throws outside one, so that a test never touches the state of the machine. */
