@@ -17,6 +17,7 @@ import { containerLogPath, prepareLogPath } from './log-path.ts';
 import { containerName, storageMetadata } from './name.ts';
 import type { PreparedContainer } from './prepare.ts';
 import { resourcesOf } from './resources.ts';
+import { shareSeccomp } from './share-seccomp.ts';
 import { saveState } from './state.ts';
 import { newEntry, noLongerWaitedFor, type Entry } from './store.ts';
 
@@ -97,6 +98,7 @@ async function createEntry(context: Context, call: Call, creation: Creation): Pr
   await createStorage(context, call, draft, undo);
   const prepared = await prepare(context, call, draft, undo);
   await writeSpec(draft, prepared);
+  shareSeccomp(prepared.spec);
   const created = await createProcess(context, call, draft, undo);
   const entry = newEntry(toContainer(draft, prepared, created));
   context.index.add(entry);

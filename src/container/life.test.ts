@@ -125,6 +125,7 @@ test('stopping or removing what is not there is success, and an empty id is an e
   await host.containers.stop(host.call(), 'f00', 1);
   await host.containers.remove(host.call(), 'f00');
   await assert.rejects(host.containers.stop(host.call(), '', 1), { kind: 'not-found' });
+  await assert.rejects(host.containers.stop(host.call(), podId, 1), { kind: 'not-found' });
   await assert.rejects(host.containers.start(host.call(), 'f00'), {
     kind: 'not-found',
     message: /could not find container/,
@@ -186,6 +187,7 @@ test('a second create with the same name joins the first and gets its container'
   const first = host.containers.create(host.call(caller.signal), { podId, config: containerConfig(), podConfig });
   caller.abort();
   await assert.rejects(first, { kind: 'deadline', message: /container/ });
+  assert.deepEqual(host.containers.list(), []);
   const second = create(host);
   gate.resolve();
   const container = await second;

@@ -12,6 +12,7 @@ import { runtimeFor, type Context } from './context.ts';
 import { cleanUpAfterExit, deriveExit, readExit, watchInit } from './exit.ts';
 import { discardContainer } from './discard.ts';
 import { containerFromSpec } from './saved-container.ts';
+import { shareSeccomp } from './share-seccomp.ts';
 import { decodeState, type SavedState } from './state-file.ts';
 import { newEntry } from './store.ts';
 
@@ -85,13 +86,15 @@ async function restoreFromSpec(
   const saved = await readSavedState(context, directory);
   const state = await currentState(context, call, place, saved);
   if (state === undefined) return discard(context, call, record.id, pod);
+  const spec = decodeSpec(text);
+  shareSeccomp(spec);
   const container = containerFromSpec({
     id: record.id,
     imageId: record.imageId,
     runtimeHandler: pod.runtimeHandler,
     directory,
     bundle,
-    spec: decodeSpec(text),
+    spec,
     state,
   });
   const entry = newEntry(container);

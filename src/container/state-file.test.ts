@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import type { Container, ContainerState } from './container.ts';
 import { containerFromSpec } from './saved-container.ts';
+import { shareSeccomp } from './share-seccomp.ts';
 import { decodeState, encodeState } from './state-file.ts';
 import { parseSignal, signalName } from './stop-signal.ts';
 import { parseProcessStatus } from './processes.ts';
@@ -177,4 +178,22 @@ test('storageMetadata has the keys of CRI-O in its order', () => {
     storageMetadata(options),
     '{"pod-name":"k8s_p","pod-id":"22","image-name":"busybox:1","image-id":"4c","name":"k8s_c","metadata-name":"priv","created-at":1795246033,"attempt":2}',
   );
+});
+
+test('shareSeccomp gives equal profiles one copy and keeps different ones apart', () => {
+  const specWith = (value: number | bigint) => ({
+    ociVersion: '1.0.2',
+    linux: {
+      seccomp: {
+        defaultAction: 'SCMP_ACT_ERRNO',
+        syscalls: [
+          { names: ['personality'], action: 'SCMP_ACT_ALLOW', args: [{ index: 0, value, op: 'SCMP_CMP_EQ' }] },
+        ],
+      },
+    },
+  });
+  const [first, same, other] = [specWith(8n), specWith(8n), specWith(9n)];
+  for (const spec of [first, same, other]) shareSeccomp(spec);
+  assert.equal(first.linux.seccomp, same.linux.seccomp);
+  assert.notEqual(first.linux.seccomp, other.linux.seccomp);
 });

@@ -34,7 +34,9 @@ export async function stopContainer(
 ): Promise<void> {
   const entry = context.index.lookUp(idOrPrefix);
   if (idOrPrefix === '') throw new CrioError('not-found', 'container ID should not be empty');
-  if (entry === 'ambiguous') throw notFound(idOrPrefix);
+  // As CRI-O: a container that is not yet created, and a pod's own, are known and yet not found.
+  const isHidden = entry === undefined && context.index.get(idOrPrefix) !== undefined;
+  if (entry === 'ambiguous' || isHidden || context.findPod(idOrPrefix)?.id === idOrPrefix) throw notFound(idOrPrefix);
   if (entry !== undefined) await stopEntry(context, call, entry, timeoutMs);
 }
 
