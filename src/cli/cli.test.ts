@@ -27,7 +27,14 @@ interface Ran {
 /** Runs `crio` without the configuration of this machine. */
 async function crio(args: readonly string[], store?: Store, env: Readonly<Record<string, string>> = {}): Promise<Ran> {
   const out = { stdout: '', stderr: '', started: undefined as DaemonStart | undefined };
-  const bare = { CONTAINER_CONFIG: '', CONTAINER_CONFIG_DIR: '', PATH: process.env['PATH'], ...env };
+  const bare = {
+    CONTAINER_CONFIG: '',
+    CONTAINER_CONFIG_DIR: '',
+    CONTAINER_LOG_DIR: join(folder, 'logs'),
+    CONTAINER_LISTEN: join(folder, 'daemon.sock'),
+    PATH: process.env['PATH'],
+    ...env,
+  };
   const code = await runCli(args, bare, {
     output: { stdout: (text) => (out.stdout += text), stderr: (text) => (out.stderr += text) },
     startDaemon: (start) => {

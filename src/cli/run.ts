@@ -1,4 +1,4 @@
-import { appendFileSync, openSync } from 'node:fs';
+import { appendFileSync, mkdirSync, openSync } from 'node:fs';
 import { CrioError, messageOf, wrap } from '../base/errors.ts';
 import { Logger } from '../base/log.ts';
 import type { LogLevel, LogSink } from '../base/log.ts';
@@ -143,6 +143,7 @@ class Cli {
     const context = { host: this.#host, log: this.#log };
     const config = validateFull(loaded, context);
     await refuseLiveSocket(config.api.listen);
+    makeLogFolder(config.crio.logDir);
     for (const line of withoutEffect(loaded, hostDefaults(this.#host))) this.#log.warn(line);
     if (config.image.insecureRegistries.length > 0) {
       this.#log.error('Option insecure_registries has no effect: use registries.conf');
@@ -237,6 +238,14 @@ function allCommands(deps: CliDeps): readonly Command[] {
     wipeCommand(deps),
   ];
   return commands;
+}
+
+function makeLogFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw wrap(`validating root config: create log_dir "${path}"`, error);
+  }
 }
 
 const publishFlags = globalFlags

@@ -19,7 +19,7 @@ function versionFields(isVerbose: boolean): readonly Field[] {
     ['Linkmode', 'dynamic'],
     ['LDFlags', 'unknown'],
     ['SeccompEnabled', true],
-    ['AppArmorEnabled', false],
+    ['AppArmorEnabled', true],
     ['Dependencies', isVerbose ? buildInfo.dependencies : []],
   ];
   return fields.filter(([, value]) => typeof value === 'boolean' || value.length > 0);

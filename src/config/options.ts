@@ -28,7 +28,6 @@ const crio = {
     {
       flag: 'imagestore',
       env: 'CONTAINER_IMAGESTORE',
-      implemented: false,
     },
   ),
   storage_driver: string(
@@ -243,7 +242,6 @@ const runtime = {
       env: 'CONTAINER_APPARMOR_PROFILE',
       goName: 'ApparmorProfile',
       reloadable: true,
-      implemented: false,
     },
   ),
   blockio_config_file: string('', 'File that defines the classes of block I/O.', {
@@ -310,7 +308,6 @@ const runtime = {
     {
       flag: 'allowed-devices',
       env: 'CONTAINER_ALLOWED_DEVICES',
-      implemented: false,
     },
   ),
   additional_devices: strings(absent, 'Devices given to every container, each as "host[:container][:permissions]".', {
@@ -342,7 +339,6 @@ const runtime = {
     {
       flag: 'default-mounts-file',
       env: 'CONTAINER_DEFAULT_MOUNTS_FILE',
-      implemented: false,
     },
   ),
   pids_limit: int(
@@ -366,7 +362,6 @@ const runtime = {
   log_to_journald: bool(false, 'Container logs go to journald as well.', {
     flag: 'log-journald',
     env: 'CONTAINER_LOG_JOURNALD',
-    implemented: false,
   }),
   container_exits_dir: string('/var/run/crio/exits', 'Folder into which the monitor writes exit codes.', {
     flag: 'container-exits-dir',
@@ -379,7 +374,6 @@ const runtime = {
   bind_mount_prefix: string('', 'Prefix for the sources of bind mounts, for a daemon that runs in a container.', {
     flag: 'bind-mount-prefix',
     env: 'CONTAINER_BIND_MOUNT_PREFIX',
-    implemented: false,
   }),
   read_only: bool(
     false,
@@ -452,7 +446,6 @@ const runtime = {
     flag: 'infra-ctr-cpuset',
     env: 'CONTAINER_INFRA_CTR_CPUSET',
     goName: 'InfraCtrCPUSet',
-    implemented: false,
   }),
   shared_cpuset: string('', 'CPUs that guaranteed containers may share when their annotation asks for it.', {
     flag: 'shared-cpuset',
@@ -504,7 +497,6 @@ const runtime = {
     flag: 'disable-hostport-mapping',
     env: 'DISABLE_HOSTPORT_MAPPING',
     goName: 'DisableHostPortMapping',
-    implemented: false,
   }),
   timezone: string(
     '',
@@ -513,7 +505,6 @@ const runtime = {
       flag: 'timezone',
       aliases: ['tz'],
       env: 'CONTAINER_TIME_ZONE',
-      implemented: false,
     },
   ),
   separate_pull_cgroup: string('', 'Cgroup in which images are pulled, "pod" or a slice. Needs systemd.', {
@@ -568,7 +559,6 @@ const image = {
       env: 'CONTAINER_NAMESPACED_AUTH_DIR',
       hidden: true,
       template: 'never',
-      implemented: false,
     },
   ),
   pause_image: string(
@@ -595,13 +585,11 @@ const image = {
     flag: 'pinned-images',
     env: 'CONTAINER_PINNED_IMAGES',
     reloadable: true,
-    implemented: false,
   }),
   signature_policy: string('', "Policy of image signatures, a JSON file. Empty: the system's policy.json.", {
     flag: 'signature-policy',
     env: 'CONTAINER_SIGNATURE_POLICY',
     goName: 'SignaturePolicyPath',
-    implemented: false,
   }),
   signature_policy_dir: string(
     '/etc/crio/policies',
@@ -609,7 +597,6 @@ const image = {
     {
       flag: 'signature-policy-dir',
       env: 'CONTAINER_SIGNATURE_POLICY_DIR',
-      implemented: false,
     },
   ),
   insecure_registries: strings(absent, 'Has no effect any more. Deprecated: use registries.conf.', {
@@ -624,7 +611,6 @@ const image = {
     {
       flag: 'image-volumes',
       env: 'CONTAINER_IMAGE_VOLUMES',
-      implemented: false,
     },
   ),
   big_files_temporary_dir: string('', 'Folder for large temporary files. Empty: /var/tmp.', {
@@ -640,7 +626,6 @@ const image = {
   pull_progress_timeout: duration(0, 'Time after which a pull without progress is cancelled. 0s: never.', {
     flag: 'pull-progress-timeout',
     env: 'CONTAINER_PULL_PROGRESS_TIMEOUT',
-    implemented: false,
   }),
   oci_artifact_mount_support: bool(true, 'OCI artifacts can be mounted as image volumes.', {
     flag: 'oci-artifact-mount-support',
@@ -651,7 +636,6 @@ const image = {
   short_name_mode: string('enforcing', 'How image names without a registry are resolved: "enforcing" or "disabled".', {
     flag: 'short-name-mode',
     env: 'CONTAINER_SHORT_NAME_MODE',
-    implemented: false,
   }),
 } satisfies Options;
 
@@ -859,7 +843,6 @@ const stats = {
   collection_period: int(0, 'Seconds between two collections of stats and pod metrics. 0: when they are asked for.', {
     flag: 'collection-period',
     env: 'COLLECTION_PERIOD',
-    implemented: false,
   }),
   included_pod_metrics: strings(
     absent,
