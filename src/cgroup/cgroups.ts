@@ -82,21 +82,19 @@ function hasSwapAccounting({ version, controllers, unified }: Hierarchies): bool
 
 /**
  * mkdir waits in the kernel while another process is moved between cgroups (10 ms and more after some quiet), so it
- * runs in the thread pool; one hierarchy after the other, because they wait for the same lock anyway.
+ * runs in the thread pool and not in the event loop.
  */
 async function createEverywhere(hierarchies: Hierarchies, path: string): Promise<void> {
-  for (const root of hierarchies.roots) {
-    try {
-      const first = await mkdir(`${root}${path}`, { recursive: true, mode: 0o755 });
-      if (first === undefined) continue;
-      if (hierarchies.controllers.get('cpuset') === root && hierarchies.version !== 'v2') {
-        await inheritCpuset(root, path, first);
-      }
-      if (hierarchies.version === 'v2') await delegateControllers(root, path);
-    } catch (error) {
-      throw wrap(`create cgroup "${path}"`, error);
-    }
-  }
+  const work = hierarchies.roots.map((root) => createIn(hierarchies, root, path));
+  const failed = (await Promise.allSettled(work)).find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw wrap(`create cgroup "${path}"`, failed.reason);
+}
+
+async function createIn(hierarchies: Hierarchies, root: string, path: string): Promise<void> {
+  const first = await mkdir(`${root}${path}`, { recursive: true, mode: 0o755 });
+  if (first === undefined) return;
+  if (hierarchies.version === 'v2') await delegateControllers(root, path);
+  else if (hierarchies.controllers.get('cpuset') === root) await inheritCpuset(root, path, first);
 }
 
 /** A new v1 cpuset is empty, and no process can enter it nor get CPUs below it: it takes its parent's values. */
@@ -106,9 +104,10 @@ async function inheritCpuset(root: string, path: string, firstCreated: string): 
     const parent = directory;
     directory = `${directory}/${part}`;
     if (directory.length < firstCreated.length) continue;
-    for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-      await writeFile(`${directory}/${file}`, await readFile(`${parent}/${file}`));
-    }
+    const files = ['cpuset.cpus', 'cpuset.mems'];
+    await Promise.all(
+      files.map(async (file) => writeFile(`${directory}/${file}`, await readFile(`${parent}/${file}`))),
+    );
   }
 }
 
@@ -138,16 +137,10 @@ interface RetryOptions {
 async function removeEverywhere(hierarchies: Hierarchies, path: string, options: RetryOptions): Promise<void> {
   if (path === '' || path === '/') throw new Error('remove cgroup "/": refused');
   const deadline = options.clock.monotonicMs() + options.retryMs;
-  let busy: unknown;
-  for (const root of hierarchies.roots) {
-    try {
-      await removeTree(`${root}${path}`, deadline, options.clock);
-    } catch (error) {
-      // The other hierarchies are still cleaned.
-      busy ??= error;
-    }
-  }
-  if (busy !== undefined) throw wrap(`remove cgroup "${path}"`, busy);
+  // All are tried, whatever happens to one.
+  const work = hierarchies.roots.map((root) => removeTree(`${root}${path}`, deadline, options.clock));
+  const busy = (await Promise.allSettled(work)).find(({ status }) => status === 'rejected');
+  if (busy?.status === 'rejected') throw wrap(`remove cgroup "${path}"`, busy.reason);
 }
 
 async function removeTree(directory: string, deadline: number, clock: Clock): Promise<void> {
