@@ -3,7 +3,7 @@ import { goJson } from '../base/go-json.ts';
 import { KeyedLock } from '../base/keyed-lock.ts';
 import type { Logger } from '../base/log.ts';
 import { AttachmentCache, type CachedAttachment } from './cni/cache.ts';
-import { addChain, collectChain, deleteChain, type Attachment, type ChainOptions } from './cni/chain.ts';
+import { addChain, collectChain, deleteChain, hasGc, type Attachment, type ChainOptions } from './cni/chain.ts';
 import type { NetworkList } from './cni/network-list.ts';
 import { NodeNetworks, type NodeNetworksOptions } from './cni/node-networks.ts';
 import { addressesOf, toCurrent, type CniResult } from './cni/result.ts';
@@ -94,11 +94,11 @@ export class CniNetwork implements Network {
   async gc(validPodIds: readonly string[], signal: AbortSignal): Promise<void> {
     for (const id of validPodIds) this.#livePods.add(id);
     await this.waitReady(signal);
-    await this.#gate.alone(async () => {
-      await this.#collectAttachments();
-      await this.#collectNetworks();
-      if (this.#options.hostPorts) await this.#hostPorts.prune(this.#livePods);
-    });
+    // Attachments of running set-ups are live before they are recorded, so these need no exclusion.
+    await this.#collectAttachments();
+    if (this.#options.hostPorts) await this.#hostPorts.prune(this.#livePods);
+    const lists = [...this.#networks.all()].filter(hasGc);
+    if (lists.length > 0) await this.#gate.alone(() => this.#collectNetworks(lists));
   }
 
   #perPod<T>(pod: NetworkPod, work: () => Promise<T>): Promise<T> {
@@ -262,9 +262,10 @@ export class CniNetwork implements Network {
     }
   }
 
-  async #collectNetworks(): Promise<void> {
+  /** Plugins delete whatever is not in the list: nothing may be added meanwhile. */
+  async #collectNetworks(lists: readonly NetworkList[]): Promise<void> {
     const valid = [...this.#livePods].map((containerID) => ({ containerID, ifname: interfaceName }));
-    for (const list of this.#networks.all()) {
+    for (const list of lists) {
       try {
         await collectChain(list, valid, this.#chainOptions(gcMs));
       } catch (error) {

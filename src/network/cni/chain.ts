@@ -74,13 +74,18 @@ export async function statusOfChain(list: NetworkList, options: ChainOptions): P
   for (const plugin of list.plugins) await invoke('STATUS', plugin, { list, options });
 }
 
-/** GC of each plugin of a list of 1.1.0 or later. Errors are collected, one per line. */
+/** Whether the plugins of a list are asked to collect garbage: the verb came with 1.1.0. */
+export function hasGc(list: NetworkList): boolean {
+  return !list.disableGc && isAtLeast(list.cniVersion, '1.1.0');
+}
+
+/** GC of each plugin of a list. Errors are collected, one per line. */
 export async function collectChain(
   list: NetworkList,
   valid: readonly { readonly containerID: string; readonly ifname: string }[],
   options: ChainOptions,
 ): Promise<void> {
-  if (list.disableGc || !isAtLeast(list.cniVersion, '1.1.0')) return;
+  if (!hasGc(list)) return;
   const attachments = valid.length === 0 ? null : valid.map((item) => ({ ...item }));
   const extra = { 'cni.dev/valid-attachments': attachments, 'cni.dev/attachments': attachments };
   const errors: string[] = [];

@@ -27,12 +27,21 @@ const families: readonly Family[] = [4, 6];
 const familyName = { 4: 'ip', 6: 'ip6' } as const;
 const programTimeoutMs = 30_000;
 
-/** `livePods` gives the ids of the pods whose rules may stay when a port is found taken. */
-export function createHostPorts(options: { livePods: () => Iterable<string>; log: Logger }): HostPorts {
+export type Backend = 'nft' | 'iptables';
+
+export interface HostPortsOptions {
+  /** Ids of the pods whose rules may stay when a port is found taken. */
+  readonly livePods: () => Iterable<string>;
+  /** Default: nft when it can be used. */
+  readonly backend?: Backend;
+  readonly log: Logger;
+}
+
+export function createHostPorts(options: HostPortsOptions): HostPorts {
   const { log, livePods } = options;
   // Both backends read, decide and write: one at a time.
   const lock = new KeyedLock();
-  let backend: Promise<'nft' | 'iptables'> | undefined;
+  let backend: Promise<Backend> | undefined = options.backend && Promise.resolve(options.backend);
   const alone = <T>(work: () => Promise<T>) => lock.run('host ports', work);
   return {
     add: (pod) =>
@@ -107,7 +116,7 @@ async function nft(script: string): Promise<void> {
 }
 
 /** nft needs 1.0.1 and a kernel that takes our rules; else iptables. */
-async function chooseBackend(log: Logger): Promise<'nft' | 'iptables'> {
+async function chooseBackend(log: Logger): Promise<Backend> {
   const result = await program('nft', ['--check', '-f', '-'], addScript(4, []));
   if (result?.code === 0) return 'nft';
   log.info(
