@@ -1,6 +1,7 @@
 import { CrioError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { ImageRecord, Store } from '../storage/store.ts';
+import type { ImageIndex } from './find-image.ts';
 import type { Image } from './images.ts';
 import { parseImageConfig } from './image-config.ts';
 import type { ImageDocument } from './image-config.ts';
@@ -9,7 +10,7 @@ import { formatReference, parseReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
 
 /** All images of the store at one moment. */
-export class Snapshot {
+export class Snapshot implements ImageIndex {
   readonly images: readonly Image[];
   readonly #byId: ReadonlyMap<string, Image>;
   readonly #byName: ReadonlyMap<string, Image>;

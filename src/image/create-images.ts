@@ -6,16 +6,17 @@ import { CrioError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
+import { ArtifactStore } from './artifacts/artifact-store.ts';
 import { defaultAuthFiles } from './auth/find-credentials.ts';
 import { Catalog } from './catalog.ts';
-import { findImage, namesWithout } from './find-image.ts';
+import { findImage, indexOf, namesWithout } from './find-image.ts';
 import type { FoundImage } from './find-image.ts';
-import type { Images } from './images.ts';
+import type { Image, Images } from './images.ts';
 import { createPinFilter } from './pinned.ts';
 import { systemPolicyPaths } from './policy/policy-file.ts';
 import type { PullProgress } from './pull-progress.ts';
 import { backgroundCall, PullService } from './pull-service.ts';
-import { repositoryOf } from './reference.ts';
+import { formatReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
 import type { RegistriesConf, ShortNameMode } from './registries-conf.ts';
 import { loadRegistriesConf, registriesPaths } from './registries-file.ts';
@@ -66,6 +67,7 @@ class StoredImages implements ImageService {
   readonly #options: ImagesOptions;
   readonly #registriesPaths: RegistriesPaths;
   readonly #catalog: Catalog;
+  readonly #artifacts: ArtifactStore;
   readonly #endpoints: Endpoints;
   readonly #pulls: PullService;
   #image: Config['image'];
@@ -79,6 +81,7 @@ class StoredImages implements ImageService {
     this.#registries = registries;
     this.#image = options.config.image;
     this.#catalog = new Catalog({ store, log, isPinned: pinFilter(this.#image) });
+    this.#artifacts = new ArtifactStore(join(store.graphRoot, 'artifacts'), log);
     this.#endpoints = new Endpoints({
       limits: places?.limits ?? defaultLimits,
       certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
@@ -86,6 +89,7 @@ class StoredImages implements ImageService {
     });
     this.#pulls = new PullService({
       store,
+      artifacts: this.#artifacts,
       log,
       endpoints: this.#endpoints,
       authFiles: places?.authFiles ?? defaultAuthFiles(env, getuid?.() ?? 0),
@@ -97,25 +101,37 @@ class StoredImages implements ImageService {
   }
 
   async list() {
-    return (await this.#catalog.snapshot()).images;
+    const [{ images }, artifacts] = await Promise.all([this.#catalog.snapshot(), this.#listArtifacts()]);
+    return artifacts.length === 0 ? images : [...images, ...artifacts];
   }
 
   async find(idOrName: string) {
-    return (await this.#find(idOrName))?.image;
+    return ((await this.#findImage(idOrName)) ?? (await this.#findArtifact(idOrName)))?.image;
   }
 
   async pull(...[call, request]: Parameters<Images['pull']>) {
     const id = await this.#pulls.pull(call, request);
-    const image = (await this.#catalog.snapshot()).byId(id);
+    const image =
+      (await this.#catalog.snapshot()).byId(id) ?? (await this.#listArtifacts()).find((item) => item.id === id);
     if (image === undefined)
       throw new CrioError('not-found', `pull "${request.reference}": image ${id} was removed meanwhile`);
     return image;
   }
 
   async remove(call: Call, idOrName: string) {
-    const found = await this.#find(idOrName);
-    if (found === undefined) return;
-    const { image, name } = found;
+    const image = await this.#findImage(idOrName);
+    if (image !== undefined) await this.#removeImage(call, image);
+    const artifact = await this.#findArtifact(idOrName);
+    if (artifact?.image.digest === undefined) return;
+    const { digest } = artifact.image;
+    const isTag = artifact.name?.tag !== undefined;
+    await this.#artifacts.remove(
+      digest,
+      isTag && artifact.name !== undefined ? formatReference(artifact.name) : undefined,
+    );
+  }
+
+  async #removeImage(call: Call, { image, name }: FoundImage): Promise<void> {
     const names = (await this.#store.images.find(image.id))?.names ?? [];
     const left = name === undefined ? [] : namesLeft(names, name);
     if (left.length > 0) {
@@ -154,10 +170,21 @@ class StoredImages implements ImageService {
     this.#endpoints[Symbol.dispose]();
   }
 
-  async #find(idOrName: string): Promise<FoundImage | undefined> {
-    const name = idOrName.replace(/^docker:\/\//, '');
-    if (name === '') throw new CrioError('invalid', 'no image specified');
-    return findImage(await this.#catalog.snapshot(), name, (text) => this.#resolve(text));
+  async #findImage(idOrName: string): Promise<FoundImage | undefined> {
+    return findImage(await this.#catalog.snapshot(), checkName(idOrName), (text) => this.#resolve(text));
+  }
+
+  async #findArtifact(idOrName: string): Promise<FoundImage | undefined> {
+    const artifacts = await this.#listArtifacts();
+    if (artifacts.length === 0) return undefined;
+    return findImage(indexOf(artifacts), checkName(idOrName), (text) => this.#resolve(text));
+  }
+
+  async #listArtifacts(): Promise<readonly Image[]> {
+    if (!this.#image.ociArtifactMountSupport) return [];
+    const artifacts = await this.#artifacts.list();
+    const isPinned = pinFilter(this.#image);
+    return artifacts.map((image) => ({ ...image, pinned: isPinned([...image.repoTags, ...image.repoDigests]) }));
   }
 
   #resolve(name: string): readonly Reference[] {
@@ -173,6 +200,12 @@ function namesLeft(names: readonly string[], name: Reference): readonly string[]
   return names.filter(
     (candidate) => !candidate.startsWith(`${repository}:`) && !candidate.startsWith(`${repository}@`),
   );
+}
+
+function checkName(idOrName: string): string {
+  const name = idOrName.replace(/^docker:\/\//, '');
+  if (name === '') throw new CrioError('invalid', 'no image specified');
+  return name;
 }
 
 /** Empty: registries.conf decides. */

@@ -3,7 +3,7 @@ import type { Digest } from '../base/ids.ts';
 import { parseImageConfig } from './image-config.ts';
 import type { ImageDocument } from './image-config.ts';
 import { parseManifest } from './manifest.ts';
-import type { Descriptor, ImageManifest, IndexManifest } from './manifest.ts';
+import type { ArtifactManifest, Descriptor, ImageManifest, IndexManifest } from './manifest.ts';
 import { choosePlatform, formatPlatform, hostPlatform } from './platform.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
@@ -11,9 +11,9 @@ import { bodyLimits } from './registry/limits.ts';
 import { askPlaces } from './registry/places.ts';
 import type { Place } from './registry/places.ts';
 
-/** The manifest of one image for this machine, and what led to it. */
-export interface FetchedImage {
-  readonly manifest: ImageManifest;
+/** The manifest for this machine, and what led to it. */
+export interface FetchedManifest<M extends ImageManifest | ArtifactManifest = ImageManifest | ArtifactManifest> {
+  readonly manifest: M;
   readonly data: Buffer;
   readonly digest: Digest;
   /** The lists on the way, outermost first. */
@@ -25,11 +25,11 @@ export interface FetchedImage {
 const maxNesting = 3;
 
 /** Fetches the manifest, through lists to the entry for this machine. */
-export async function fetchImage(
+export async function fetchManifest(
   reference: Reference,
   places: readonly Place[],
   signal: AbortSignal,
-): Promise<FetchedImage> {
+): Promise<FetchedManifest> {
   const lists: { digest: Digest; data: Buffer }[] = [];
   let tagOrDigest = reference.digest ?? reference.tag ?? 'latest';
   let order = places;
@@ -40,13 +40,9 @@ export async function fetchImage(
     );
     order = next;
     const manifest = parseManifest(answer.data, answer.contentType);
-    if (manifest.kind === 'artifact') {
-      throw new CrioError(
-        'invalid',
-        `${formatReference(reference)} is no image but an artifact of type ${JSON.stringify(manifest.artifactType)}`,
-      );
+    if (manifest.kind !== 'index') {
+      return { manifest, data: answer.data, digest: answer.digest, lists, places: order };
     }
-    if (manifest.kind === 'image') return { manifest, data: answer.data, digest: answer.digest, lists, places: order };
     if (lists.length === maxNesting)
       throw new CrioError('invalid', `read manifest ${wanted}: lists nested deeper than ${maxNesting}`);
     lists.push({ digest: answer.digest, data: answer.data });
@@ -56,7 +52,7 @@ export async function fetchImage(
 
 /** The image's config, checked against the manifest. `read` gives it when it is stored already. */
 export async function fetchConfig(
-  image: FetchedImage,
+  image: FetchedManifest<ImageManifest>,
   read: () => Promise<Buffer | undefined>,
   signal: AbortSignal,
 ): Promise<{ readonly data: Buffer; readonly document: ImageDocument }> {

@@ -1,10 +1,17 @@
-import type { Snapshot } from './catalog.ts';
 import type { Image } from './images.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
 
 /** Shorter strings are names, also when they are hexadecimal. */
 const minPrefixLength = 3;
+
+/** What is searched. */
+export interface ImageIndex {
+  byId(id: string): Image | undefined;
+  /** The only one whose id starts so. */
+  byIdPrefix(prefix: string): Image | undefined;
+  byReference(reference: Reference): Image | undefined;
+}
 
 export interface FoundImage {
   readonly image: Image;
@@ -17,18 +24,18 @@ export interface FoundImage {
  * throws when it is none; a hexadecimal string that is no id is only unknown.
  */
 export function findImage(
-  snapshot: Snapshot,
+  index: ImageIndex,
   text: string,
   resolve: (name: string) => readonly Reference[],
 ): FoundImage | undefined {
   const id = text.startsWith('sha256:') && text.length === 71 ? text.slice('sha256:'.length) : text;
   const isHex = /^[a-f0-9]+$/.test(id) && id.length <= 64;
   if (isHex && id.length >= minPrefixLength) {
-    const image = snapshot.byId(id) ?? snapshot.byIdPrefix(id);
+    const image = index.byId(id) ?? index.byIdPrefix(id);
     if (image !== undefined) return { image, name: undefined };
   }
   for (const name of candidates(text, isHex, resolve)) {
-    const image = snapshot.byReference(name);
+    const image = index.byReference(name);
     if (image !== undefined) return { image, name };
   }
   return undefined;
@@ -45,6 +52,21 @@ function candidates(
     if (isHex && text.length >= minPrefixLength) return [];
     throw error;
   }
+}
+
+/** An index of a few images, as artifacts are. */
+export function indexOf(images: readonly Image[]): ImageIndex {
+  return {
+    byId: (id) => images.find((image) => image.id === id),
+    byIdPrefix(prefix) {
+      const found = images.filter((image) => image.id.startsWith(prefix));
+      return found.length === 1 ? found[0] : undefined;
+    },
+    byReference(reference) {
+      const name = formatReference(reference);
+      return images.find((image) => image.repoTags.includes(name) || image.repoDigests.includes(name));
+    },
+  };
 }
 
 /** The names an image keeps when this one is taken from it. */

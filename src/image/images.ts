@@ -46,6 +46,24 @@ export interface Image {
   readonly config: ImageConfig;
   /** Manifest annotations */
   readonly annotations: ReadonlyMap<string, string>;
+  /** Set for an OCI artifact: it is listed and can be mounted, but nothing can run from it. */
+  readonly artifact?: Artifact;
+}
+
+export interface Artifact {
+  readonly artifactType: string;
+  readonly blobs: readonly ArtifactBlob[];
+}
+
+export interface ArtifactBlob {
+  readonly digest: Digest;
+  /** bytes */
+  readonly sizeBytes: number;
+  /** The file on this node that holds it. */
+  readonly path: string;
+  /** Where it belongs below a mount point: its title or file path annotation, checked to stay below; undefined for none. */
+  readonly title: string | undefined;
+  readonly annotations: ReadonlyMap<string, string>;
 }
 
 /** The part of an OCI or Docker image config that matters for running; validated and copied, never trusted. */

@@ -7,6 +7,7 @@ import { newId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
+import type { ArtifactStore } from './artifacts/artifact-store.ts';
 import { findCredentials } from './auth/find-credentials.ts';
 import { takeNamespacedAuth } from './auth/namespaced-auth.ts';
 import { requestCredentials } from './auth/request-credentials.ts';
@@ -33,6 +34,7 @@ export interface PullSettings {
 
 export interface PullServiceOptions {
   readonly store: Store;
+  readonly artifacts: ArtifactStore;
   readonly log: Logger;
   readonly endpoints: Endpoints;
   readonly authFiles: readonly string[];
@@ -105,12 +107,13 @@ export class PullService {
     const policy = await loadPolicy(this.#policyFiles(settings, request.namespace));
     log.debug(() => `Using pull policy path for image ${request.reference}: "${policy.path}"`);
     await using namespaced = await this.#takeAuth(settings, request.namespace, candidates);
-    const explicit = namespaced?.path ?? (settings.image.globalAuthFile || undefined);
+    const explicit = namespaced?.path ?? configuredAuthFile(settings.image, request.reference);
     return pullImage(
       {
         store,
         log,
         runningLayers: this.#layers,
+        artifacts: settings.image.ociArtifactMountSupport ? this.#options.artifacts : undefined,
         placesFor: (reference) => this.#places(settings, request, reference, explicit),
       },
       { candidates, policy, call, tracker },
@@ -168,6 +171,13 @@ export class PullService {
     };
     return setInterval(check, Math.max(10, timeoutMs / 10)).unref();
   }
+}
+
+/** The pause image may have a file of its own. */
+function configuredAuthFile(image: Config['image'], reference: string): string | undefined {
+  const { globalAuthFile, pauseImage, pauseImageAuthFile } = image;
+  const file = reference === pauseImage && pauseImageAuthFile !== '' ? pauseImageAuthFile : globalAuthFile;
+  return file === '' ? undefined : file;
 }
 
 /** A Call for work that no request owns. */

@@ -4,12 +4,15 @@ import type { ImageId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import { systemClock } from '../base/clock.ts';
 import type { NewImage, Store } from '../storage/store.ts';
-import { fetchConfig, fetchImage } from './fetch-image.ts';
-import type { FetchedImage } from './fetch-image.ts';
+import { pullArtifact } from './artifacts/pull-artifact.ts';
+import type { ArtifactStore } from './artifacts/artifact-store.ts';
+import { fetchConfig, fetchManifest } from './fetch-image.ts';
+import type { FetchedManifest } from './fetch-image.ts';
 import type { ImageDocument } from './image-config.ts';
 import type { JoinedWork } from './joined-work.ts';
 import { checkPolicy } from './policy/decide.ts';
 import type { Policy } from './policy/policy-file.ts';
+import type { ImageManifest } from './manifest.ts';
 import { pullLayers } from './pull-layers.ts';
 import type { PullTracker } from './pull-progress.ts';
 import { formatReference } from './reference.ts';
@@ -20,6 +23,8 @@ export interface PullDependencies {
   readonly store: Store;
   /** Layers that any pull is working on, by id. */
   readonly runningLayers: JoinedWork<void>;
+  /** Undefined when artifacts are switched off. */
+  readonly artifacts: ArtifactStore | undefined;
   readonly log: Logger;
   /** Places to read a name from, best first. Throws when its registry is blocked. */
   placesFor(reference: Reference): readonly Place[];
@@ -32,6 +37,8 @@ export interface PullRequest {
   readonly call: Call;
   readonly tracker: PullTracker;
 }
+
+type FetchedImage = FetchedManifest<ImageManifest>;
 
 /** An unfinished pull writes what it has into the index this often: unpacked layers are not kept for ever outside of it. */
 const commitIntervalMs = 4 * 60_000;
@@ -61,17 +68,51 @@ async function pullCandidate(
   request: PullRequest,
   reference: Reference,
 ): Promise<ImageId> {
+  const { call } = request;
+  checkPolicy(request.policy, reference);
+  call.stage('image manifest');
+  const fetched = await fetchManifest(reference, dependencies.placesFor(reference), call.signal);
+  const id = isImage(fetched)
+    ? await pullLayeredImage(dependencies, request, { image: fetched, reference })
+    : await pullAsArtifact(dependencies, request, fetched, reference);
+  call.stage('image done');
+  return id;
+}
+
+function isImage(fetched: FetchedManifest): fetched is FetchedImage {
+  return fetched.manifest.kind === 'image';
+}
+
+async function pullAsArtifact(
+  { artifacts, log }: PullDependencies,
+  { call, tracker }: PullRequest,
+  fetched: FetchedManifest,
+  reference: Reference,
+): Promise<ImageId> {
+  const { manifest } = fetched;
+  if (manifest.kind !== 'artifact' || artifacts === undefined) {
+    const type = manifest.kind === 'artifact' ? ` of type ${JSON.stringify(manifest.artifactType)}` : '';
+    throw new CrioError('invalid', `it is no image but an artifact${type}`);
+  }
+  const name = formatReference(reference);
+  log.info(`Falling back to pull ${name} as an OCI artifact: its manifest is of type ${manifest.artifactType}`);
+  call.stage('artifact blobs');
+  return pullArtifact({ name, fetched: { ...fetched, manifest }, store: artifacts, tracker, signal: call.signal, log });
+}
+
+async function pullLayeredImage(
+  dependencies: PullDependencies,
+  request: PullRequest,
+  { image, reference }: { readonly image: FetchedImage; readonly reference: Reference },
+): Promise<ImageId> {
   const { store } = dependencies;
   const { call, tracker } = request;
   const { signal } = call;
-  checkPolicy(request.policy, reference);
-  call.stage('image manifest');
-  const image = await fetchImage(reference, dependencies.placesFor(reference), signal);
   const id = imageIdOf(image);
   call.stage('image config');
   const config = await fetchConfig(image, () => store.images.readBigData(id, image.manifest.config.digest), signal);
-  call.stage('image layers');
   const commit = async (): Promise<void> => {
+    call.stage('image layers');
     const topLayer = await bringLayers(dependencies, request, image, config.document);
     call.stage('image commit');
     tracker.setPhase('committing');
@@ -85,7 +126,6 @@ async function pullCandidate(
     if (signal.aborted || !(await isLayerMissing(store, image, config.document))) throw error;
     await commit();
   }
-  call.stage('image done');
   return id;
 }
 

@@ -51,8 +51,8 @@ export interface BenchOptions {
 
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const registry = await startFakeRegistry();
-  const store = createFakeStore();
   const dir = await mkdtemp(join(tmpdir(), 'images-'));
+  const store = createFakeStore(dir);
   const conf = join(dir, 'registries.conf');
   const policyFile = join(dir, 'policy.json');
   await writeFile(

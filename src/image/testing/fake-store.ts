@@ -12,7 +12,7 @@ export interface FakeStore extends Store {
   readonly unpacked: readonly Digest[];
 }
 
-export function createFakeStore(): FakeStore {
+export function createFakeStore(graphRoot: string): FakeStore {
   const records = new Map<string, ImageRecord>();
   const bigData = new Map<string, Buffer>();
   const layers = new Map<string, LayerRecord>();
@@ -33,7 +33,7 @@ export function createFakeStore(): FakeStore {
   };
   const unused = () => Promise.reject(new Error('not part of the fake'));
   return {
-    graphRoot: '/fake',
+    graphRoot,
     runRoot: '/fake-run',
     imageStore: '',
     driverName: 'overlay',

@@ -1,0 +1,212 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import type { Digest } from '../../base/ids.ts';
+import type { Logger } from '../../base/log.ts';
+import { acquireFileLock } from '../../sys/lock.ts';
+import type { Image } from '../images.ts';
+import { JsonReader, parseLooseJson, toPlain } from '../json.ts';
+import type { Json } from '../json.ts';
+import { mediaTypes, parseManifest } from '../manifest.ts';
+import type { ArtifactManifest } from '../manifest.ts';
+import { toImage } from './artifact-image.ts';
+
+/** The annotation that holds a manifest's name in an index, OCI image layout. */
+const nameKey = 'org.opencontainers.image.ref.name';
+const maxIndexSize = 16 * 1024 * 1024;
+
+interface Entry {
+  readonly digest: Digest;
+  /** Complete reference; empty when it has none. */
+  readonly name: string;
+  /** The descriptor as it stands in the index. */
+  readonly json: Json;
+}
+
+interface Loaded {
+  readonly version: string;
+  readonly entries: readonly Entry[];
+  readonly images: readonly Image[];
+}
+
+/** OCI artifacts in `<root>/artifacts`, an OCI image layout that podman and CRI-O share; `index.lock` guards it. */
+export class ArtifactStore {
+  readonly dir: string;
+  readonly #log: Logger;
+  #loaded: Loaded = { version: '', entries: [], images: [] };
+
+  constructor(dir: string, log: Logger) {
+    this.dir = dir;
+    this.#log = log;
+  }
+
+  blobPath(digest: Digest): string {
+    const [algorithm = '', hex = ''] = digest.split(':');
+    return join(this.dir, 'blobs', algorithm, hex);
+  }
+
+  /** All artifacts, never pinned; served from memory while the index does not change. */
+  async list(): Promise<readonly Image[]> {
+    return (await this.#load()).images;
+  }
+
+  async hasBlob(digest: Digest, size: number): Promise<boolean> {
+    try {
+      return (await stat(this.blobPath(digest))).size === size;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return false;
+      throw error;
+    }
+  }
+
+  /** Writes a blob durably; `write` fills the file and checks the content. */
+  async addBlob(digest: Digest, write: (append: (chunk: Uint8Array) => Promise<void>) => Promise<void>): Promise<void> {
+    const path = this.blobPath(digest);
+    await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
+    await writeDurably(path, write);
+  }
+
+  /** Names a manifest whose blobs are all there; another manifest of that name loses it. */
+  async put(
+    name: string,
+    manifest: { readonly digest: Digest; readonly data: Uint8Array; readonly mediaType: string },
+  ): Promise<void> {
+    await this.addBlob(manifest.digest, (append) => append(manifest.data));
+    await writeDurably(join(this.dir, 'oci-layout'), (append) => append(Buffer.from('{"imageLayoutVersion":"1.0.0"}')));
+    const { digest, data, mediaType } = manifest;
+    const json: Json = new Map<string, Json>([
+      ['mediaType', mediaType],
+      ['digest', digest],
+      ['size', data.length],
+      ['annotations', new Map([[nameKey, name]])],
+    ]);
+    await this.#change((entries) => [
+      ...entries.filter((entry) => entry.name !== name && !(entry.digest === digest && entry.name === '')),
+      { digest, name, json },
+    ]);
+  }
+
+  /** Takes one name away, or with `undefined` all of the manifest, and deletes what nothing needs any more. */
+  async remove(digest: Digest, name: string | undefined): Promise<void> {
+    await this.#change((entries) =>
+      entries.filter((entry) => entry.digest !== digest || (name !== undefined && entry.name !== name)),
+    );
+  }
+
+  async #change(edit: (entries: readonly Entry[]) => readonly Entry[]): Promise<void> {
+    await mkdir(this.dir, { recursive: true, mode: 0o700 });
+    using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write');
+    const { entries } = await this.#load();
+    const left = edit(entries);
+    const index = { schemaVersion: 2, manifests: left.map((entry) => toPlain(entry.json)) };
+    await writeDurably(join(this.dir, 'index.json'), (append) => append(Buffer.from(JSON.stringify(index))));
+    const removed = entries.filter((entry) => !left.some(({ digest }) => digest === entry.digest));
+    if (removed.length > 0) await this.#deleteUnused(left);
+  }
+
+  async #deleteUnused(entries: readonly Entry[]): Promise<void> {
+    const used = new Set<string>();
+    for (const entry of entries) {
+      const manifest = await this.#readManifest(entry.digest);
+      for (const digest of [entry.digest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)])
+        used.add(digest);
+    }
+    for (const algorithm of await names(join(this.dir, 'blobs'))) {
+      for (const hex of await names(join(this.dir, 'blobs', algorithm))) {
+        // Temporary files belong to a pull that runs.
+        if (/^[a-f0-9]+$/.test(hex) && !used.has(`${algorithm}:${hex}`))
+          await rm(join(this.dir, 'blobs', algorithm, hex), { force: true });
+      }
+    }
+  }
+
+  async #load(): Promise<Loaded> {
+    const path = join(this.dir, 'index.json');
+    const version = await versionOf(path);
+    if (version === this.#loaded.version) return this.#loaded;
+    const entries = version === '' ? [] : readIndex(await readFile(path));
+    const images = await Promise.all(
+      [...Map.groupBy(entries, (entry) => entry.digest)].map(([digest, group]) => this.#read(digest, group)),
+    );
+    this.#loaded = { version, entries, images: images.filter((image) => image !== undefined) };
+    return this.#loaded;
+  }
+
+  async #read(digest: Digest, entries: readonly Entry[]): Promise<Image | undefined> {
+    try {
+      const manifest = await this.#readManifest(digest);
+      return toImage(
+        digest,
+        entries.map(({ name }) => name),
+        manifest,
+        (blob) => this.blobPath(blob),
+      );
+    } catch (error) {
+      this.#log.warn(`Artifact ${digest} cannot be read`, error);
+      return undefined;
+    }
+  }
+
+  async #readManifest(
+    digest: Digest,
+  ): Promise<Pick<ArtifactManifest, 'artifactType' | 'config' | 'layers' | 'annotations'>> {
+    const manifest = parseManifest(await readFile(this.blobPath(digest)), '');
+    if (manifest.kind === 'index') throw new CrioError('invalid', 'it is a list');
+    return { artifactType: manifest.config.mediaType, ...manifest };
+  }
+}
+
+function readIndex(data: Buffer): readonly Entry[] {
+  if (data.length > maxIndexSize)
+    throw new CrioError('resource-exhausted', `read artifact index: more than ${maxIndexSize} bytes`);
+  const reader = new JsonReader(parseLooseJson(data, 'artifact index'), 'artifact index');
+  return reader.array('manifests').flatMap((json, position) => {
+    const entry = new JsonReader(json, `artifact index.manifests[${position}]`);
+    const digest = entry.string('digest') ?? '';
+    // A digest becomes a path: one that is no digest hides the entry.
+    if (!/^sha(?:256|384|512):[a-f0-9]{64,128}$/.test(digest) || entry.string('mediaType') === mediaTypes.ociIndex)
+      return [];
+    return [{ digest, name: entry.stringMap('annotations').get(nameKey) ?? '', json }];
+  });
+}
+
+/** Changes with every rename over the file; empty when there is none. */
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { ino, mtimeNs, size } = await stat(path, { bigint: true });
+    return `${ino} ${mtimeNs} ${size}`;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return '';
+    throw error;
+  }
+}
+
+async function writeDurably(
+  path: string,
+  write: (append: (chunk: Uint8Array) => Promise<void>) => Promise<void>,
+): Promise<void> {
+  const temporary = `${join(path, '..')}/.tmp-${randomUUID()}`;
+  try {
+    await using file = await open(temporary, 'wx', 0o600);
+    await write(async (chunk) => {
+      await file.appendFile(chunk);
+    });
+    await file.datasync();
+    await rename(temporary, path);
+    await using folder = await open(join(path, '..'), 'r');
+    await folder.sync();
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw wrap(`write "${path}"`, error);
+  }
+}
+
+async function names(dir: string): Promise<readonly string[]> {
+  try {
+    return await readdir(dir);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
