@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, read, type Stats } from 'node:fs';
+import { closeSync, fstatSync, read, readSync, type Stats } from 'node:fs';
 import { promisify } from 'node:util';
 import { CrioError, hasCode } from '../base/errors.ts';
 import { O_NOCTTY, O_NONBLOCK, O_RDONLY } from '../sys/arch.ts';
@@ -42,17 +42,25 @@ function tryOpen(rootFd: number, path: string): number | undefined {
   }
 }
 
-/** The file in pieces of at most 64 KiB. Throws CrioError `invalid` when it is larger than the limit. */
+/**
+ * The file in pieces of at most 64 KiB. The first one, which is nearly always all, is read at once: a turn through the
+ * thread pool takes ten times as long. Throws CrioError `invalid` when the file is larger than the limit.
+ */
 export async function* readChunks(file: RootFile, maxBytes = maxFileBytes): AsyncGenerator<Buffer> {
-  let position = 0;
-  for (;;) {
+  for (let position = 0; ;) {
     // a new buffer each time: the caller may keep it
-    const { bytesRead, buffer } = await readAsync(file.fd, Buffer.allocUnsafe(chunkBytes), 0, chunkBytes, position);
+    const buffer = Buffer.allocUnsafe(chunkBytes);
+    const bytesRead =
+      position === 0
+        ? readSync(file.fd, buffer, 0, chunkBytes, 0)
+        : (await readAsync(file.fd, buffer, 0, chunkBytes, position)).bytesRead;
     if (bytesRead === 0) return;
     position += bytesRead;
-    if (position > maxBytes)
+    if (position > maxBytes) {
       throw new CrioError('invalid', `read "${file.path}" of the image: larger than ${maxBytes} bytes`);
+    }
     yield buffer.subarray(0, bytesRead);
+    if (position >= file.stat.size) return;
   }
 }
 

@@ -1,4 +1,4 @@
-import { open } from 'node:fs/promises';
+import { closeSync, fchmodSync, fchownSync, openSync, writeFileSync } from 'node:fs';
 import { CrioError } from '../base/errors.ts';
 import type { IdMapping } from '../pod/config.ts';
 import type { Mount } from '../runtime/spec/oci.ts';
@@ -61,15 +61,22 @@ function isWritableBy({ stat }: RootFile, uid: number, uidMap: readonly IdMappin
   return (stat.mode & 0o022) !== 0 || (isOwner && (stat.mode & 0o200) !== 0);
 }
 
-/** Same mode and owner as the original; `wx` because the bundle is new and nothing may stand there. */
+/**
+ * Same mode and owner as the original; `wx` because the bundle is new and nothing may stand there. The bundle lies in
+ * memory, so that writing does not wait.
+ */
 async function writeCopy(original: RootFile, path: string, line: string): Promise<void> {
-  await using copy = await open(path, 'wx', 0o600);
-  let last = '\n';
-  for await (const chunk of readChunks(original)) {
-    await copy.write(chunk);
-    last = String.fromCharCode(chunk.at(-1) ?? 0);
+  const copy = openSync(path, 'wx', 0o600);
+  try {
+    let last = '\n';
+    for await (const chunk of readChunks(original)) {
+      writeFileSync(copy, chunk);
+      last = String.fromCharCode(chunk.at(-1) ?? 0);
+    }
+    writeFileSync(copy, last === '\n' ? line : `\n${line}`);
+    fchownSync(copy, original.stat.uid, original.stat.gid);
+    fchmodSync(copy, original.stat.mode & 0o7777);
+  } finally {
+    closeSync(copy);
   }
-  await copy.write(last === '\n' ? line : `\n${line}`);
-  await copy.chown(original.stat.uid, original.stat.gid);
-  await copy.chmod(original.stat.mode & 0o7777);
 }
