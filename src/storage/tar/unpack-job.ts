@@ -91,7 +91,11 @@ export class UnpackJob implements Disposable {
     this.#start = undefined;
     this.#compression = detectCompression(start);
     this.#decompressor = createDecompressor(this.#compression);
-    if (this.#decompressor !== undefined) this.#decompressed = this.#drain(this.#decompressor);
+    if (this.#decompressor !== undefined) {
+      this.#decompressed = this.#drain(this.#decompressor);
+      // The next `push` or `end` reports an error; until then nobody waits for it.
+      this.#decompressed.catch(() => undefined);
+    }
     await this.#feed(start);
   }
 

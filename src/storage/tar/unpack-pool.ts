@@ -64,18 +64,18 @@ export class UnpackPool implements AsyncDisposable {
 }
 
 async function feed(job: UnpackJobHandle, task: UnpackTask): Promise<void> {
+  using aborted = rejectOnAbort(task.signal);
   const iterator = task.blob[Symbol.asyncIterator]();
   let pending: Uint8Array[] = [];
   let length = 0;
   const flush = async () => {
-    if (length > 0) await job.send(joined(pending, length));
+    if (length > 0) await Promise.race([job.send(joined(pending, length)), aborted.promise]);
     pending = [];
     length = 0;
   };
   try {
     for (;;) {
-      task.signal.throwIfAborted();
-      const next = await Promise.race([iterator.next(), job.failed]);
+      const next = await Promise.race([iterator.next(), job.failed, aborted.promise]);
       if (next.done === true) break;
       pending.push(next.value);
       length += next.value.length;
@@ -88,6 +88,15 @@ async function feed(job: UnpackJobHandle, task: UnpackTask): Promise<void> {
     void iterator.return?.().catch(() => undefined);
     throw error;
   }
+}
+
+function rejectOnAbort(signal: AbortSignal): Disposable & { readonly promise: Promise<never> } {
+  const { promise, reject } = Promise.withResolvers<never>();
+  promise.catch(() => undefined);
+  const onAbort = () => reject(signal.reason);
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort, { once: true });
+  return { promise, [Symbol.dispose]: () => signal.removeEventListener('abort', onAbort) };
 }
 
 /** A copy in memory of its own, which can be moved to the worker. */

@@ -1,0 +1,376 @@
+import assert from 'node:assert/strict';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { Logger } from '../base/log.ts';
+import { readMountInfo, umount } from '../sys/mount.ts';
+import { openStore } from './open-store.ts';
+import type { NewContainer, Store } from './store.ts';
+import { buildImage, layerIds, newImage, pieces, storeImage } from './testing/build-image.ts';
+
+interface World {
+  readonly base: string;
+  readonly log: string[];
+  open(options?: { imageStore?: string; options?: readonly string[]; driver?: string }): Promise<Store>;
+}
+
+function setUp(t: TestContext): World {
+  const base = mkdtempSync(`${tmpdir()}/store-`);
+  const log: string[] = [];
+  const logger = new Logger({ level: 'info', filter: undefined, format: 'text', write: (line) => void log.push(line) });
+  const opened: Store[] = [];
+  t.after(async () => {
+    for (const store of opened) await store[Symbol.asyncDispose]();
+    for (const { mountPoint } of readMountInfo().reverse()) if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
+    rmSync(base, { recursive: true });
+  });
+  return {
+    base,
+    log,
+    async open({ imageStore = '', options = [], driver = 'overlay' } = {}) {
+      const store = await openStore({ graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore, driver, options, log: logger });
+      opened.push(store);
+      return store;
+    },
+  };
+}
+
+const id = (letter: string) => letter.repeat(64);
+
+function container(letter: string, change: Partial<NewContainer> = {}): NewContainer {
+  return {
+    id: id(letter),
+    names: [`name-${letter}`],
+    layerName: `name-${letter}-layer`,
+    imageId: '',
+    metadata: '{"pod-id":"x"}',
+    mountLabel: '',
+    uidMap: [],
+    gidMap: [],
+    ...change,
+  };
+}
+
+const image = buildImage([
+  [{ name: 'etc/', type: '5', mode: 0o755 }, { name: 'etc/a', data: 'base' }, { name: 'etc/gone', data: 'x' }],
+  [{ name: 'etc/a', data: 'top' }, { name: 'etc/.wh.gone' }],
+]);
+
+test('a container is created, mounted, unmounted and deleted', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  await storeImage(store, image, 'example.org/a:1');
+  const { layerId } = await store.containers.create(container('c', { imageId: image.id }));
+  assert.equal(statSync(store.containers.directory(id('c'))).mode & 0o7777, 0o700);
+  assert.equal(statSync(store.containers.runDirectory(id('c'))).mode & 0o7777, 0o700);
+  const root = await store.containers.mount(id('c'));
+  assert.equal(root, `${base}/root/overlay/${layerId}/merged`);
+  assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
+  assert.equal(existsSync(`${root}/etc/gone`), false);
+  assert.match(readMountInfo().find((mount) => mount.mountPoint === root)?.superOptions ?? '', /volatile/);
+  writeFileSync(`${root}/new`, 'x');
+  assert.deepEqual(readdirSync(store.containers.upperDirectory(id('c')) ?? ''), ['new']);
+  assert.equal(await store.containers.mount(id('c')), root, 'again is fine');
+  await store.containers.unmount(id('c'));
+  await store.containers.unmount(id('c'));
+  assert.deepEqual(readdirSync(root), []);
+  assert.equal(readFileSync(`${base}/run/overlay-layers/mountpoints.json`, 'utf8'), '[]');
+  await store.containers.mount(id('c'));
+  writeFileSync(`${store.containers.directory(id('c'))}/config.json`, '{}');
+  await store.containers.delete(id('c'));
+  await store.containers.delete(id('c'));
+  await store[Symbol.asyncDispose]();
+  assert.deepEqual(await store.containers.list(), []);
+  assert.equal(readdirSync(`${base}/root/overlay`).includes(layerId), false);
+  assert.deepEqual(readdirSync(`${base}/root/overlay/tempdirs`), []);
+  assert.deepEqual(readdirSync(`${base}/root/overlay/l`).length, 2);
+  assert.deepEqual(readdirSync(`${base}/root/overlay-containers`).sort(), ['containers.lock', 'volatile-containers.json']);
+});
+
+test('files on disk are as the format wants them', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  await storeImage(store, image, 'example.org/a:1');
+  const [bottom = '', top = ''] = layerIds(store, image);
+  const { layerId } = await store.containers.create(container('c', { imageId: image.id }));
+  const layers = JSON.parse(readFileSync(`${base}/root/overlay-layers/layers.json`, 'utf8'));
+  assert.deepEqual(Object.keys(layers[1]), [
+    'id',
+    'parent',
+    'created',
+    'compressed-diff-digest',
+    'compressed-size',
+    'diff-digest',
+    'diff-size',
+    'compression',
+    'uidset',
+    'gidset',
+  ]);
+  assert.deepEqual([layers[0].id, layers[1].parent, layers[1].compression], [bottom, bottom, 2]);
+  const [record] = JSON.parse(readFileSync(`${base}/root/overlay-containers/volatile-containers.json`, 'utf8'));
+  assert.deepEqual(record.flags, { MountLabel: '', ProcessLabel: '', Volatile: true });
+  const [layer] = JSON.parse(readFileSync(`${base}/root/overlay-layers/volatile-layers.json`, 'utf8'));
+  assert.deepEqual([layer.names, layer.parent], [['name-c-layer'], top]);
+  const overlay = `${base}/root/overlay`;
+  assert.equal(lstatSync(`${overlay}/${bottom}/diff`).mode & 0o7777, 0o555);
+  assert.equal(existsSync(`${overlay}/${bottom}/empty`), true);
+  const link = (layer: string) => readFileSync(`${overlay}/${layer}/link`, 'utf8');
+  assert.equal(readFileSync(`${overlay}/${layerId}/lower`, 'utf8'), `l/${link(top)}:l/${link(bottom)}`);
+  assert.equal(readFileSync(`${overlay}/.has-mount-program`, 'utf8'), 'false');
+  assert.equal(statSync(`${base}/root/overlay-layers/${top}.tar-split.gz`).mode & 0o7777, 0o600);
+  assert.deepEqual(readdirSync(`${base}/root/overlay-layers/tmp`), []);
+});
+
+test('an image is found by id, prefix and name, and its sizes come from records', async (t) => {
+  const { open } = setUp(t);
+  const store = await open();
+  await storeImage(store, image, 'example.org/a:1');
+  for (const key of [image.id, image.id.slice(0, 12), 'example.org/a:1']) assert.equal((await store.images.find(key))?.id, image.id);
+  const layerBytes = image.layers.reduce((sum, layer) => sum + layer.tar.length, 0);
+  assert.equal(await store.images.size(image.id), layerBytes + image.config.length + 2 * image.manifest.length);
+  assert.deepEqual(await store.layers.usage(), { bytes: layerBytes, inodes: 6 });
+  assert.deepEqual(await store.images.readBigData(image.id, 'manifest'), image.manifest);
+  assert.equal(await store.images.readBigData(image.id, 'nothing'), undefined);
+});
+
+test('a name moves from one image to the other and stays in its history', async (t) => {
+  const { open } = setUp(t);
+  const store = await open();
+  const other = buildImage([[{ name: 'f', data: 'other' }]]);
+  await storeImage(store, image, 'example.org/a:1');
+  await storeImage(store, other, 'example.org/a:1');
+  const before = await store.images.find(image.id);
+  assert.deepEqual([before?.names, before?.namesHistory], [[], ['example.org/a:1']]);
+  await store.images.setNames(image.id, ['example.org/a:1', 'example.org/b']);
+  assert.deepEqual((await store.images.find(other.id))?.names, []);
+});
+
+test('layers go with the last image or container that needs them', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  const [bottomEntries, topEntries] = [[{ name: 'f', data: 'same' }], [{ name: 'g', data: 'more' }]];
+  const small = buildImage([bottomEntries]);
+  const large = buildImage([bottomEntries, topEntries]);
+  await storeImage(store, small, 'example.org/small');
+  await storeImage(store, large, 'example.org/large');
+  const [bottom = '', top = ''] = layerIds(store, large);
+  await store.containers.create(container('c', { imageId: small.id }));
+  await assert.rejects(store.images.delete(small.id), /image used by c+: image is in use by a container/);
+  await store.images.delete(large.id);
+  assert.equal(await store.layers.find(top), undefined);
+  assert.ok(await store.layers.find(bottom));
+  await store.containers.delete(id('c'));
+  await store.images.delete(small.id);
+  await store.images.delete(small.id);
+  await store[Symbol.asyncDispose]();
+  assert.equal(readFileSync(`${base}/root/overlay-layers/layers.json`, 'utf8'), '[]');
+  assert.deepEqual(readdirSync(`${base}/root/overlay`).sort(), ['.has-mount-program', 'l', 'tempdirs']);
+  assert.deepEqual(readdirSync(`${base}/root/overlay/l`), []);
+});
+
+test('a layer that several callers want is unpacked once', async (t) => {
+  const { open } = setUp(t);
+  const store = await open();
+  const [layer] = image.layers;
+  assert.ok(layer);
+  let reads = 0;
+  const blob = async function* () {
+    reads += 1;
+    yield* pieces(layer.blob, 100);
+  };
+  const options = { parent: undefined, diffId: layer.diffId, blobDigest: layer.blobDigest, blobSize: undefined, signal: new AbortController().signal };
+  const records = await Promise.all([1, 2, 3].map(() => store.layers.unpack({ ...options, blob: blob() })));
+  assert.equal(reads, 1);
+  assert.equal(new Set(records.map((record) => record.id)).size, 1);
+});
+
+test('a broken blob leaves nothing behind, and another caller uses its own', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  const [layer] = image.layers;
+  assert.ok(layer);
+  const options = { parent: undefined, diffId: layer.diffId, blobDigest: layer.blobDigest, blobSize: undefined, signal: new AbortController().signal };
+  const failing = async function* () {
+    yield layer.blob.subarray(0, 50);
+    throw new Error('connection reset');
+  };
+  const [first, second] = await Promise.allSettled([
+    store.layers.unpack({ ...options, blob: failing() }),
+    store.layers.unpack({ ...options, blob: pieces(layer.blob) }),
+  ]);
+  assert.match(first.status === 'rejected' ? String(first.reason) : '', /connection reset/);
+  assert.equal(second.status, 'fulfilled');
+  await store.layers.sync();
+  await assert.rejects(store.layers.unpack({ ...options, diffId: `sha256:${id('a')}`, blob: pieces(layer.blob) }), /diffID is sha256:.* expected sha256:a/);
+  await assert.rejects(
+    store.layers.unpack({ ...options, parent: id('e'), blobDigest: `sha256:${id('b')}`, blob: pieces(layer.blob) }),
+    /blob digest is sha256:.* expected sha256:b/,
+  );
+  const abort = new AbortController();
+  const endless = async function* () {
+    yield layer.blob.subarray(0, 50);
+    await new Promise(() => undefined);
+  };
+  const waiting = store.layers.unpack({ ...options, parent: id('f'), blob: endless(), signal: abort.signal });
+  setTimeout(() => abort.abort(new Error('caller left')), 50);
+  await assert.rejects(waiting, /caller left/);
+  assert.deepEqual(readdirSync(`${base}/root/overlay/tempdirs`), []);
+  assert.deepEqual(readdirSync(`${base}/root/overlay-layers/tmp`), []);
+});
+
+test('unpacked layers are in the index only after sync', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  const [layer] = image.layers;
+  assert.ok(layer);
+  const signal = new AbortController().signal;
+  const record = await store.layers.unpack({ parent: undefined, diffId: layer.diffId, blobDigest: undefined, blobSize: undefined, blob: pieces(layer.blob), signal });
+  assert.equal(existsSync(`${base}/root/overlay-layers/layers.json`), false);
+  assert.deepEqual(await store.layers.find(record.id), record);
+  await store.layers.sync();
+  assert.match(readFileSync(`${base}/root/overlay-layers/layers.json`, 'utf8'), new RegExp(record.id));
+  await assert.rejects(store.images.put(newImage(image, id('d'), 'x')), /layer "d+" is not in storage/);
+});
+
+test('what interrupted operations left is cleaned up at open', async (t) => {
+  const { base, log, open } = setUp(t);
+  const first = await open();
+  await storeImage(first, image, 'example.org/a:1');
+  await first.containers.create(container('c', { imageId: image.id }));
+  await first[Symbol.asyncDispose]();
+  const layersFile = `${base}/root/overlay-layers/layers.json`;
+  const records = JSON.parse(readFileSync(layersFile, 'utf8'));
+  writeFileSync(layersFile, JSON.stringify([...records, { id: id('1'), flags: { incomplete: true } }]));
+  for (const path of [
+    `root/overlay/${id('1')}/diff`,
+    `root/overlay/${id('2')}/diff`,
+    `root/overlay/tempdirs/temp-dir-x/0-${id('3')}`,
+    `root/overlay-layers/tmp/temp-dir-y`,
+    `root/overlay-images/${id('4')}`,
+    `root/overlay-containers/${id('5')}/userdata`,
+    `run/overlay-containers/${id('6')}/userdata`,
+  ]) {
+    mkdirSync(`${base}/${path}`, { recursive: true });
+  }
+  for (const path of [`overlay/tempdirs/lock-x`, `overlay-layers/${id('1')}.tar-split.gz`, `overlay-images/.tmp-images.json123`]) {
+    writeFileSync(`${base}/root/${path}`, '');
+  }
+  const store = await open();
+  await store[Symbol.asyncDispose]();
+  const left = readdirSync(base, { recursive: true, encoding: 'utf8' }).filter((path) => /1{64}|2{64}|3{64}|4{64}|5{64}|6{64}|temp-dir|lock-x|\.tmp-/.test(path));
+  assert.deepEqual(left, []);
+  assert.equal(JSON.parse(readFileSync(layersFile, 'utf8')).length, 2);
+  assert.equal((await store.containers.list()).length, 1);
+  assert.match(log.join(''), /incomplete: deleted/);
+});
+
+test('unreadable records are set aside, and nothing is taken for garbage then', async (t) => {
+  const { base, log, open } = setUp(t);
+  const first = await open();
+  await storeImage(first, image, 'example.org/a:1');
+  await first[Symbol.asyncDispose]();
+  const imagesFile = `${base}/root/overlay-images/images.json`;
+  writeFileSync(imagesFile, readFileSync(imagesFile, 'utf8').slice(0, -20));
+  const store = await open();
+  assert.deepEqual(await store.images.list(), []);
+  assert.ok(existsSync(`${base}/root/overlay-images/${image.id}/manifest`));
+  assert.match(log.join(''), /unreadable records/);
+  await storeImage(store, image, 'example.org/a:1');
+  assert.equal((await store.images.list()).length, 1);
+});
+
+test('empty and missing index files are fine', async (t) => {
+  const { base, open } = setUp(t);
+  const first = await open();
+  await first.containers.create(container('c'));
+  await first[Symbol.asyncDispose]();
+  writeFileSync(`${base}/root/overlay-layers/volatile-layers.json`, '');
+  rmSync(`${base}/run`, { recursive: true });
+  const store = await open();
+  assert.equal((await store.containers.list()).length, 1);
+  await store.containers.delete(id('c'));
+  await store.containers.create(container('c'));
+  assert.match(await store.containers.mount(id('c')), /merged$/);
+});
+
+test('a root file system that others detached is mounted again', async (t) => {
+  const { open } = setUp(t);
+  const store = await open();
+  await store.containers.create(container('c'));
+  const root = await store.containers.mount(id('c'));
+  umount(root);
+  await store.containers.mount(id('c'));
+  assert.notEqual(readMountInfo().find((mount) => mount.mountPoint === root), undefined);
+});
+
+test('chains of any length are mounted', async (t) => {
+  const { open } = setUp(t);
+  const store = await open();
+  for (const length of [60, 200]) {
+    const chain = buildImage(Array.from({ length }, (_, at) => [{ name: `f${length}-${at}`, data: 'x' }]));
+    await storeImage(store, chain, `example.org/chain:${length}`);
+    const letter = length === 60 ? 'a' : 'b';
+    await store.containers.create(container(letter, { imageId: chain.id }));
+    const root = await store.containers.mount(id(letter));
+    assert.equal(readdirSync(root).length, length);
+    await store.containers.unmount(id(letter));
+  }
+});
+
+test('a container in a user namespace sees image files as its own', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  await storeImage(store, image, 'example.org/a:1');
+  const map = [{ containerId: 0, hostId: 100_000, size: 65_536 }];
+  const { layerId } = await store.containers.create(container('c', { imageId: image.id, uidMap: map, gidMap: map }));
+  const root = await store.containers.mount(id('c'));
+  assert.deepEqual([statSync(`${root}/etc/a`).uid, statSync(root).uid], [100_000, 100_000]);
+  const folder = `${base}/root/overlay/${layerId}`;
+  assert.deepEqual([lstatSync(`${folder}/diff`).uid, lstatSync(`${folder}/work`).uid], [100_000, 0]);
+  assert.deepEqual(readdirSync(`${folder}/mapped`), ['0']);
+  assert.deepEqual(readMountInfo().filter((mount) => mount.mountPoint.includes('/mapped/')), []);
+  const [record] = JSON.parse(readFileSync(`${base}/root/overlay-containers/volatile-containers.json`, 'utf8'));
+  assert.deepEqual(record.uidmap, [{ container_id: 0, host_id: 100_000, size: 65_536 }]);
+  await store.containers.delete(id('c'));
+});
+
+test('an image is mounted read-only on any folder', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  await storeImage(store, image, 'example.org/a:1');
+  mkdirSync(`${base}/volume`);
+  const undo = await store.layers.mountReadOnly(layerIds(store, image).at(-1) ?? '', `${base}/volume`);
+  assert.equal(readFileSync(`${base}/volume/etc/a`, 'utf8'), 'top');
+  assert.throws(() => writeFileSync(`${base}/volume/new`, 'x'), /EROFS/);
+  await undo();
+  assert.deepEqual(readdirSync(`${base}/volume`), []);
+  const single = buildImage([[{ name: 'only', data: 'x' }]]);
+  await storeImage(store, single, 'example.org/single');
+  const undoSingle = await store.layers.mountReadOnly(layerIds(store, single).at(-1) ?? '', `${base}/volume`);
+  assert.deepEqual(readdirSync(`${base}/volume`), ['only']);
+  await undoSingle();
+});
+
+test('a second copy of a container is refused, and a failed create leaves nothing', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  await store.containers.create(container('c'));
+  await assert.rejects(store.containers.create(container('c', { names: ['other'], layerName: 'other' })), /exists/);
+  await assert.rejects(store.containers.create(container('d', { names: ['name-c'] })), /name "name-c" is in use/);
+  await assert.rejects(store.containers.create(container('d', { layerName: 'name-c-layer' })), /in use/);
+  await assert.rejects(store.containers.create(container('e', { imageId: id('0') })), /is not in storage/);
+  await assert.rejects(store.containers.create(container('f', { id: '../x' })), /not valid/);
+  assert.equal((await store.containers.list()).length, 1);
+  assert.equal(JSON.parse(readFileSync(`${base}/root/overlay-layers/volatile-layers.json`, 'utf8')).length, 1);
+});
