@@ -1,9 +1,8 @@
 import { appendFileSync, mkdirSync, openSync } from 'node:fs';
 import { CrioError, messageOf, wrap } from '../base/errors.ts';
 import { Logger } from '../base/log.ts';
-import type { LogLevel, LogSink } from '../base/log.ts';
+import type { LogSink } from '../base/log.ts';
 import { runtimeVersion } from '../base/version.ts';
-import type { Config } from '../config/config.ts';
 import { withoutEffect } from '../config/effect.ts';
 import { boolFlag, globalFlags, stringFlag } from '../config/flags.ts';
 import type { Flag, FlagValues } from '../config/flags.ts';
@@ -11,6 +10,7 @@ import { realHost } from '../config/host.ts';
 import type { Host } from '../config/host.ts';
 import { hostDefaults, loadConfig } from '../config/load.ts';
 import type { LoadedConfig } from '../config/load.ts';
+import { parseFilter, parseLevel } from '../config/log-settings.ts';
 import { parseFlags } from '../config/parse-flags.ts';
 import { printEffective } from '../config/print-effective.ts';
 import { validateFull } from '../config/validate.ts';
@@ -23,22 +23,13 @@ import { configCommand } from './config.ts';
 import { appHelp, commandHelp, helpFlag, versionFlag } from './help.ts';
 import { refuseLiveSocket } from './live-socket.ts';
 import { manPage, markdownPage } from './manual.ts';
+import { RunningConfig } from './running-config.ts';
 import { statusCommand } from './status.ts';
 import { versionCommand, versionSummary } from './version.ts';
 import { wipeCommand } from './wipe.ts';
 
-/** What the command line hands to the daemon. */
-export interface DaemonStart {
-  /** Validated; handlers have absolute paths. */
-  readonly config: Config;
-  /** Before validation, for a reload to compare with. */
-  readonly loaded: LoadedConfig;
-  readonly flags: FlagValues;
-  readonly log: Logger;
-  /** Level and filter may be changed on reload. */
-  readonly sink: LogSink;
-  readonly env: Host['env'];
-}
+/** What the command line hands to the daemon; `config` is validated, handlers have absolute paths. */
+export type DaemonStart = RunningConfig;
 
 export interface CliDeps {
   /** Runs until the daemon ends; the result is the exit code. */
@@ -151,7 +142,9 @@ class Cli {
     for (const { flag, value } of flags.values())
       this.#log.info(`FLAG: --${flag.name}=${JSON.stringify(String(value))}`);
     this.#log.info(() => `Current CRI-O configuration:\n${printEffective(config)}`);
-    return this.#deps.startDaemon({ config, loaded, flags, log: this.#log, sink: this.#sink, env: this.#host.env });
+    return this.#deps.startDaemon(
+      new RunningConfig({ config, flags, log: this.#log, sink: this.#sink, host: this.#host }),
+    );
   }
 
   async #command(words: readonly string[], loaded: LoadedConfig): Promise<number> {
@@ -272,35 +265,6 @@ function requireCommand(commands: readonly Command[], name: string): Command {
   const command = findCommand(commands, name);
   if (command === undefined) throw new CrioError('internal', `no command "${name}"`);
   return command;
-}
-
-const levels: ReadonlyMap<string, LogLevel> = new Map([
-  ['fatal', 'fatal'],
-  ['panic', 'fatal'],
-  ['error', 'error'],
-  ['warn', 'warn'],
-  ['warning', 'warn'],
-  ['info', 'info'],
-  ['debug', 'debug'],
-  ['trace', 'trace'],
-]);
-
-/** The texts of the two errors are CRI-O's. */
-export function parseLevel(text: string): LogLevel {
-  const level = levels.get(text.toLowerCase());
-  if (level === undefined) throw new CrioError('invalid', `not a valid logrus Level: ${JSON.stringify(text)}`);
-  return level;
-}
-
-export function parseFilter(text: string): RegExp | undefined {
-  if (text === '') return undefined;
-  // Go writes flags at the start of the pattern.
-  const [prefix = '', flags = ''] = /^\(\?([ims]+)\)/.exec(text) ?? [];
-  try {
-    return new RegExp(text.slice(prefix.length), flags);
-  } catch (error) {
-    throw wrap('custom log level filter does not compile', error, 'invalid');
-  }
 }
 
 /** Opened once, so that a wrong path is an error at start. */

@@ -16,6 +16,7 @@ import { groups, handlerOptions, resourceOptions, workloadOptions } from './opti
 import { parseFlags } from './parse-flags.ts';
 import { printEffective } from './print-effective.ts';
 import { printTemplate } from './print-template.ts';
+import { reloadConfig } from './reload.ts';
 import { parseStorageConf } from './storage-conf.ts';
 import { quoteToml } from './toml-text.ts';
 import { validateFull, validateLight } from './validate.ts';
@@ -403,6 +404,24 @@ test('the effective dump has the layout of a TOML encoder', () => {
   assert.match(text, /nri_plugin_request_timeout = "2s"/);
   assert.doesNotMatch(text, /default_env/);
   assert.match(printEffective(decode('[crio.runtime]\ndefault_env = []').config), /default_env = \[\]/);
+});
+
+test('reloadConfig takes the reloadable options, in order, up to the first that cannot be used', () => {
+  const loaded = load(programs);
+  const current = validateFull(loaded, { host: loaded.host, log: silentLog });
+  const text = '[crio.runtime]\nlog_level = "debug"\nno_pivot = true\n[crio.image]\npause_command = "/p"\n';
+  const good = load({ ...programs, '/etc/crio/crio.conf': text });
+  const { config, error } = reloadConfig(current, good.config, { host: good.host, log: silentLog });
+  assert.equal(error, undefined);
+  assert.deepEqual(
+    [config.runtime.logLevel, config.image.pauseCommand, config.runtime.noPivot],
+    ['debug', '/p', false],
+  );
+  assert.equal(config.runtime.runtimes.get('crun')?.runtimePath, '/usr/bin/crun');
+  const bad = load({ ...programs, '/etc/crio/crio.conf': `${text}pause_image = "a://b"\n` });
+  const partly = reloadConfig(current, bad.config, { host: bad.host, log: silentLog });
+  assert.ok(partly.error instanceof CrioError);
+  assert.deepEqual([partly.config.runtime.logLevel, partly.config.image.pauseCommand], ['debug', '/pause']);
 });
 
 test('parseStorageConf turns tables into driver options', () => {

@@ -30,6 +30,13 @@ export function validateFull(loaded: LoadedConfig, context: ValidationContext): 
   return checked as Config;
 }
 
+/** Checks handlers that a reload brought, as at start. */
+export function validateReloaded(config: UncheckedConfig, context: ValidationContext): Config {
+  const rules = [{ name: 'runtime', rules: [checkDefaultRuntime, withMonitorDefaults, validateHandlers] }];
+  // All other options were checked at start, or by the step that reloads them.
+  return runRules(rules, config, context) as Config;
+}
+
 interface Section {
   /** CRI-O's word in `validating <section> config: ...`; undefined for checks without that prefix. */
   readonly name: string | undefined;
@@ -227,7 +234,7 @@ function checkImagePaths({ image }: UncheckedConfig): undefined {
 /** Enough to refuse a transport, white space and capitals in the repository; the image feature parses it in full. */
 const imageName = /^[a-z0-9A-Z.:[\]_-]+(?:\/[a-z0-9._-]+)*(?::\w[\w.-]{0,127})?(?:@\w+:[0-9a-f]{32,})?$/;
 
-function checkPauseImage({ image }: UncheckedConfig): undefined {
+export function checkPauseImage({ image }: UncheckedConfig): undefined {
   if (!imageName.test(image.pauseImage))
     throw invalid(`invalid pause image "${image.pauseImage}": invalid reference format`);
 }
