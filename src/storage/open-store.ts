@@ -9,11 +9,12 @@ import { Layers } from './layer-store.ts';
 import type { UnpackBlob } from './layer-store.ts';
 import { LayerUsage } from './layer-usage.ts';
 import { OverlayDriver } from './overlay/overlay-driver.ts';
-import { storePaths } from './paths.ts';
+import { storePaths, tarSplitPath } from './paths.ts';
 import type { StorePaths } from './paths.ts';
 import { checkDigest } from './staged-layer.ts';
 import type { Store } from './store.ts';
 import { StoreState } from './store-state.ts';
+import { countEntries } from './tar/count-entries.ts';
 import { UnpackPool } from './tar/unpack-pool.ts';
 import { Trash } from './trash.ts';
 
@@ -45,7 +46,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const trash = undo.use(new Trash(driver.stagingParent, options.log));
     const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log));
     await cleanUp({ state, driver, trash });
-    const usage = new LayerUsage({ state, countInodes: async () => 0 });
+    const usage = new LayerUsage({ state, countInodes: (id) => countEntries(tarSplitPath(paths.layers, id)) });
     await usage.load();
     undo.defer(() => usage.idle());
     const pool = undo.use(new UnpackPool(options.log));
