@@ -4,7 +4,7 @@ import { Call } from '../base/call.ts';
 import { systemClock } from '../base/clock.ts';
 import { silentLog } from '../base/log.ts';
 import { openCgroups, type Cgroups } from '../cgroup/cgroups.ts';
-import { defaultConfig } from '../config/config.ts';
+import { defaultConfig, emptyHandler } from '../config/config.ts';
 import type { Image } from '../image/images.ts';
 import type { PodConfig } from '../pod/config.ts';
 import type { Pod } from '../pod/pod.ts';
@@ -119,6 +119,8 @@ export class FakeHost {
 
   #deps(): ContainersDeps {
     const config = defaultConfig();
+    const { runtimes, defaultRuntime } = config.runtime;
+    const runtimeRoot = `${this.root}/runtime`;
     return {
       config: () => ({
         ...config,
@@ -126,6 +128,7 @@ export class FakeHost {
           ...config.runtime,
           containerExitsDir: `${this.root}/exits`,
           containerAttachSocketDir: `${this.root}/attach`,
+          runtimes: new Map([[defaultRuntime, { ...(runtimes.get(defaultRuntime) ?? emptyHandler()), runtimeRoot }]]),
         },
       }),
       store: this.#store(),
@@ -245,7 +248,8 @@ export class FakeHost {
         const process = this.byContainer.get(id);
         if (process === undefined) return undefined;
         const { pid } = process.ref;
-        return { ociVersion: '1.0.0', id, status: process.status, pid, bundle: '', created: '', annotations: {} };
+        const bundle = `${this.root}/run/${id}`;
+        return { ociVersion: '1.0.0', id, status: process.status, pid, bundle, created: '', annotations: {} };
       },
       pause: async (_, id) => void record('pause', id),
       resume: async (_, id) => void record('resume', id),
@@ -292,7 +296,7 @@ export class FakeHost {
       mountPoint: (id) => `${this.root}/merged/${id}`,
     };
     // The container feature uses no other part of the store.
-    return { containers } as unknown as Store;
+    return { containers, runRoot: `${this.root}/run` } as unknown as Store;
   }
 
   removeFile(path: string): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync, existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { Container } from './container.ts';
 import { containerConfig, FakeHost, podConfig } from './fakes.ts';
@@ -253,6 +253,25 @@ test('restore removes what a crash left half-made and leaves damaged records alo
   // The damaged one must not keep its name for good.
   await create(host, 'damaged');
   assert.equal(host.records.has(damaged.id), false);
+});
+
+test('restore removes what a removal that was cut short left outside of the storage', async () => {
+  using host = new FakeHost();
+  const { id } = await run(host);
+  const other = await run(host, 'other');
+  host.records.delete(id);
+  for (const folder of ['runtime', 'attach']) mkdirSync(`${host.root}/${folder}`);
+  for (const name of [id, other.id]) mkdirSync(`${host.root}/runtime/${name}`);
+  writeFileSync(`${host.root}/exits/${id}`, '0');
+  symlinkSync(`${host.root}/run/${id}`, `${host.root}/attach/${id}`);
+  symlinkSync('/elsewhere', `${host.root}/attach/${'e'.repeat(64)}`);
+  await host.startDaemon().restore(host.call());
+  assert.deepEqual(
+    host.calls.filter((text) => text.startsWith('delete')),
+    [`delete ${id}`],
+  );
+  assert.deepEqual(readdirSync(`${host.root}/exits`), []);
+  assert.deepEqual(readdirSync(`${host.root}/attach`), ['e'.repeat(64)]);
 });
 
 test('lists are newest first and filtered by id, pod, status and labels', async () => {

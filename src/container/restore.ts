@@ -15,6 +15,7 @@ import { containerFromSpec } from './saved-container.ts';
 import { shareSeccomp } from './share-seccomp.ts';
 import { decodeState, type SavedState } from './state-file.ts';
 import { newEntry } from './store.ts';
+import { sweepLeftovers } from './sweep.ts';
 
 export interface RestoreReport {
   readonly restored: number;
@@ -48,6 +49,7 @@ export async function restoreContainers(context: Context, call: Call): Promise<R
   for (const { id, reason } of quarantined)
     context.log.warn(`Container ${id} cannot be restored and is left alone: ${reason}`);
   for (const id of removed) context.log.info(`Removed what was left of container ${id}`);
+  await sweepLeftovers(context, call, known);
   return { restored, removed, quarantined };
 }
 
