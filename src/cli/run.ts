@@ -1,5 +1,5 @@
 import { appendFileSync, mkdirSync, openSync } from 'node:fs';
-import { CrioError, messageOf, wrap } from '../base/errors.ts';
+import { CrioError, hasCode, messageOf, wrap } from '../base/errors.ts';
 import { Logger } from '../base/log.ts';
 import type { LogSink } from '../base/log.ts';
 import { runtimeVersion } from '../base/version.ts';
@@ -40,6 +40,8 @@ export interface CliDeps {
 
 /** The command `crio` with these arguments (without the program itself). Returns the exit code, never throws. */
 export async function runCli(args: readonly string[], env: Host['env'], deps: CliDeps): Promise<number> {
+  // A reader that has seen enough, such as head, is no failure.
+  if (deps.output === undefined) process.stdout.on('error', (error) => ignoreBrokenPipe(error));
   const output = deps.output ?? processOutput;
   const sink: LogSink = { level: 'info', filter: undefined, format: 'text', write: (line) => output.stderr(line) };
   const log = new Logger(sink);
@@ -49,6 +51,10 @@ export async function runCli(args: readonly string[], env: Host['env'], deps: Cl
     log.fatal(messageOf(error));
     return 1;
   }
+}
+
+function ignoreBrokenPipe(error: Error): void {
+  if (!hasCode(error, 'EPIPE')) throw error;
 }
 
 const processOutput: Output = {
