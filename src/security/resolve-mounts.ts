@@ -1,10 +1,10 @@
-import { lstat, mkdir, realpath } from 'node:fs/promises';
 import { posix } from 'node:path';
-import { CrioError, hasCode } from '../base/errors.ts';
+import { CrioError } from '../base/errors.ts';
 import { type ContainerMount, MountPropagation } from '../container/config.ts';
 import type { Mount } from '../runtime/spec/oci.ts';
 import { specIdMap } from '../runtime/spec/namespaces.ts';
 import type { MountInfo } from '../sys/mount.ts';
+import { followSource, makeSource } from './mount-source.ts';
 
 export interface MountsRequest {
   readonly mounts: readonly ContainerMount[];
@@ -60,14 +60,10 @@ function inRequestOrder(asked: readonly ContainerMount[], resolved: readonly Con
   return asked.map((mount) => bySource.get(posix.resolve('/', mount.containerPath)) ?? mount);
 }
 
-async function resolveSource(hostPath: string, { prefix, rejectAbsent }: MountsRequest): Promise<string> {
+async function resolveSource(hostPath: string, { prefix, rejectAbsent, mountInfo }: MountsRequest): Promise<string> {
   const source = posix.join('/', prefix, hostPath);
-  try {
-    if (!(await lstat(source)).isSymbolicLink()) return source;
-    return await followInside(source, prefix);
-  } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error;
-  }
+  const real = await followSource(source, mountInfo);
+  if (real !== undefined) return real === source ? source : below(prefix, real);
   // CRI-O's text
   if (rejectAbsent.includes(hostPath)) {
     throw new CrioError(
@@ -75,13 +71,12 @@ async function resolveSource(hostPath: string, { prefix, rejectAbsent }: MountsR
       `cannot mount ${hostPath}: path does not exist and will cause issues as a directory`,
     );
   }
-  await mkdir(source, { recursive: true, mode: 0o755 });
+  await makeSource(source, mountInfo);
   return source;
 }
 
 /** With a prefix the links are those of the host seen below it: an absolute target starts at the prefix. */
-async function followInside(source: string, prefix: string): Promise<string> {
-  const target = await realpath(source);
+function below(prefix: string, target: string): string {
   if (prefix === '' || target === prefix || target.startsWith(`${prefix}/`)) return target;
   return posix.join(prefix, target);
 }
