@@ -136,9 +136,10 @@ test('containers reach each other across pods, and a host port reaches a contain
     `for i in 1 2 3 4 5; do wget -qO- http://${status?.network?.ip}:8000/ && exit; sleep 0.2; done`,
   ]);
   assert.equal(page.stdout, 'page\n');
-  assert.equal(await (await fetch('http://127.0.0.1:18080/')).text(), 'page\n');
+  // As with CRI-O, ports are open on every address of the node but loopback (that needs route_localnet).
+  assert.equal(await (await fetch('http://10.85.0.1:18080/')).text(), 'page\n');
   await removePod(client, web.id);
-  await assert.rejects(fetch('http://127.0.0.1:18080/'));
+  await assert.rejects(fetch('http://10.85.0.1:18080/'));
   await removePod(client, other.id);
 });
 
