@@ -66,6 +66,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   daemon.ready();
   notifyServiceManager(start.env['NOTIFY_SOCKET'], 'READY=1');
   log.info(`Serving on ${config().api.listen}`);
+  reloadOnHangup(start, daemon);
   const signal = await waitForStopSignal();
   log.info(`Received ${signal}, shutting down`);
   notifyServiceManager(start.env['NOTIFY_SOCKET'], 'STOPPING=1');
@@ -74,6 +75,14 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   await stack.disposeAsync();
   await markStopped(config().crio.cleanShutdownFile);
   return 0;
+}
+
+/** Files of the configuration and registries.conf are read again; what is wrong in them is logged, the old values stay. */
+function reloadOnHangup(start: DaemonStart, { images, log }: Daemon): void {
+  process.on('SIGHUP', () => {
+    start.reload();
+    images.reload(start.config).catch((error: unknown) => log.error('Unable to reload registry configuration', error));
+  });
 }
 
 type Daemon = Awaited<ReturnType<typeof construct>>;
