@@ -54,7 +54,12 @@ test('KeyedLock serves one holder per key, in order, and forgets free keys', asy
 
 test('Logger writes one logrus line per event, whatever the message holds', () => {
   const lines: string[] = [];
-  const sink = { level: 'info', filter: /shown/, format: 'text', write: (line: string) => void lines.push(line) } as const;
+  const sink = {
+    level: 'info',
+    filter: /shown/,
+    format: 'text',
+    write: (line: string) => void lines.push(line),
+  } as const;
   const log = new Logger({ ...sink }).with({ id: 'a b' });
   log.info('shown "quoted"\nsecond line');
   log.info('hidden by the filter');

@@ -67,7 +67,9 @@ export class Logger {
     const text = typeof message === 'function' ? message() : message;
     const full = error === undefined ? text : `${text}: ${messageOf(error)}`;
     if (rank[level] < rank.error && this.#sink.filter?.test(full) === false) return;
-    this.#sink.write(this.#sink.format === 'json' ? jsonLine(level, full, this.#fields) : textLine(level, full, this.#fields));
+    this.#sink.write(
+      this.#sink.format === 'json' ? jsonLine(level, full, this.#fields) : textLine(level, full, this.#fields),
+    );
   }
 }
 

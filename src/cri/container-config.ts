@@ -6,7 +6,7 @@ import {
   type ContainerSecurityContext,
 } from '../container/config.ts';
 import { knownValue, required, toMap } from './checked.ts';
-import * as cri from './gen/api_pb.ts';
+import type * as cri from './gen/api_pb.ts';
 import {
   toGroups,
   toGroupsPolicy,

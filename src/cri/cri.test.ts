@@ -76,7 +76,10 @@ test('EncodedList joins what the whole message would encode to', () => {
     versionOf: ({ version }) => version,
   });
   const whole = () =>
-    toBinary(ListPodSandboxResponseSchema, create(ListPodSandboxResponseSchema, { items: items.map(({ id }) => ({ id, metadata })) }));
+    toBinary(
+      ListPodSandboxResponseSchema,
+      create(ListPodSandboxResponseSchema, { items: items.map(({ id }) => ({ id, metadata })) }),
+    );
   assert.deepEqual(Buffer.from(list.encode(items, 1).bytes), Buffer.from(whole()));
   const first = items[0];
   assert.ok(first);

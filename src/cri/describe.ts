@@ -34,7 +34,8 @@ function plainField(message: ReflectMessage, field: DescField): unknown {
 
 function plainValue(value: unknown): unknown {
   if (typeof value === 'bigint') return Number(value);
-  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, Math.min(value.byteLength, 256)).toString();
+  if (value instanceof Uint8Array)
+    return Buffer.from(value.buffer, value.byteOffset, Math.min(value.byteLength, 256)).toString();
   if (isReflected(value)) return plain(value);
   return value;
 }

@@ -82,7 +82,9 @@ export function bindService<Service extends DescService>(
       responseDeserialize: (bytes: Buffer) => fromBinary(method.output, bytes),
     };
     const handler = table.get(method.localName) ?? notBuiltYet(method);
-    implementation[method.name] = streams ? streaming(path, method, handler, options) : unary(path, method, handler, options);
+    implementation[method.name] = streams
+      ? streaming(path, method, handler, options)
+      : unary(path, method, handler, options);
   }
   return { definition, implementation };
 }
@@ -154,7 +156,10 @@ async function pump(
   }
 }
 
-function drained(grpc: ServerWritableStream<MessageShape<DescMessage>, Uint8Array>, signal: AbortSignal): Promise<void> {
+function drained(
+  grpc: ServerWritableStream<MessageShape<DescMessage>, Uint8Array>,
+  signal: AbortSignal,
+): Promise<void> {
   return new Promise((resolve) => {
     const done = () => {
       grpc.off('drain', done);
@@ -168,7 +173,9 @@ function drained(grpc: ServerWritableStream<MessageShape<DescMessage>, Uint8Arra
 
 function newCall(
   path: string,
-  grpc: Pick<ServerUnaryCall<unknown, unknown>, 'getDeadline'> & { on(event: 'cancelled', listener: () => void): unknown },
+  grpc: Pick<ServerUnaryCall<unknown, unknown>, 'getDeadline'> & {
+    on(event: 'cancelled', listener: () => void): unknown;
+  },
   options: DispatchOptions,
 ): Call {
   const abort = new AbortController();

@@ -68,7 +68,8 @@ function nameOf(spec: cri.ImageSpec | undefined): string {
 
 function toMessage(image: Image): MessageInitShape<typeof ImageSchema> {
   const user = image.config.user.split(':')[0] ?? '';
-  const uid = /^\d+$/.test(user) && Number.isSafeInteger(Number(user)) ? { uid: { value: BigInt(user) } } : { username: user };
+  const uid =
+    /^\d+$/.test(user) && Number.isSafeInteger(Number(user)) ? { uid: { value: BigInt(user) } } : { username: user };
   return {
     id: image.id,
     repoTags: [...image.repoTags],

@@ -27,7 +27,10 @@ export async function listenOnSocket(options: {
 }): Promise<SocketServer> {
   await mkdir(dirname(options.path), { recursive: true, mode: 0o755 });
   await removeStaleSocket(options.path);
-  const http1 = createHttpServer({ requestTimeout: http1ReadTimeoutMs, headersTimeout: http1ReadTimeoutMs }, options.onHttp1);
+  const http1 = createHttpServer(
+    { requestTimeout: http1ReadTimeoutMs, headersTimeout: http1ReadTimeoutMs },
+    options.onHttp1,
+  );
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);

@@ -221,7 +221,10 @@ interface ContainerSelection {
   readonly state?: cri.ContainerStateValue | undefined;
 }
 
-function selectContainers({ containers }: RuntimeServiceDeps, filter: ContainerSelection | undefined): readonly Container[] {
+function selectContainers(
+  { containers }: RuntimeServiceDeps,
+  filter: ContainerSelection | undefined,
+): readonly Container[] {
   if (filter === undefined) return containers.list();
   const { id, podSandboxId, state, labelSelector } = filter;
   const found = containers.list({ id, podId: podSandboxId, labels: toMap(labelSelector) });

@@ -7,7 +7,9 @@ export function statusConfig(config: Config): unknown {
   const crio: Record<string, unknown> = {};
   for (const group of ['runtime', 'checkpointRestore'] as const) {
     for (const [key, option] of optionsOf(group)) {
-      crio[option.goName ?? camelCase(key)] = goValue((config[group] as Readonly<Record<string, unknown>>)[fieldName(key, option)]);
+      crio[option.goName ?? camelCase(key)] = goValue(
+        (config[group] as Readonly<Record<string, unknown>>)[fieldName(key, option)],
+      );
     }
   }
   crio['Runtimes'] = objectOf(config.runtime.runtimes, (handler) => goFields(handlerOptions, handler));
@@ -22,7 +24,10 @@ function goFields(options: Options, fields: object): Record<string, unknown> {
   const values = new Map(Object.entries(fields));
   return sorted(
     Object.fromEntries(
-      Object.entries(options).map(([key, option]) => [option.goName ?? camelCase(key), goValue(values.get(fieldName(key, option)))]),
+      Object.entries(options).map(([key, option]) => [
+        option.goName ?? camelCase(key),
+        goValue(values.get(fieldName(key, option))),
+      ]),
     ),
   );
 }
