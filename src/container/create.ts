@@ -39,9 +39,10 @@ export async function createContainer(context: Context, call: Call, request: Cre
   const pod = requirePod(context, request.podId);
   checkRequest(request);
   const name = containerName(request.config.metadata, request.podConfig.metadata);
+  // One that is just being removed still has the name; its removal may also fail.
+  await context.index.getByName(name)?.removal?.catch(() => {});
   const existing = context.index.getByName(name);
-  if (existing?.removal !== undefined) await existing.removal;
-  else if (existing?.isVisible === true) return existing.container;
+  if (existing?.isVisible === true) return existing.container;
   const entry = await context.creations.joinOrStart(name, call, {
     call: () => context.ownCall(call.name),
     run: (ownCall) => createEntry(context, ownCall, { ...request, pod, name }),

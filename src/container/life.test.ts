@@ -195,6 +195,19 @@ test('a second create with the same name joins the first and gets its container'
   assert.equal(host.calls.filter((text) => text.startsWith('create')).length, 1);
 });
 
+test('a create for a name that is being removed waits and makes a new container', async () => {
+  using host = new FakeHost();
+  const first = await create(host);
+  const removal = host.containers.remove(host.call(), first.id);
+  const second = await create(host);
+  await removal;
+  assert.notEqual(second.id, first.id);
+  assert.deepEqual(
+    host.containers.list().map(({ id }) => id),
+    [second.id],
+  );
+});
+
 test('create refuses what CRI-O refuses, with its texts', async () => {
   using host = new FakeHost();
   const attempt = (change: object, id = podId) =>
