@@ -11,9 +11,11 @@ export interface MountOptions {
 }
 
 /** How layer content lies on disk and becomes one root file system. All but `isMounted` run under the layers lock. */
-export interface Driver {
+export interface Driver extends Partial<Disposable> {
   readonly name: 'overlay' | 'vfs';
   readonly home: string;
+  /** Makes the folders of the driver itself. */
+  prepare(): Promise<void>;
   /** Makes the folders of a layer. `content`: a folder with the unpacked layer, which is moved in. */
   create(id: string, options: { readonly parent: string | undefined; readonly content?: string }): Promise<void>;
   /** Moves all that belongs to a layer into `trash`. */
@@ -30,8 +32,13 @@ export interface Driver {
   upperDirectory(id: string): string | undefined;
   /** Where content is unpacked before the layer exists: on the same file system, below the driver's home. */
   readonly stagingParent: string;
-  /** Prepares the folder that a layer is unpacked into, before any content. */
-  prepareStaging(folder: string, parent: string | undefined): Promise<void>;
+  /** A layer is unpacked onto a copy of its parent, whose content must be there first. */
+  readonly unpacksOntoParent: boolean;
+  /** Fills the folder that a layer is unpacked into. `parentContent` as of `contentFolder`, or where the parent is staged. */
+  prepareStaging(folder: string, parentContent: string | undefined): Promise<void>;
+  /** Gives the unpacked folder mode and owner of the parent's; runs when the parent is in the index. */
+  finishStaging(folder: string, parent: string | undefined): Promise<void>;
+  contentFolder(id: string): string;
   /** Mounts a layer with its parents read-only on `target`. */
   mountReadOnly(id: string, target: string): Promise<void>;
 }

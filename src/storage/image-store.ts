@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import type { AdditionalStore } from './additional-store.ts';
 import { atomicWrite, syncFolder } from './index/atomic-write.ts';
 import { bigDataFile } from './index/big-data-name.ts';
 import { imageJson, namesJson } from './index/image-record.ts';
@@ -22,27 +23,23 @@ export interface ImageStoreOptions {
   readonly driver: Driver;
   readonly trash: Trash;
   readonly sources: LayerSource;
+  readonly additional: readonly AdditionalStore[];
 }
 
 export function createImageStore(options: ImageStoreOptions): ImageStore {
   const { state } = options;
-  const find = async (idOrName: string) => {
-    await state.refresh('images');
-    return state.images.find(idOrName);
-  };
+  const find = (idOrName: string) => findImage(options, idOrName);
   return {
-    async list() {
-      await state.refresh('images');
-      return state.images.list();
-    },
-    find,
+    list: () => listImages(options),
+    find: async (idOrName) => (await find(idOrName))?.image,
     readBigData: async (imageId, key) => {
-      const image = await find(imageId);
-      if (image?.bigDataNames.includes(key) !== true) return undefined;
-      return readBigData(`${state.paths.images}/${image.id}/${bigDataFile(key)}`, image.bigDataSizes.get(key));
+      const found = await find(imageId);
+      if (found?.image.bigDataNames.includes(key) !== true) return undefined;
+      const { image, folder } = found;
+      return readBigData(`${folder}/${image.id}/${bigDataFile(key)}`, image.bigDataSizes.get(key));
     },
     size: async (imageId) => {
-      const image = await find(imageId);
+      const image = (await find(imageId))?.image;
       if (image === undefined) throw new CrioError('not-found', `image "${imageId}" is not in storage`);
       return recordSize(image) + (await options.sources.chainSize(image.topLayer));
     },
@@ -51,6 +48,31 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
       state.transact(async () => setNames(state, existing(state, imageId), [...new Set(names)]), { alone: true }),
     delete: (imageId) => state.transact((transaction) => remove(options, imageId, transaction), { alone: true }),
   };
+}
+
+/** Own images, then those of additional stores that have another id. */
+async function listImages({ state, additional }: ImageStoreOptions): Promise<readonly ImageRecord[]> {
+  await state.refresh('images');
+  const own = state.images.list();
+  if (additional.length === 0) return own;
+  const all = new Map(own.map((image): [string, ImageRecord] => [image.id, image]));
+  for (const store of additional) for (const image of (await store.images()).list()) if (!all.has(image.id)) all.set(image.id, image);
+  return [...all.values()];
+}
+
+/** The image, and the folder that holds its data. */
+async function findImage(
+  { state, additional }: ImageStoreOptions,
+  idOrName: string,
+): Promise<{ image: ImageRecord; folder: string } | undefined> {
+  await state.refresh('images');
+  const own = state.images.find(idOrName);
+  if (own !== undefined) return { image: own, folder: state.paths.images };
+  for (const store of additional) {
+    const image = (await store.images()).find(idOrName);
+    if (image !== undefined) return { image, folder: store.imagesFolder };
+  }
+  return undefined;
 }
 
 async function readBigData(path: string, size: number | undefined): Promise<Buffer | undefined> {
@@ -148,7 +170,10 @@ function renameRecord(state: StoreState, image: ImageRecord, names: readonly str
 async function remove(options: ImageStoreOptions, imageId: string, transaction: Transaction): Promise<void> {
   const { state, driver } = options;
   const image = state.images.get(imageId);
-  if (image === undefined) return;
+  if (image === undefined) {
+    if ((await findImage(options, imageId)) === undefined) return;
+    throw new CrioError('failed-precondition', `image "${imageId}" is in an additional image store, which is read-only`);
+  }
   const user = state.containers.list().find((container) => container.imageId === imageId);
   if (user !== undefined) {
     // Text of containers/storage; clients match the second half.

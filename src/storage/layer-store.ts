@@ -1,7 +1,9 @@
 import { closeSync, openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CrioError, wrap } from '../base/errors.ts';
 import { syncfsAsync } from '../sys/file.ts';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
+import type { AdditionalStore } from './additional-store.ts';
 import type { Driver } from './driver.ts';
 import { layerIdFor } from './layer-id.ts';
 import { addStagedLayers, stageLayer } from './staged-layer.ts';
@@ -31,10 +33,14 @@ export interface LayerStoreOptions {
   readonly driver: Driver;
   readonly unpackBlob: UnpackBlob;
   readonly usage: LayerUsage;
+  readonly additional: readonly AdditionalStore[];
 }
 
 /** A layer that nobody added to the index within this time belongs to a pull that failed. */
 const stagedLifeMs = 10 * 60_000;
+
+/** How often to look for a parent that nobody has begun to unpack yet. */
+const parentPollMs = 50;
 
 export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   readonly #options: LayerStoreOptions;
@@ -52,23 +58,39 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     await state.refresh('layers');
     const layer = state.layers.get(id);
     if (layer !== undefined && !layer.isIncomplete) return layer;
-    return this.#staged.get(id)?.record;
+    return this.#staged.get(id)?.record ?? (await this.#findAdditional(id));
   }
 
   async topLayer(imageId: string): Promise<string | undefined> {
     const { state } = this.#options;
     await state.refresh('images');
-    const image = state.images.get(imageId);
-    if (image === undefined) throw new CrioError('not-found', `image "${imageId}" is not in storage`);
-    return image.topLayer;
+    const own = state.images.get(imageId);
+    if (own !== undefined) return own.topLayer;
+    for (const store of this.#options.additional) {
+      const image = (await store.images()).get(imageId);
+      if (image !== undefined) return image.topLayer;
+    }
+    throw new CrioError('not-found', `image "${imageId}" is not in storage`);
   }
 
   async chainSize(topLayer: string | undefined): Promise<number> {
     const { state } = this.#options;
     await state.refresh('layers');
     let size = 0;
-    for (let id = topLayer; id !== undefined; id = state.layers.get(id)?.parent) size += Math.max(0, state.layers.get(id)?.diffSize ?? 0);
+    for (let id = topLayer; id !== undefined; ) {
+      const layer: LayerRecord | undefined = state.layers.get(id) ?? (await this.#findAdditional(id));
+      size += Math.max(0, layer?.diffSize ?? 0);
+      id = layer?.parent;
+    }
     return size;
+  }
+
+  async #findAdditional(id: string): Promise<LayerRecord | undefined> {
+    for (const store of this.#options.additional) {
+      const layer = (await store.layers()).get(id);
+      if (layer !== undefined) return layer;
+    }
+    return undefined;
   }
 
   async unpack(options: UnpackOptions): Promise<LayerRecord> {
@@ -92,8 +114,11 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const layers = [...this.#staged.values()];
     if (layers.length === 0) return;
     const { state, driver } = this.#options;
+    const elsewhere = new Set<string>();
+    for (const { parent } of layers) if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
+    const isElsewhere = (id: string) => elsewhere.has(id);
     await syncFileSystems([driver.stagingParent, state.paths.layers]);
-    await state.transact((transaction) => addStagedLayers({ state, driver, transaction }, layers), { alone: true });
+    await state.transact((transaction) => addStagedLayers({ state, driver, transaction, isElsewhere }, layers), { alone: true });
     for (const layer of layers) {
       if (state.layers.get(layer.id) === undefined) continue;
       this.#options.usage.set(layer.id, layer.content.inodes);
@@ -132,13 +157,27 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const { parent } = options;
     try {
       const unpack = (target: { diffFolder: string; tarSplit: string }) => unpackBlob({ ...options, ...target });
-      const staged = await stageLayer({ id, parent, driver, layersFolder: state.paths.layers, unpack });
+      const parentContent = driver.unpacksOntoParent ? await this.#parentContent(parent, options.signal) : undefined;
+      const staged = await stageLayer({ id, parent, driver, layersFolder: state.paths.layers, parentContent, unpack });
       this.#staged.set(id, staged);
       const timer = setTimeout(() => void this.#expire(staged), stagedLifeMs);
       this.#expiry.set(id, timer.unref());
       return staged;
     } catch (error) {
       throw wrap(`unpack layer "${options.diffId}"`, error);
+    }
+  }
+
+  /** Waits until the parent, which the same pull unpacks, is there. */
+  async #parentContent(parent: string | undefined, signal: AbortSignal): Promise<string | undefined> {
+    if (parent === undefined) return undefined;
+    for (;;) {
+      const staged = this.#staged.get(parent);
+      if (staged !== undefined) return staged.diffFolder;
+      if ((await this.find(parent)) !== undefined) return this.#options.driver.contentFolder(parent);
+      const running = this.#unpacking.get(parent);
+      if (running !== undefined) await settled(running, signal);
+      else await sleep(parentPollMs, undefined, { signal });
     }
   }
 

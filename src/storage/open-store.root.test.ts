@@ -374,3 +374,70 @@ test('a second copy of a container is refused, and a failed create leaves nothin
   assert.equal((await store.containers.list()).length, 1);
   assert.equal(JSON.parse(readFileSync(`${base}/root/overlay-layers/volatile-layers.json`, 'utf8')).length, 1);
 });
+
+test('the vfs driver copies layers and applies changes', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open({ driver: 'vfs' });
+  assert.equal(store.driverName, 'vfs');
+  await storeImage(store, image, 'example.org/a:1');
+  await store.containers.create(container('c', { imageId: image.id }));
+  const root = await store.containers.mount(id('c'));
+  assert.deepEqual([readFileSync(`${root}/etc/a`, 'utf8'), existsSync(`${root}/etc/gone`)], ['top', false]);
+  assert.equal(store.containers.upperDirectory(id('c')), undefined);
+  writeFileSync(`${root}/etc/a`, 'changed');
+  await store.containers.create(container('d', { imageId: image.id }));
+  assert.equal(readFileSync(`${await store.containers.mount(id('d'))}/etc/a`, 'utf8'), 'top');
+  await store.containers.unmount(id('c'));
+  for (const letter of ['c', 'd']) await store.containers.delete(id(letter));
+  await store.images.delete(image.id);
+  await store[Symbol.asyncDispose]();
+  assert.deepEqual(readdirSync(`${base}/root/vfs/dir`), []);
+});
+
+test('image layers and records go to the image store, containers stay in the graph root', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open({ imageStore: `${base}/images` });
+  await storeImage(store, image, 'example.org/a:1');
+  const { layerId } = await store.containers.create(container('c', { imageId: image.id }));
+  const root = await store.containers.mount(id('c'));
+  assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
+  const [bottom = '', top = ''] = layerIds(store, image);
+  for (const layer of [bottom, top]) {
+    assert.ok(existsSync(`${base}/images/overlay/${layer}/diff`));
+    assert.ok(existsSync(`${base}/root/overlay-layers/${layer}.tar-split.gz`));
+  }
+  assert.ok(existsSync(`${base}/root/overlay/${layerId}/diff`));
+  assert.equal(JSON.parse(readFileSync(`${base}/images/overlay-layers/layers.json`, 'utf8')).length, 2);
+  assert.ok(existsSync(`${base}/images/overlay-images/${image.id}/manifest`));
+  await store.containers.delete(id('c'));
+  await store.images.delete(image.id);
+  await store[Symbol.asyncDispose]();
+  assert.deepEqual(readdirSync(`${base}/images/overlay/l`), []);
+});
+
+test('an image of an additional store is used, and never changed', async (t) => {
+  const { base, open } = setUp(t);
+  const other = await openStore({
+    graphRoot: `${base}/other`,
+    runRoot: `${base}/other-run`,
+    imageStore: '',
+    driver: 'overlay',
+    options: [],
+    log: new Logger({ level: 'fatal', filter: undefined, format: 'text', write: () => undefined }),
+  });
+  await storeImage(other, image, 'example.org/a:1');
+  await other[Symbol.asyncDispose]();
+  const before = readdirSync(`${base}/other`, { recursive: true }).sort();
+  const store = await open({ options: [`overlay.imagestore=${base}/other`] });
+  assert.equal((await store.images.find('example.org/a:1'))?.id, image.id);
+  assert.deepEqual((await store.images.list()).map((found) => found.id), [image.id]);
+  assert.deepEqual(await store.images.readBigData(image.id, 'manifest'), image.manifest);
+  assert.ok((await store.images.size(image.id)) > 4096);
+  await store.containers.create(container('c', { imageId: image.id }));
+  assert.equal(readFileSync(`${await store.containers.mount(id('c'))}/etc/a`, 'utf8'), 'top');
+  const bigger = buildImage([[{ name: 'x', data: '1' }]]);
+  await storeImage(store, bigger, 'example.org/b');
+  await store.containers.delete(id('c'));
+  await assert.rejects(store.images.delete(image.id), /additional image store/);
+  assert.deepEqual(readdirSync(`${base}/other`, { recursive: true }).sort(), before);
+});

@@ -1,9 +1,12 @@
 import { mkdir } from 'node:fs/promises';
 import { CrioError, wrap } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import { AdditionalStore } from './additional-store.ts';
 import { cleanUp } from './clean-up.ts';
 import { createContainerStore } from './container-store.ts';
+import type { Driver } from './driver.ts';
 import { parseDriverOptions } from './driver-options.ts';
+import type { DriverOptions } from './driver-options.ts';
 import { createImageStore } from './image-store.ts';
 import { Layers } from './layer-store.ts';
 import type { UnpackBlob } from './layer-store.ts';
@@ -17,6 +20,7 @@ import { StoreState } from './store-state.ts';
 import { countEntries } from './tar/count-entries.ts';
 import { UnpackPool } from './tar/unpack-pool.ts';
 import { Trash } from './trash.ts';
+import { VfsDriver } from './vfs/vfs-driver.ts';
 
 export interface StoreOptions {
   readonly graphRoot: string;
@@ -39,19 +43,20 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     await using undo = new AsyncDisposableStack();
     await makeFolders(paths);
     const state = undo.adopt(new StoreState(paths, options.log), (opened) => opened.close());
-    const driver = undo.use(
-      new OverlayDriver({ ...driverOptions, graphRoot: paths.graphRoot, imageRoot: paths.imageRoot, log: options.log }),
-    );
+    const driver = undo.adopt(createDriver(paths, driverOptions, options.log), (opened) => opened[Symbol.dispose]?.());
     await driver.prepare();
     const trash = undo.use(new Trash(driver.stagingParent, options.log));
     const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log));
     await cleanUp({ state, driver, trash });
+    const additional = driverOptions.additionalRoots.map((root) =>
+      undo.adopt(new AdditionalStore(root, driverName, options.log), (opened) => opened.close()),
+    );
     const usage = new LayerUsage({ state, countInodes: (id) => countEntries(tarSplitPath(paths.layers, id)) });
     await usage.load();
     undo.defer(() => usage.idle());
     const pool = undo.use(new UnpackPool(options.log));
-    const layers = undo.use(new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage }));
-    const parts = { state, driver, trash, runTrash, sources: layers };
+    const layers = undo.use(new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage, additional }));
+    const parts = { state, driver, trash, runTrash, sources: layers, additional };
     const images = createImageStore(parts);
     const containers = createContainerStore(parts);
     const owned = undo.move();
@@ -82,6 +87,11 @@ function createUnpackBlob(pool: UnpackPool, driverName: 'overlay' | 'vfs'): Unpa
     checkDigest('diffID', diffId, content.diffDigest);
     return content;
   };
+}
+
+function createDriver(paths: StorePaths, options: DriverOptions, log: Logger): Driver {
+  if (paths.driver === 'vfs') return new VfsDriver(paths.graphRoot);
+  return new OverlayDriver({ ...options, graphRoot: paths.graphRoot, imageRoot: paths.imageRoot, log });
 }
 
 function driverNameOf(name: string): 'overlay' | 'vfs' {

@@ -30,6 +30,8 @@ export async function stageLayer(options: {
   parent: string | undefined;
   driver: Driver;
   layersFolder: string;
+  /** Content of the parent, for drivers that unpack onto it */
+  parentContent: string | undefined;
   unpack: (target: { diffFolder: string; tarSplit: string }) => Promise<UnpackedContent>;
 }): Promise<StagedLayer> {
   const { id, parent, driver } = options;
@@ -39,6 +41,7 @@ export async function stageLayer(options: {
   const diffFolder = contentDir.entry('addition');
   const tarSplit = tarSplitDir.entry('addition');
   await mkdir(diffFolder, { mode: 0o700 });
+  await driver.prepareStaging(diffFolder, options.parentContent);
   const content = await options.unpack({ diffFolder, tarSplit });
   const record = parseLayer(imageLayerJson(id, parent, content, systemClock.nowNs()));
   const owned = undo.move();
@@ -50,11 +53,21 @@ export async function stageLayer(options: {
  * the records as they stay. Their data is on disk already.
  */
 export async function addStagedLayers(
-  context: { state: StoreState; driver: Driver; transaction: Transaction },
+  context: {
+    state: StoreState;
+    driver: Driver;
+    transaction: Transaction;
+    /** The layer is in an additional store. */
+    isElsewhere: (id: string) => boolean;
+  },
   staged: readonly StagedLayer[],
 ): Promise<void> {
   const { state, driver, transaction } = context;
-  const ordered = parentsFirst(staged.filter((layer) => state.layers.get(layer.id) === undefined), (id) => state.layers.get(id) !== undefined);
+  const isKnown = (id: string) => state.layers.get(id) !== undefined;
+  const ordered = parentsFirst(
+    staged.filter((layer) => !isKnown(layer.id)),
+    (id) => isKnown(id) || context.isElsewhere(id),
+  );
   if (ordered.length === 0) return;
   const createdNs = systemClock.nowNs();
   const records = ordered.map((layer) => imageLayerJson(layer.id, layer.parent, layer.content, createdNs));
@@ -62,7 +75,7 @@ export async function addStagedLayers(
   await transaction.save();
   for (const layer of ordered) {
     try {
-      await driver.prepareStaging(layer.diffFolder, layer.parent);
+      await driver.finishStaging(layer.diffFolder, layer.parent);
       await driver.create(layer.id, { parent: layer.parent, content: layer.diffFolder });
       await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));
     } catch (error) {

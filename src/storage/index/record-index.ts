@@ -49,7 +49,16 @@ export class RecordIndex<R extends Named> {
   /** A record was unreadable: what looks like an orphan on disk may be its data. */
   hasDamage = false;
 
-  constructor(options: { files: readonly RecordFileOptions[]; parse: (raw: JsonObject) => R; log: Logger }) {
+  readonly #isReadOnly: boolean;
+
+  constructor(options: {
+    files: readonly RecordFileOptions[];
+    parse: (raw: JsonObject) => R;
+    log: Logger;
+    /** Nothing is ever written, not even damaged records beside the file. */
+    isReadOnly?: boolean;
+  }) {
+    this.#isReadOnly = options.isReadOnly === true;
     this.#files = options.files.map((file) => ({ ...file, entries: new Map(), mtimeNs: undefined, dirty: false }));
     this.#parse = options.parse;
     this.#log = options.log;
@@ -232,6 +241,7 @@ export class RecordIndex<R extends Named> {
   /** Keeps the text of unreadable records beside the index, once: the next save of the index leaves them out. */
   async #quarantine(file: RecordFile<R>, refused: readonly string[]): Promise<void> {
     this.hasDamage = true;
+    if (this.#isReadOnly) return;
     const content = JSON.stringify({ version: 1, file: file.path, records: refused });
     const tag = createHash('sha256').update(content).digest('hex').slice(0, 12);
     const path = `${dirname(file.path)}/quarantine-${basename(file.path, '.json')}-${tag}.json`;

@@ -45,6 +45,7 @@ export class OverlayDriver implements Driver, Disposable {
   readonly name = 'overlay';
   readonly home: string;
   readonly stagingParent: string;
+  readonly unpacksOntoParent = false;
   readonly #imageHome: string;
   readonly #homes: readonly string[];
   readonly #options: OverlayOptions;
@@ -160,7 +161,13 @@ export class OverlayDriver implements Driver, Disposable {
     }
   }
 
-  async prepareStaging(folder: string, parent: string | undefined): Promise<void> {
+  async prepareStaging(): Promise<void> {}
+
+  contentFolder(id: string): string {
+    return `${this.#imageHome}/${id}/diff`;
+  }
+
+  async finishStaging(folder: string, parent: string | undefined): Promise<void> {
     const facts = parent === undefined ? undefined : await this.#parentFacts(parent);
     await chmod(folder, facts?.mode ?? 0o555);
     await chown(folder, facts?.uid ?? 0, facts?.gid ?? 0);
