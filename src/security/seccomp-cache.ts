@@ -122,9 +122,8 @@ function keyOf(profile: string, runtime: RuntimeIdentity): string {
 }
 
 function fileIdentity(path: string): string {
-  if (path === '') return 'none';
-  const { dev, ino, size, mtimeNs } = statSync(path, { bigint: true });
-  return `${dev} ${ino} ${size} ${mtimeNs}`;
+  const info = path === '' ? undefined : statSync(path, { bigint: true, throwIfNoEntry: false });
+  return info === undefined ? 'none' : `${info.dev} ${info.ino} ${info.size} ${info.mtimeNs}`;
 }
 
 /** The library the runtime is linked with; `` when it has it built in. */
