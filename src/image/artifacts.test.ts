@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { isSafePath } from './artifacts/artifact-image.ts';
-import { mediaTypes } from './manifest.ts';
+import { mediaTypes } from './media-types.ts';
 import { failure, openBench, testCall } from './testing/bench.ts';
 import { putImage } from './testing/fake-registry.ts';
 import type { FakeRegistry } from './testing/fake-registry.ts';

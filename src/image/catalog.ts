@@ -198,7 +198,7 @@ async function readDocuments(
 function readManifest(data: Buffer): { config: string; annotations: ReadonlyMap<string, string> } | undefined {
   try {
     const manifest = parseStoredManifest(data);
-    return manifest.kind === 'index'
+    return manifest.kind === 'index' || manifest.kind === 'schema1'
       ? undefined
       : { config: manifest.config.digest, annotations: manifest.annotations };
   } catch {

@@ -7,12 +7,15 @@ import type { ArtifactManifest, Descriptor, ImageManifest, IndexManifest } from 
 import { choosePlatform, formatPlatform, hostPlatform } from './platform.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
+import type { Schema1Manifest } from './schema1.ts';
 import { bodyLimits } from './registry/limits.ts';
 import { askPlaces } from './registry/places.ts';
 import type { Place } from './registry/places.ts';
 
+type AnyManifest = ImageManifest | ArtifactManifest | Schema1Manifest;
+
 /** The manifest for this machine, and what led to it. */
-export interface FetchedManifest<M extends ImageManifest | ArtifactManifest = ImageManifest | ArtifactManifest> {
+export interface FetchedManifest<M extends AnyManifest = AnyManifest> {
   readonly manifest: M;
   readonly data: Buffer;
   readonly digest: Digest;

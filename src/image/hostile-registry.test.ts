@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { digestOf } from './digest.ts';
-import { mediaTypes } from './manifest.ts';
+import { mediaTypes } from './media-types.ts';
 import { failure, noise, openBench } from './testing/bench.ts';
 import { putImage, sendError, startFakeRegistry } from './testing/fake-registry.ts';
 

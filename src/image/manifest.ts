@@ -3,28 +3,10 @@ import type { Digest } from '../base/ids.ts';
 import { JsonReader, parseStrictJson } from './json.ts';
 import type { Json } from './json.ts';
 import type { Platform } from './platform.ts';
+import { mediaTypes } from './media-types.ts';
 import { parseDigest } from './reference.ts';
-
-export const mediaTypes = {
-  ociIndex: 'application/vnd.oci.image.index.v1+json',
-  ociManifest: 'application/vnd.oci.image.manifest.v1+json',
-  ociConfig: 'application/vnd.oci.image.config.v1+json',
-  dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
-  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
-  dockerConfig: 'application/vnd.docker.container.image.v1+json',
-  dockerSchema1: 'application/vnd.docker.distribution.manifest.v1+json',
-  dockerSchema1Signed: 'application/vnd.docker.distribution.manifest.v1+prettyjws',
-} as const;
-
-/** What a request for a manifest accepts, best first. */
-export const acceptedManifests = [
-  mediaTypes.ociManifest,
-  mediaTypes.dockerManifest,
-  mediaTypes.ociIndex,
-  mediaTypes.dockerList,
-  mediaTypes.dockerSchema1Signed,
-  mediaTypes.dockerSchema1,
-].join(', ');
+import { readSchema1 } from './schema1.ts';
+import type { Schema1Manifest } from './schema1.ts';
 
 export interface Descriptor {
   readonly mediaType: string;
@@ -57,7 +39,7 @@ export interface ArtifactManifest {
   readonly annotations: ReadonlyMap<string, string>;
 }
 
-export type Manifest = ImageManifest | IndexManifest | ArtifactManifest;
+export type Manifest = ImageManifest | IndexManifest | ArtifactManifest | Schema1Manifest;
 
 const maxLayers = 500;
 const maxEntries = 5000;
@@ -71,7 +53,7 @@ const foreignKeys = {
 
 /**
  * Reads a manifest. `contentType` is what the registry called it; the document's own `mediaType` must agree with it,
- * and the structure with both. Throws `invalid`, and `unimplemented` for formats that are not supported.
+ * and the structure with both. Throws `invalid`.
  */
 export function parseManifest(data: Uint8Array, contentType: string): Manifest {
   const json = parseStrictJson(data, 'manifest');
@@ -86,7 +68,7 @@ export function parseManifest(data: Uint8Array, contentType: string): Manifest {
       return readImage(reader, mediaType);
     case mediaTypes.dockerSchema1:
     case mediaTypes.dockerSchema1Signed:
-      throw new CrioError('unimplemented', 'read manifest: Docker schema 1 images are not supported');
+      return readSchema1(reader, mediaType);
     default:
       throw new CrioError('invalid', `read manifest: unsupported media type ${JSON.stringify(mediaType)}`);
   }

@@ -169,6 +169,30 @@ describe('an image pulled by us', () => {
     });
   }
 
+  it('is made from Docker schema 1, signed by the registry, and found by the digest of the original', async () => {
+    await using old = await startSecureRegistry({ compatibility: { schema1: { enabled: true } } });
+    using service = await openImages(old.host);
+    const name = `${old.host}/made/schema1:1`;
+    run('skopeo', [
+      ...['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false', '--format', 'v2s1'],
+      ...[from(), `docker://${name}`],
+    ]);
+    const digest = run('skopeo', [
+      'inspect',
+      '--format',
+      '{{.Digest}}',
+      '--tls-verify=false',
+      `docker://${name}`,
+    ]).trim();
+    const id = await pull(service, name);
+    assert.equal(await pull(service, `${old.host}/made/schema1@${digest}`), id);
+    assert.equal((await service.find(`${old.host}/made/schema1@${digest}`))?.id, id);
+    assert.equal(podman('run', ...runFlags, name, 'echo', 'hello').trim(), 'hello');
+    const out = join(folder, 'out-schema1');
+    run('skopeo', ['copy', '--insecure-policy', `${storageName}${name}`, `dir:${out}`]);
+    podman('rmi', id, '--force');
+  });
+
   it('pulled by podman is an image of ours, and the other way round for its removal', async () => {
     const name = `${registry.address}/${source}:latest`;
     podman('pull', '--tls-verify=false', '--quiet', name);
@@ -286,6 +310,7 @@ interface SecureRegistry extends AsyncDisposable {
 /** docker-registry on the same content, with authentication or TLS. */
 async function startSecureRegistry(settings: {
   readonly auth?: object;
+  readonly compatibility?: object;
   readonly http?: object;
 }): Promise<SecureRegistry> {
   const host = `127.0.0.1:${await freePort()}`;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { mediaTypes } from './manifest.ts';
+import { mediaTypes } from './media-types.ts';
 import { hostPlatform } from './platform.ts';
 import { failure, openBench } from './testing/bench.ts';
 import { putImage } from './testing/fake-registry.ts';

@@ -12,7 +12,8 @@ import type { ImageDocument } from './image-config.ts';
 import type { JoinedWork } from './joined-work.ts';
 import { checkPolicy } from './policy/decide.ts';
 import type { Policy } from './policy/policy-file.ts';
-import type { ImageManifest } from './manifest.ts';
+import { fetchSchema1 } from './fetch-schema1.ts';
+import type { ArtifactManifest, ImageManifest } from './manifest.ts';
 import { pullLayers } from './pull-layers.ts';
 import type { PullTracker } from './pull-progress.ts';
 import { formatReference } from './reference.ts';
@@ -72,45 +73,66 @@ async function pullCandidate(
   checkPolicy(request.policy, reference);
   call.stage('image manifest');
   const fetched = await fetchManifest(reference, dependencies.placesFor(reference), call.signal);
-  const id = isImage(fetched)
-    ? await pullLayeredImage(dependencies, request, { image: fetched, reference })
-    : await pullAsArtifact(dependencies, request, fetched, reference);
+  const id = await pullFetched(dependencies, request, fetched, reference);
   call.stage('image done');
   return id;
 }
 
-function isImage(fetched: FetchedManifest): fetched is FetchedImage {
-  return fetched.manifest.kind === 'image';
+async function pullFetched(
+  dependencies: PullDependencies,
+  request: PullRequest,
+  fetched: FetchedManifest,
+  reference: Reference,
+): Promise<ImageId> {
+  const { manifest } = fetched;
+  switch (manifest.kind) {
+    case 'image':
+      return pullLayeredImage(dependencies, request, { image: { ...fetched, manifest }, reference });
+    case 'schema1': {
+      request.call.stage('image conversion');
+      const converted = await fetchSchema1({ ...fetched, manifest }, request.call.signal, dependencies.log);
+      return pullLayeredImage(dependencies, request, { ...converted, reference });
+    }
+    case 'artifact':
+      return pullAsArtifact(dependencies, request, { ...fetched, manifest }, reference);
+  }
 }
 
 async function pullAsArtifact(
   { artifacts, log }: PullDependencies,
   { call, tracker }: PullRequest,
-  fetched: FetchedManifest,
+  fetched: FetchedManifest<ArtifactManifest>,
   reference: Reference,
 ): Promise<ImageId> {
-  const { manifest } = fetched;
-  if (manifest.kind !== 'artifact' || artifacts === undefined) {
-    const type = manifest.kind === 'artifact' ? ` of type ${JSON.stringify(manifest.artifactType)}` : '';
-    throw new CrioError('invalid', `it is no image but an artifact${type}`);
+  const { artifactType } = fetched.manifest;
+  if (artifacts === undefined) {
+    throw new CrioError('invalid', `it is no image but an artifact of type ${JSON.stringify(artifactType)}`);
   }
   const name = formatReference(reference);
-  log.info(`Falling back to pull ${name} as an OCI artifact: its manifest is of type ${manifest.artifactType}`);
+  log.info(`Falling back to pull ${name} as an OCI artifact: its manifest is of type ${artifactType}`);
   call.stage('artifact blobs');
-  return pullArtifact({ name, fetched: { ...fetched, manifest }, store: artifacts, tracker, signal: call.signal, log });
+  return pullArtifact({ name, fetched, store: artifacts, tracker, signal: call.signal, log });
 }
 
 async function pullLayeredImage(
   dependencies: PullDependencies,
   request: PullRequest,
-  { image, reference }: { readonly image: FetchedImage; readonly reference: Reference },
+  {
+    image,
+    config: known,
+    reference,
+  }: { readonly image: FetchedImage; readonly config?: Buffer; readonly reference: Reference },
 ): Promise<ImageId> {
   const { store } = dependencies;
   const { call, tracker } = request;
   const { signal } = call;
   const id = imageIdOf(image);
   call.stage('image config');
-  const config = await fetchConfig(image, () => store.images.readBigData(id, image.manifest.config.digest), signal);
+  const config = await fetchConfig(
+    image,
+    async () => known ?? (await store.images.readBigData(id, image.manifest.config.digest)),
+    signal,
+  );
   const commit = async (): Promise<void> => {
     call.stage('image layers');
     const topLayer = await bringLayers(dependencies, request, image, config.document);

@@ -8,7 +8,8 @@ import { acquireFileLock } from '../../sys/lock.ts';
 import type { Image } from '../images.ts';
 import { JsonReader, parseLooseJson, toPlain } from '../json.ts';
 import type { Json } from '../json.ts';
-import { mediaTypes, parseManifest } from '../manifest.ts';
+import { mediaTypes } from '../media-types.ts';
+import { parseManifest } from '../manifest.ts';
 import type { ArtifactManifest } from '../manifest.ts';
 import { toImage } from './artifact-image.ts';
 
@@ -152,7 +153,7 @@ export class ArtifactStore {
     digest: Digest,
   ): Promise<Pick<ArtifactManifest, 'artifactType' | 'config' | 'layers' | 'annotations'>> {
     const manifest = parseManifest(await readFile(this.blobPath(digest)), '');
-    if (manifest.kind === 'index') throw new CrioError('invalid', 'it is a list');
+    if (manifest.kind === 'index' || manifest.kind === 'schema1') throw new CrioError('invalid', 'it is no artifact');
     return { artifactType: manifest.config.mediaType, ...manifest };
   }
 }

@@ -10,8 +10,10 @@ import type { Place } from './places.ts';
 
 export interface BlobStreamOptions {
   readonly digest: Digest;
-  /** bytes */
-  readonly size: number;
+  /** bytes; undefined when the manifest does not say. */
+  readonly size: number | undefined;
+  /** Most bytes taken when the size is not known. */
+  readonly maxSize?: number;
   /** Places that have it, best first. */
   readonly places: readonly Place[];
   readonly signal: AbortSignal;
@@ -25,7 +27,7 @@ export interface BlobStreamOptions {
 const maxBreaks = 3;
 
 /**
- * A blob as one stream of exactly `size` bytes, whatever happens to the connections below it: a broken one is resumed
+ * A blob as one stream, of exactly `size` bytes when that is known, whatever happens to the connections below it: a broken one is resumed
  * by range, and the next endpoint goes on where the last one failed. The digest is the consumer's to check.
  */
 export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Buffer, void, undefined> {
@@ -74,18 +76,19 @@ async function* streamOnce(
   options: BlobStreamOptions,
   state: { offset: number },
 ): AsyncGenerator<Buffer, void, undefined> {
+  const limit = options.size ?? options.maxSize ?? 0;
   const opened = await client.openBlob(options.digest, state.offset, options.signal);
   let skip = state.offset - opened.offset;
   for await (const chunk of opened.body) {
     const wanted = skip === 0 ? chunk : chunk.subarray(Math.min(skip, chunk.length));
     skip -= chunk.length - wanted.length;
-    if (state.offset + wanted.length > options.size)
-      throw new BlobSizeError(`read blob ${options.digest}: longer than the ${options.size} bytes its manifest names`);
+    if (state.offset + wanted.length > limit)
+      throw new BlobSizeError(`read blob ${options.digest}: longer than the ${limit} bytes its manifest names`);
     state.offset += wanted.length;
     options.onBytes(wanted.length);
     if (wanted.length > 0) yield wanted;
   }
-  if (state.offset < options.size) {
+  if (options.size !== undefined && state.offset < options.size) {
     throw new CrioError('unavailable', `ended after ${state.offset} of ${options.size} bytes`);
   }
 }

@@ -4,8 +4,9 @@ import type { Digest } from '../../base/ids.ts';
 import type { Logger } from '../../base/log.ts';
 import type { ResolvedCredentials } from '../auth/resolved-credentials.ts';
 import { checkDigest, digestOf } from '../digest.ts';
-import { acceptedManifests } from '../manifest.ts';
+import { acceptedManifests } from '../media-types.ts';
 import { parseDigest } from '../reference.ts';
+import { signedPayload } from '../schema1.ts';
 import type { PullSource } from '../registries-conf.ts';
 import { Authorizer } from './authorizer.ts';
 import { parseChallenges } from './challenge.ts';
@@ -52,10 +53,11 @@ export class RegistryClient {
     const response = await this.#get(`${this.#base}/manifests/${tagOrDigest}`, { accept: acceptedManifests, signal });
     const data = await readAll(response, bodyLimits.manifest, what);
     const claimed = header(response, 'docker-content-digest');
-    if (tagOrDigest.includes(':')) checkDigest(data, parseDigest(tagOrDigest), what);
+    const content = signedPayload(data) ?? data;
+    if (tagOrDigest.includes(':')) checkDigest(content, parseDigest(tagOrDigest), what);
     else if (claimed !== undefined)
-      checkDigest(data, parseDigest(claimed), `${what} against its Docker-Content-Digest`);
-    const digest = tagOrDigest.includes(':') ? parseDigest(tagOrDigest) : digestOf(data);
+      checkDigest(content, parseDigest(claimed), `${what} against its Docker-Content-Digest`);
+    const digest = tagOrDigest.includes(':') ? parseDigest(tagOrDigest) : digestOf(content);
     return { data, contentType: header(response, 'content-type') ?? '', digest };
   }
 

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import type { Digest } from '../../base/ids.ts';
 import { digestOf } from '../digest.ts';
-import { mediaTypes } from '../manifest.ts';
+import { mediaTypes } from '../media-types.ts';
 
 /** A registry in memory for tests; `handle` may answer first and misbehave. */
 export interface FakeRegistry extends AsyncDisposable {
