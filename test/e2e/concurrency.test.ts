@@ -70,6 +70,7 @@ test('lists stay fast and right while containers come and go', async () => {
   const churn = async (name: string): Promise<void> => {
     for (let round = 0; going; round++) {
       const containerId = await runContainer(client, pod, { name: `${name}-${round}`, command: ['sleep', '1000'] });
+      await client.runtime.stopContainer({ containerId, timeout: 0n });
       await client.runtime.removeContainer({ containerId });
     }
   };

@@ -39,7 +39,7 @@ test('a missing part of a request is named', async () => {
     [runtime.runPodSandbox({ config: {} }), /metadata/i],
     [
       runtime.runPodSandbox({ config: { ...config, metadata: { name: '', namespace: 'default', uid: 'u' } } }),
-      /metadata.Name should not be empty/,
+      /metadata\.Name should not be empty/i,
     ],
     [
       runtime.runPodSandbox({ config: { ...config, metadata: { name: 'n', namespace: '', uid: 'u' } } }),

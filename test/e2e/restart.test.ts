@@ -90,7 +90,16 @@ async function world({ client }: Daemon): Promise<Map<string, string>> {
   for (const { id, state, metadata, createdAt, labels } of (await client.runtime.listPodSandbox({})).items) {
     const { status } = await client.runtime.podSandboxStatus({ podSandboxId: id });
     const stateName = state === PodSandboxState.SANDBOX_READY ? 'ready' : 'notready';
-    found.set(id, [stateName, metadata?.name, createdAt, JSON.stringify(labels), status?.network?.ip].join(' '));
+    found.set(
+      id,
+      [
+        stateName,
+        metadata?.name,
+        createdAt,
+        JSON.stringify(Object.entries(labels).toSorted()),
+        status?.network?.ip,
+      ].join(' '),
+    );
   }
   for (const { id, state, metadata, createdAt, image, imageRef } of (await client.runtime.listContainers({}))
     .containers) {

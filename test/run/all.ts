@@ -164,7 +164,8 @@ async function checkWorld(before: ReadonlySet<string>): Promise<Counts> {
     await sleep(200);
   }
   console.log(`${found.length === 0 ? 'ok    ' : 'FAILED'} nothing is left behind`);
-  for (const line of found) console.log(`       ${line}`);
+  for (const line of found.slice(0, 40)) console.log(`       ${line}`);
+  if (found.length > 40) console.log(`       and ${found.length - 40} more`);
   return { passed: found.length === 0 ? 1 : 0, failed: found.length === 0 ? 0 : 1, skipped: 0 };
 }
 

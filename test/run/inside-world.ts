@@ -63,11 +63,12 @@ function links(): string[] {
 }
 
 function rules(): string[] {
-  const saved = ['iptables-save', 'ip6tables-save'].flatMap((program) => run(program, [], { allow: [1] }).split('\n'));
-  // A chain that the plugins share (its name has no id in it) stays; a rule or chain of one pod must not.
+  // A chain or map that all pods share stays; a rule, chain or element of one pod must not. Everything of one pod
+  // carries its id, a hash of it, or its address.
+  const saved = run('nft', ['list', 'ruleset'], { allow: [1] }).split('\n');
   return saved
-    .filter((line) => /CNI-[0-9a-f]{24}|CNI-(DN|SN)-|KUBE-HP-|[0-9a-f]{64}|comment .*(name:|hostport)/.test(line))
-    .map((line) => `rule ${line}`);
+    .filter((line) => /[0-9a-f]{24}|\b10\.85\.\d+\.[2-9]|KUBE-HP-/.test(line))
+    .map((line) => `rule ${line.trim()}`);
 }
 
 function cgroups(): string[] {
@@ -99,7 +100,7 @@ function records(): string[] {
     ...addresses.map((name) => `address ${name}`),
     ...folders.flatMap((folder) =>
       list(folder)
-        .filter((name) => !name.endsWith('.lock') && name !== '.cache')
+        .filter((name) => /[0-9a-f]{64}/.test(name))
         .map((name) => `file ${folder}/${name}`),
     ),
   ];
