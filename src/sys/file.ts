@@ -79,13 +79,18 @@ export interface OpenHow {
   readonly resolve?: number;
 }
 
+/** Used again by every call: they are synchronous, and unpacking makes tens of thousands. */
+const openHow = Buffer.alloc(24);
+const timespecs = Buffer.alloc(32);
+
 /** openat2(2), Linux 5.6. EXDEV or ELOOP when the path leaves what `resolve` allows. */
 export function openat2(dirFd: number | undefined, path: Path, how: OpenHow): number {
   const name = cPath(path, 'openat2');
-  const data = Buffer.alloc(24);
-  data.writeBigUInt64LE(BigInt((how.flags | O_CLOEXEC) >>> 0), 0);
-  data.writeBigUInt64LE(BigInt(how.mode ?? 0), 8);
-  data.writeBigUInt64LE(BigInt(how.resolve ?? 0), 16);
+  // Three 64-bit numbers whose upper halves are always zero.
+  const data = openHow;
+  data.writeUInt32LE((how.flags | O_CLOEXEC) >>> 0, 0);
+  data.writeUInt32LE(how.mode ?? 0, 8);
+  data.writeUInt32LE(how.resolve ?? 0, 16);
   // EAGAIN: something was renamed or mounted while the kernel walked; the path is simply tried again.
   for (let attempt = 0; ; attempt++) {
     try {
@@ -195,7 +200,7 @@ export function utimensat(
   flags = AT_SYMLINK_NOFOLLOW,
 ): void {
   const name = cPath(path, 'utimensat');
-  const data = Buffer.alloc(32);
+  const data = timespecs;
   writeTimespec(data, 0, times.atimeNs);
   writeTimespec(data, 16, times.mtimeNs);
   invoke('utimensat', path, () => c.utimensat(dirFd ?? AT_FDCWD, name, data, flags));

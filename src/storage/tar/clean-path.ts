@@ -26,6 +26,7 @@ export function cleanPath(path: BytePath): BytePath {
 
 /** Relative path below the layer's root: `..` and a leading slash lead no further than the root, which is ''. */
 export function pathInRoot(path: BytePath): BytePath {
+  if (!needsCleaning.test(path)) return path;
   return cleanPath(`/${path}`).slice(1);
 }
 

@@ -103,7 +103,7 @@ export class EntryPlacer {
   }
 
   #start(entry: TarEntry): void {
-    const path = pathInRoot(entry.name.toString('latin1'));
+    const path = pathInRoot(entry.path);
     if (path === '') return;
     const [folder, name] = splitPath(path);
     if (name.startsWith(whiteoutPrefix)) this.#whiteout(entry, folder, name);
@@ -245,10 +245,11 @@ export class EntryPlacer {
 export class UniqueNames {
   readonly #seen = new Set<string>();
 
-  add(name: Buffer): void {
-    const path = cleanPath(name.toString('latin1'));
-    if (this.#seen.has(path)) throw new TarError(`duplicates of file paths not supported: "${showName(name)}"`);
+  add(entry: TarEntry): void {
+    const path = cleanPath(entry.path);
+    const before = this.#seen.size;
     this.#seen.add(path);
+    if (this.#seen.size === before) throw new TarError(`duplicates of file paths not supported: "${showName(entry.name)}"`);
   }
 }
 

@@ -5,6 +5,8 @@ import type { TarHeader } from './tar-header.ts';
 
 /** One entry with what PAX and GNU headers before it said. */
 export interface TarEntry extends TarHeader {
+  /** The name with one character per byte */
+  readonly path: string;
   readonly atimeNs: bigint;
   /** `SCHILY.xattr.*`, without the prefix */
   readonly xattrs: ReadonlyMap<string, Buffer>;
@@ -145,7 +147,7 @@ export class TarReader {
   #globalHeader(header: TarHeader, data: Buffer): void {
     parsePax(data);
     this.#hasExtension = false;
-    this.#emit({ ...header, uid: 0, gid: 0, atimeNs: header.mtimeNs, xattrs: noXattrs, payload: 0 });
+    this.#emit({ ...header, path: header.name.toString('latin1'), uid: 0, gid: 0, atimeNs: header.mtimeNs, xattrs: noXattrs, payload: 0 });
     this.#handler.entryEnd();
   }
 
@@ -189,6 +191,7 @@ export class TarReader {
       ...header,
       type,
       name,
+      path: name.toString('latin1'),
       linkName: this.#longLink ?? value('linkpath') ?? header.linkName,
       uid: integer('uid', header.uid),
       gid: integer('gid', header.gid),

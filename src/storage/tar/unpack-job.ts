@@ -133,7 +133,7 @@ export class UnpackJob implements Disposable {
     return {
       raw: (bytes) => split.raw(bytes),
       entry: (entry) => {
-        names.add(entry.name);
+        names.add(entry);
         split.startFile(entry.name, entry.payload);
         this.#countIds(entry);
         this.#placer.start(entry);
@@ -150,9 +150,7 @@ export class UnpackJob implements Disposable {
   }
 
   #countIds(entry: TarEntry): void {
-    const name = entry.name.toString('latin1');
-    const base = name.slice(name.lastIndexOf('/') + 1);
-    if (base.startsWith('.wh.')) return;
+    if (entry.path.startsWith('.wh.', entry.path.lastIndexOf('/') + 1)) return;
     this.#uids.add(entry.uid);
     this.#gids.add(entry.gid);
   }

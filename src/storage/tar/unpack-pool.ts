@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { CrioError, wrap } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import { trimMemory } from '../../sys/malloc.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
 import type { WhiteoutForm } from './place-entry.ts';
 import type { UnpackReply, UnpackRequest } from './unpack-messages.ts';
@@ -215,7 +216,13 @@ class UnpackWorker {
   /** Without work it keeps nothing alive, and ends soon. */
   #rest(): void {
     this.#worker.unref();
-    this.#idle = setTimeout(() => void this.#worker.terminate(), idleMs);
+    this.#idle = setTimeout(() => void this.#endIdle(), idleMs);
     this.#idle.unref();
+  }
+
+  /** The memory it used would stay with the allocator of the process for good. */
+  async #endIdle(): Promise<void> {
+    await this.stop();
+    await trimMemory();
   }
 }
