@@ -46,6 +46,8 @@ export interface ImagePlaces {
   readonly certificateDirs: readonly string[];
   readonly authFiles: readonly string[];
   readonly policyFiles: readonly string[];
+  /** Folder of containers-registries.d(5). */
+  readonly registriesD: string;
   readonly limits: TransportLimits;
 }
 
@@ -94,6 +96,7 @@ class StoredImages implements ImageService {
       endpoints: this.#endpoints,
       authFiles: places?.authFiles ?? defaultAuthFiles(env, getuid?.() ?? 0),
       policyFiles: places?.policyFiles ?? systemPolicyPaths(env),
+      registriesD: places?.registriesD ?? '/etc/containers/registries.d',
       settings: () => ({ image: this.#image, registries: this.#registries }),
       resolve: (name) => this.#resolve(name),
       newCall: (signal) => options.newCall?.('PullImage', signal) ?? backgroundCall('PullImage', log, signal),

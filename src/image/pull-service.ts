@@ -15,7 +15,11 @@ import { anonymous } from './auth/resolved-credentials.ts';
 import type { PullOptions } from './images.ts';
 import { JoinedWork } from './joined-work.ts';
 import { PolicyError } from './policy/decide.ts';
+import { fetchAttachments } from './policy/attachments.ts';
 import { loadPolicy } from './policy/policy-file.ts';
+import { findSignaturePlaces, loadRegistriesD } from './policy/registries-d.ts';
+import type { SigstoreSignature } from './policy/sigstore.ts';
+import type { FetchedManifest } from './fetch-image.ts';
 import { pullImage } from './pull.ts';
 import { PullTracker } from './pull-progress.ts';
 import type { PullProgress } from './pull-progress.ts';
@@ -39,6 +43,8 @@ export interface PullServiceOptions {
   readonly endpoints: Endpoints;
   readonly authFiles: readonly string[];
   readonly policyFiles: readonly string[];
+  /** Folder of containers-registries.d(5). */
+  readonly registriesD: string;
   settings(): PullSettings;
   resolve(name: string): readonly Reference[];
   /** Makes the Call of a pull, which outlives the request that started it. */
@@ -113,6 +119,7 @@ export class PullService {
         store,
         log,
         runningLayers: this.#layers,
+        signaturesOf: (reference, fetched, signal) => this.#signatures(reference, fetched, signal),
         artifacts: settings.image.ociArtifactMountSupport ? this.#options.artifacts : undefined,
         placesFor: (reference) => this.#places(settings, request, reference, explicit),
       },
@@ -148,6 +155,19 @@ export class PullService {
             anonymous,
         }),
     );
+  }
+
+  /** Signatures of the manifest, and of the lists that name it. */
+  async #signatures(
+    reference: Reference,
+    fetched: FetchedManifest,
+    signal: AbortSignal,
+  ): Promise<readonly SigstoreSignature[]> {
+    const config = await loadRegistriesD(this.#options.registriesD);
+    if (!findSignaturePlaces(config, reference).useSigstoreAttachments) return [];
+    const digests = [fetched.digest, ...fetched.lists.map((list) => list.digest)];
+    const found = await Promise.all(digests.map((digest) => fetchAttachments(digest, fetched.places, signal)));
+    return found.flat();
   }
 
   /** The policy of the namespace, else the configured one, else the system's. */

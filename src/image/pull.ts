@@ -10,8 +10,9 @@ import { fetchConfig, fetchManifest } from './fetch-image.ts';
 import type { FetchedManifest } from './fetch-image.ts';
 import type { ImageDocument } from './image-config.ts';
 import type { JoinedWork } from './joined-work.ts';
-import { checkPolicy } from './policy/decide.ts';
+import { checkPolicy, checkRejected } from './policy/decide.ts';
 import type { Policy } from './policy/policy-file.ts';
+import type { SigstoreSignature } from './policy/sigstore.ts';
 import { fetchSchema1 } from './fetch-schema1.ts';
 import type { ArtifactManifest, ImageManifest } from './manifest.ts';
 import { pullLayers } from './pull-layers.ts';
@@ -27,6 +28,12 @@ export interface PullDependencies {
   /** Undefined when artifacts are switched off. */
   readonly artifacts: ArtifactStore | undefined;
   readonly log: Logger;
+  /** Sigstore signatures of an image, as far as registries.d says to look for them. */
+  signaturesOf(
+    reference: Reference,
+    image: FetchedManifest,
+    signal: AbortSignal,
+  ): Promise<readonly SigstoreSignature[]>;
   /** Places to read a name from, best first. Throws when its registry is blocked. */
   placesFor(reference: Reference): readonly Place[];
 }
@@ -70,9 +77,14 @@ async function pullCandidate(
   reference: Reference,
 ): Promise<ImageId> {
   const { call } = request;
-  checkPolicy(request.policy, reference);
+  checkRejected(request.policy, reference);
   call.stage('image manifest');
   const fetched = await fetchManifest(reference, dependencies.placesFor(reference), call.signal);
+  call.stage('image policy');
+  await checkPolicy(request.policy, reference, {
+    digests: [fetched.digest, ...fetched.lists.map((list) => list.digest)],
+    sigstoreSignatures: () => dependencies.signaturesOf(reference, fetched, call.signal),
+  });
   const id = await pullFetched(dependencies, request, fetched, reference);
   call.stage('image done');
   return id;

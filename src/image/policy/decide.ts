@@ -1,7 +1,14 @@
-import { CrioError } from '../../base/errors.ts';
+import type { KeyObject } from 'node:crypto';
+import { CrioError, messageOf } from '../../base/errors.ts';
+import type { Digest } from '../../base/ids.ts';
 import { formatReference, repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
+import { matchesIdentity } from './identity.ts';
+import type { SignedIdentity } from './identity.ts';
 import type { Policy, Requirement } from './policy-file.ts';
+import { isSignedByKey, readSigstoreRequirement } from './sigstore.ts';
+import type { SigstoreSignature } from './sigstore.ts';
+import { claimTypes, readClaim } from './signed-payload.ts';
 
 /** An image that the policy refuses. Clients see `SignatureValidationFailed` before its text. */
 export class PolicyError extends CrioError {
@@ -47,19 +54,81 @@ export function policyScopes(reference: Reference): readonly string[] {
   return [...scopes, ''];
 }
 
-/** Throws PolicyError when the policy refuses the image, or asks for a proof that cannot be checked. */
-export function checkPolicy(policy: Policy, reference: Reference): void {
+/** What can be shown for an image: its manifest, the lists that led to it, and its signatures. */
+export interface ImageEvidence {
+  /** The manifest's digest first, then those of the lists that name it. */
+  readonly digests: readonly Digest[];
+  sigstoreSignatures(): Promise<readonly SigstoreSignature[]>;
+}
+
+/** Throws PolicyError when the policy refuses the image whatever it is; needs no network. */
+export function checkRejected(policy: Policy, reference: Reference): void {
   const { requirements, place } = findPolicyRule(policy, reference);
-  const name = `docker://${formatReference(reference)}`;
-  for (const { type } of requirements) {
-    if (type === 'insecureAcceptAnything') continue;
-    // The first sentence is the text of the other container tools.
-    if (type === 'reject')
+  if (requirements.every(({ type }) => type !== 'reject')) return;
+  // The first sentence is the text of the other container tools.
+  throw new PolicyError(
+    `Source image rejected: Running image ${imageName(reference)} is rejected by policy. ("${policy.path}", ${place})`,
+  );
+}
+
+/** Throws PolicyError unless the image fulfils every requirement of the rule that decides. */
+export async function checkPolicy(policy: Policy, reference: Reference, evidence: ImageEvidence): Promise<void> {
+  checkRejected(policy, reference);
+  const { requirements, place } = findPolicyRule(policy, reference);
+  for (const requirement of requirements) {
+    if (requirement.type === 'insecureAcceptAnything') continue;
+    try {
+      await checkRequirement(requirement, `policy "${policy.path}", ${place}`, reference, evidence);
+    } catch (error) {
       throw new PolicyError(
-        `Source image rejected: Running image ${name} is rejected by policy. ("${policy.path}", ${place})`,
+        `Source image rejected: ${messageOf(error)} (image ${imageName(reference)}, "${policy.path}", ${place}, requirement "${requirement.type}")`,
       );
-    throw new PolicyError(
-      `Source image rejected: image ${name} needs "${type}" by policy ("${policy.path}", ${place}), which is not supported yet`,
-    );
+    }
   }
+}
+
+async function checkRequirement(
+  requirement: Requirement,
+  where: string,
+  reference: Reference,
+  evidence: ImageEvidence,
+): Promise<void> {
+  if (requirement.type !== 'sigstoreSigned') throw new Error(`"${requirement.type}" is not supported yet`);
+  const { keys, identity } = await readSigstoreRequirement(requirement, where);
+  const signatures = await evidence.sigstoreSignatures();
+  if (signatures.length === 0) throw new Error('A signature was required, but no signature exists');
+  const reasons: string[] = [];
+  for (const signature of signatures) {
+    const reason = refusal(signature, keys, identity, { reference, digests: evidence.digests });
+    if (reason === undefined) return;
+    reasons.push(reason);
+  }
+  throw new Error(
+    reasons.length === 1 ? reasons[0] : `None of the signatures were accepted, reasons: ${reasons.join('; ')}`,
+  );
+}
+
+/** Why a signature does not count; undefined when it does. The payload is read only after its signature was checked. */
+function refusal(
+  signature: SigstoreSignature,
+  keys: readonly KeyObject[],
+  identity: SignedIdentity,
+  image: { readonly reference: Reference; readonly digests: readonly Digest[] },
+): string | undefined {
+  try {
+    if (!isSignedByKey(signature, keys)) return 'cryptographic signature verification failed: made by none of the keys';
+    const claim = readClaim(signature.payload, claimTypes.sigstore);
+    if (!matchesIdentity(identity, image.reference, claim.reference)) {
+      return `Signature for identity "${formatReference(claim.reference)}" is not accepted`;
+    }
+    if (!image.digests.includes(claim.digest))
+      return `Signature for docker-manifest-digest ${claim.digest} is for another image`;
+    return undefined;
+  } catch (error) {
+    return messageOf(error);
+  }
+}
+
+function imageName(reference: Reference): string {
+  return `docker://${formatReference(reference)}`;
 }
