@@ -1,6 +1,9 @@
+import { readFile } from 'node:fs/promises';
+import { hasCode } from '../base/errors.ts';
 import { isId } from '../base/ids.ts';
 import { deleteLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
+import { parseRecords } from './index/parse-records.ts';
 import { removeTree } from './remove-tree.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import { listNames, recoverTempDirs } from './temp-dirs.ts';
@@ -31,16 +34,36 @@ async function removeLeftovers(context: { state: StoreState; driver: Driver; tra
   await deleteLayers(context, incomplete.map((layer) => layer.id));
   await removeTemporaryFiles(state);
   if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
+  const elsewhere = await transientIds(state);
   for (const id of await driver.list()) {
-    if (state.layers.get(id) !== undefined) continue;
+    if (state.layers.get(id) !== undefined || elsewhere.has(id)) continue;
     log.warn(`layer folder "${id}" is in no index: deleted`);
     await driver.unmount(id);
     await driver.remove(id, trash);
   }
   await removeUnknown(paths.layers, (id) => state.layers.get(id) !== undefined);
   await removeUnknown(paths.images, (id) => state.images.get(id) !== undefined);
-  await removeUnknown(paths.containers, (id) => state.containers.get(id) !== undefined);
-  await removeUnknown(paths.runContainers, (id) => state.containers.get(id) !== undefined);
+  await removeUnknown(paths.containers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
+  await removeUnknown(paths.runContainers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
+}
+
+/** Layers and containers of programs that keep such records in the run root (`transient_store`); we only leave them alone. */
+async function transientIds(state: StoreState): Promise<ReadonlySet<string>> {
+  const { runLayers, runContainers } = state.paths;
+  const ids = new Set<string>();
+  for (const file of [`${runLayers}/volatile-layers.json`, `${runContainers}/volatile-containers.json`]) {
+    for (const { id } of parseRecords(await readOrEmpty(file)).records) if (typeof id === 'string') ids.add(id);
+  }
+  return ids;
+}
+
+async function readOrEmpty(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return '';
+    throw error;
+  }
 }
 
 /** All locks are held, so no other program is in the middle of a write. */

@@ -14,8 +14,9 @@ import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { Logger } from '../base/log.ts';
-import { readMountInfo, umount } from '../sys/mount.ts';
+import { MS_BIND, mount, readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
+import { removeTree } from './remove-tree.ts';
 import type { NewContainer, Store } from './store.ts';
 import { buildImage, layerIds, newImage, pieces, storeImage } from './testing/build-image.ts';
 
@@ -217,6 +218,7 @@ test('a broken blob leaves nothing behind, and another caller uses its own', asy
     store.layers.unpack({ ...options, parent: id('e'), blobDigest: `sha256:${id('b')}`, blob: pieces(layer.blob) }),
     /blob digest is sha256:.* expected sha256:b/,
   );
+  await assert.rejects(store.layers.unpack({ ...options, parent: id('d'), blobSize: 60, blob: pieces(layer.blob, 50) }), /larger than the 60 bytes/);
   const abort = new AbortController();
   const endless = async function* () {
     yield layer.blob.subarray(0, 50);
@@ -273,6 +275,36 @@ test('what interrupted operations left is cleaned up at open', async (t) => {
   assert.equal(JSON.parse(readFileSync(layersFile, 'utf8')).length, 2);
   assert.equal((await store.containers.list()).length, 1);
   assert.match(log.join(''), /incomplete: deleted/);
+});
+
+test('what other programs keep in the run root is left alone', async (t) => {
+  const { base, open } = setUp(t);
+  const first = await open();
+  await first[Symbol.asyncDispose]();
+  mkdirSync(`${base}/root/overlay/${id('7')}/diff`, { recursive: true });
+  mkdirSync(`${base}/root/overlay-containers/${id('8')}`, { recursive: true });
+  writeFileSync(`${base}/run/overlay-layers/volatile-layers.json`, JSON.stringify([{ id: id('7') }]));
+  writeFileSync(`${base}/run/overlay-containers/volatile-containers.json`, JSON.stringify([{ id: id('8'), layer: id('7') }]));
+  await open();
+  assert.ok(existsSync(`${base}/root/overlay/${id('7')}/diff`));
+  assert.ok(existsSync(`${base}/root/overlay-containers/${id('8')}`));
+});
+
+test('large trees are deleted, and mounts in them are not deleted through', async (t) => {
+  const { base } = setUp(t);
+  for (let folder = 0; folder < 30; folder++) {
+    mkdirSync(`${base}/tree/d${folder}`, { recursive: true });
+    for (let file = 0; file < 100; file++) writeFileSync(`${base}/tree/d${folder}/f${file}`, '');
+  }
+  await removeTree(`${base}/tree`);
+  assert.equal(existsSync(`${base}/tree`), false);
+  mkdirSync(`${base}/tree/mounted`, { recursive: true });
+  mkdirSync(`${base}/data`);
+  writeFileSync(`${base}/data/precious`, 'x');
+  mount(`${base}/data`, `${base}/tree/mounted`, 'none', MS_BIND);
+  await assert.rejects(removeTree(`${base}/tree`), /it is a mount point/);
+  await removeTree(`${base}/tree`, { detachMounts: true });
+  assert.deepEqual([existsSync(`${base}/tree`), existsSync(`${base}/data/precious`)], [false, true]);
 });
 
 test('unreadable records are set aside, and nothing is taken for garbage then', async (t) => {

@@ -79,7 +79,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 function createUnpackBlob(pool: UnpackPool, driverName: 'overlay' | 'vfs'): UnpackBlob {
   const whiteouts = driverName === 'overlay' ? 'overlay' : 'delete';
   return async ({ diffFolder, tarSplit, blob, signal, diffId, blobDigest, blobSize }) => {
-    const content = await pool.unpack({ diffFolder, tarSplit, whiteouts, blob, signal });
+    const limited = blobSize === undefined ? blob : atMost(blob, blobSize);
+    const content = await pool.unpack({ diffFolder, tarSplit, whiteouts, blob: limited, signal });
     checkDigest('blob digest', blobDigest, content.compressedDigest);
     if (blobSize !== undefined && blobSize !== content.compressedSize) {
       throw new CrioError('invalid', `blob has ${content.compressedSize} bytes, expected ${blobSize}`);
@@ -87,6 +88,16 @@ function createUnpackBlob(pool: UnpackPool, driverName: 'overlay' | 'vfs'): Unpa
     checkDigest('diffID', diffId, content.diffDigest);
     return content;
   };
+}
+
+/** Stops a blob that sends more than it should, instead of filling the disk with it. */
+async function* atMost(blob: AsyncIterable<Uint8Array>, bytes: number): AsyncGenerator<Uint8Array> {
+  let left = bytes;
+  for await (const piece of blob) {
+    left -= piece.length;
+    if (left < 0) throw new CrioError('invalid', `blob is larger than the ${bytes} bytes expected`);
+    yield piece;
+  }
 }
 
 function createDriver(paths: StorePaths, options: DriverOptions, log: Logger): Driver {

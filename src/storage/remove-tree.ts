@@ -3,10 +3,14 @@ import { promisify } from 'node:util';
 import { CrioError, hasCode } from '../base/errors.ts';
 import { statAt } from '../sys/file.ts';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
+import { run } from '../sys/run.ts';
 
 const readdir = promisify(fs.readdir);
 const rmdir = promisify(fs.rmdir);
 const unlink = promisify(fs.unlink);
+
+/** A tree with more entries is left to rm(1): a layer can have a hundred thousand. */
+const maxOwnEntries = 2000;
 
 /**
  * Deletes a file or folder with all that is in it; one that does not exist is success. Never deletes through a mount
@@ -17,26 +21,44 @@ export async function removeTree(path: string, options: { readonly detachMounts?
   const bytes = Buffer.from(path);
   try {
     await unlink(bytes);
+    return;
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return;
     if (!hasCode(error, 'EISDIR', 'EPERM')) throw error;
-    await removeFolder(bytes, mountId(bytes), options.detachMounts === true);
   }
+  const removal: Removal = { mount: mountId(bytes), detachMounts: options.detachMounts === true, left: maxOwnEntries };
+  await removeFolder(bytes, removal);
+  if (removal.left <= 0) await removeWithProgram(path);
 }
 
-async function removeFolder(path: Buffer, mount: bigint, detach: boolean): Promise<void> {
-  if (mountId(path) !== mount) await leaveMount(path, mount, detach);
+interface Removal {
+  readonly mount: bigint;
+  readonly detachMounts: boolean;
+  /** Entries that this process still deletes itself. */
+  left: number;
+}
+
+async function removeFolder(path: Buffer, removal: Removal): Promise<void> {
+  if (mountId(path) !== removal.mount) await leaveMount(path, removal);
   for (const entry of await list(path)) {
+    removal.left -= 1;
+    if (removal.left <= 0) return;
     const child = Buffer.concat([path, slash, entry.name]);
-    if (entry.isDirectory) await removeFolder(child, mount, detach);
+    if (entry.isDirectory) await removeFolder(child, removal);
     else await ignoreMissing(unlink(child));
   }
-  await ignoreMissing(rmdir(path));
+  if (removal.left > 0) await ignoreMissing(rmdir(path));
 }
 
-async function leaveMount(path: Buffer, mount: bigint, detach: boolean): Promise<void> {
-  if (detach) await umountAsync(path, MNT_DETACH | UMOUNT_NOFOLLOW);
-  if (mountId(path) === mount) return;
+async function removeWithProgram(path: string): Promise<void> {
+  const env = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C' };
+  const { code, stderr } = await run({ file: 'rm', args: ['-rf', '--one-file-system', '--', path], env });
+  if (code !== 0) throw new CrioError('internal', `remove "${path}": ${stderr.toString().trim().slice(0, 500)}`);
+}
+
+async function leaveMount(path: Buffer, removal: Removal): Promise<void> {
+  if (removal.detachMounts) await umountAsync(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+  if (mountId(path) === removal.mount) return;
   throw new CrioError('failed-precondition', `remove "${path.toString()}": it is a mount point`);
 }
 

@@ -1,4 +1,5 @@
 import type { Logger } from '../base/log.ts';
+import { removeTree } from './remove-tree.ts';
 import { createTempDir } from './temp-dirs.ts';
 import type { TempDir } from './temp-dirs.ts';
 
@@ -22,13 +23,23 @@ export class Trash implements AsyncDisposable {
 
   /** Runs `work` with a folder to move things into; it is deleted soon after the last work with it has ended. */
   async use<T>(work: (folder: TempDir) => Promise<T>): Promise<T> {
-    const bin = (this.#current ??= { folder: createTempDir(this.#parent), users: 0 });
+    const bin = (this.#current ??= { folder: this.#create(), users: 0 });
     bin.users += 1;
     try {
       return await work(await bin.folder);
     } finally {
       bin.users -= 1;
       if (bin.users === 0) setTimeout(() => this.#sweep(bin), sweepMs).unref();
+    }
+  }
+
+  /** Deleting must work on a full disk, too, where no folder can be made: then things are deleted where they are. */
+  async #create(): Promise<TempDir> {
+    try {
+      return await createTempDir(this.#parent);
+    } catch (error) {
+      this.#log.warn('make a folder for deleted layers', error);
+      return deleteInPlace(this.#parent);
     }
   }
 
@@ -51,6 +62,10 @@ export class Trash implements AsyncDisposable {
       .finally(() => this.#sweeping.delete(work));
     this.#sweeping.add(work);
   }
+}
+
+function deleteInPlace(path: string): TempDir {
+  return { path, entry: (name) => `${path}/${name}`, take: (source) => removeTree(source), [Symbol.asyncDispose]: async () => undefined };
 }
 
 interface Bin {
