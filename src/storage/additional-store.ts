@@ -21,8 +21,17 @@ export class AdditionalStore {
     this.root = root;
     this.imagesFolder = `${root}/${driver}-images`;
     const layersFolder = `${root}/${driver}-layers`;
-    const watch = <R extends Named>(folder: string, name: string, parse: (raw: { [key: string]: unknown }) => R): Watched<R> => ({
-      index: new RecordIndex({ files: [{ path: `${folder}/${name}.json`, durable: true }], parse, log, isReadOnly: true }),
+    const watch = <R extends Named>(
+      folder: string,
+      name: string,
+      parse: (raw: { [key: string]: unknown }) => R,
+    ): Watched<R> => ({
+      index: new RecordIndex({
+        files: [{ path: `${folder}/${name}.json`, durable: true }],
+        parse,
+        log,
+        isReadOnly: true,
+      }),
       lock: new LockFile(`${folder}/${name}.lock`),
     });
     this.#images = watch(this.imagesFolder, 'images', parseImage);

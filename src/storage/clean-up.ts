@@ -21,17 +21,28 @@ export async function cleanUp(context: { state: StoreState; driver: Driver; tras
   await recoverTempDirs(driver.stagingParent, log);
   await recoverTempDirs(`${paths.layers}/tmp`, log);
   await recoverTempDirs(`${paths.runContainers}/tmp`, log);
-  await state.transact((transaction) => context.trash.use((trash) => removeLeftovers({ state, driver, trash, transaction })), {
-    alone: true,
-  });
+  await state.transact(
+    (transaction) => context.trash.use((trash) => removeLeftovers({ state, driver, trash, transaction })),
+    {
+      alone: true,
+    },
+  );
 }
 
-async function removeLeftovers(context: { state: StoreState; driver: Driver; trash: TempDir; transaction: Transaction }): Promise<void> {
+async function removeLeftovers(context: {
+  state: StoreState;
+  driver: Driver;
+  trash: TempDir;
+  transaction: Transaction;
+}): Promise<void> {
   const { state, driver, trash } = context;
   const { paths, log } = state;
   const incomplete = state.layers.list().filter((layer) => layer.isIncomplete);
   for (const layer of incomplete) log.warn(`layer "${layer.id}" is incomplete: deleted`);
-  await deleteLayers(context, incomplete.map((layer) => layer.id));
+  await deleteLayers(
+    context,
+    incomplete.map((layer) => layer.id),
+  );
   await removeTemporaryFiles(state);
   if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
   const elsewhere = await transientIds(state);

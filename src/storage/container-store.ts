@@ -60,7 +60,8 @@ export function createContainerStore(options: ContainerStoreOptions): ContainerS
 
 async function create(options: ContainerStoreOptions, container: NewContainer): Promise<ContainerRecord> {
   const { state, sources } = options;
-  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container.id)) throw new CrioError('invalid', `container id "${container.id}" is not valid`);
+  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container.id))
+    throw new CrioError('invalid', `container id "${container.id}" is not valid`);
   const parent = container.imageId === '' ? undefined : await sources.topLayer(container.imageId);
   return state.transact(async () => {
     if (state.containers.get(container.id) !== undefined) {
@@ -84,7 +85,12 @@ async function create(options: ContainerStoreOptions, container: NewContainer): 
 }
 
 /** All of it or nothing. */
-async function makeFolders(options: ContainerStoreOptions, id: string, layerId: string, parent: string | undefined): Promise<void> {
+async function makeFolders(
+  options: ContainerStoreOptions,
+  id: string,
+  layerId: string,
+  parent: string | undefined,
+): Promise<void> {
   const { state, driver } = options;
   const { containers, runContainers } = state.paths;
   try {

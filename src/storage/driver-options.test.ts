@@ -5,14 +5,28 @@ import { parseDriverOptions } from './driver-options.ts';
 
 test('parseDriverOptions reads overlay options under all their prefixes', () => {
   const parsed = parseDriverOptions(
-    ['overlay.mountopt=nodev,metacopy=on', 'overlay2.imagestore=/a,/b', '.skip_mount_home=true', 'overlay.mount_program='],
+    [
+      'overlay.mountopt=nodev,metacopy=on',
+      'overlay2.imagestore=/a,/b',
+      '.skip_mount_home=true',
+      'overlay.mount_program=',
+    ],
     silentLog,
   );
-  assert.deepEqual(parsed, { mountOptions: ['nodev', 'metacopy=on'], additionalRoots: ['/a', '/b'], disableVolatile: false });
+  assert.deepEqual(parsed, {
+    mountOptions: ['nodev', 'metacopy=on'],
+    additionalRoots: ['/a', '/b'],
+    disableVolatile: false,
+  });
 });
 
 test('parseDriverOptions refuses what it cannot do', () => {
-  for (const option of ['overlay.unknown=1', 'overlay.mount_program=/usr/bin/fuse-overlayfs', 'overlay.use_composefs=true', 'nonsense']) {
+  for (const option of [
+    'overlay.unknown=1',
+    'overlay.mount_program=/usr/bin/fuse-overlayfs',
+    'overlay.use_composefs=true',
+    'nonsense',
+  ]) {
     assert.throws(() => parseDriverOptions([option], silentLog), /is not supported/, option);
   }
 });

@@ -9,7 +9,13 @@ export interface DriverOptions {
 }
 
 /** Known options that ask for nothing this driver would do otherwise, whatever their value is. */
-const ignored = new Set(['skip_mount_home', 'override_kernel_check', 'ignore_chown_errors', 'additionallayerstore', 'sync']);
+const ignored = new Set([
+  'skip_mount_home',
+  'override_kernel_check',
+  'ignore_chown_errors',
+  'additionallayerstore',
+  'sync',
+]);
 
 /** Reads `overlay.<key>=<value>` strings (also `overlay2.` or `.`); an unknown key is an error, as elsewhere. */
 export function parseDriverOptions(options: readonly string[], log: Logger): DriverOptions {
@@ -18,7 +24,8 @@ export function parseDriverOptions(options: readonly string[], log: Logger): Dri
     const match = /^(?:overlay2?|vfs)?\.?([a-z_-]+)=(.*)$/s.exec(option);
     const [, key = '', value = ''] = match ?? [];
     if (key === 'mountopt') parsed.mountOptions = splitMountOptions(value);
-    else if (key === 'imagestore' || key === 'additionalimagestore') parsed.additionalRoots.push(...value.split(',').filter(Boolean));
+    else if (key === 'imagestore' || key === 'additionalimagestore')
+      parsed.additionalRoots.push(...value.split(',').filter(Boolean));
     else if (key === 'disable-volatile') parsed.disableVolatile = value === 'true';
     else if (ignored.has(key)) log.debug(`storage option "${option}" has no effect`);
     else if (isOff(key, value)) continue;

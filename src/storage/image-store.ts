@@ -56,7 +56,8 @@ async function listImages({ state, additional }: ImageStoreOptions): Promise<rea
   const own = state.images.list();
   if (additional.length === 0) return own;
   const all = new Map(own.map((image): [string, ImageRecord] => [image.id, image]));
-  for (const store of additional) for (const image of (await store.images()).list()) if (!all.has(image.id)) all.set(image.id, image);
+  for (const store of additional)
+    for (const image of (await store.images()).list()) if (!all.has(image.id)) all.set(image.id, image);
   return [...all.values()];
 }
 
@@ -76,7 +77,8 @@ async function findImage(
 }
 
 async function readBigData(path: string, size: number | undefined): Promise<Buffer | undefined> {
-  if ((size ?? 0) > maxBigData) throw new CrioError('resource-exhausted', `read "${path}": larger than ${maxBigData} bytes`);
+  if ((size ?? 0) > maxBigData)
+    throw new CrioError('resource-exhausted', `read "${path}": larger than ${maxBigData} bytes`);
   try {
     return await readFile(path);
   } catch (error) {
@@ -101,7 +103,10 @@ function signatureSizes(metadata: string): number[] {
     return [];
   }
   if (!isObject(value)) return [];
-  const lists = [value['signature-sizes'], ...(isObject(value['signatures-sizes']) ? Object.values(value['signatures-sizes']) : [])];
+  const lists = [
+    value['signature-sizes'],
+    ...(isObject(value['signatures-sizes']) ? Object.values(value['signatures-sizes']) : []),
+  ];
   return lists.flatMap((list) => (Array.isArray(list) ? list.filter(isSize) : []));
 }
 
@@ -158,7 +163,11 @@ function takeNames(state: StoreState, imageId: string, names: readonly string[])
   for (const name of names) {
     const owner = state.images.getByName(name);
     if (owner === undefined || owner.id === imageId) continue;
-    renameRecord(state, owner, owner.names.filter((candidate) => candidate !== name));
+    renameRecord(
+      state,
+      owner,
+      owner.names.filter((candidate) => candidate !== name),
+    );
   }
 }
 
@@ -172,7 +181,10 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
   const image = state.images.get(imageId);
   if (image === undefined) {
     if ((await findImage(options, imageId)) === undefined) return;
-    throw new CrioError('failed-precondition', `image "${imageId}" is in an additional image store, which is read-only`);
+    throw new CrioError(
+      'failed-precondition',
+      `image "${imageId}" is in an additional image store, which is read-only`,
+    );
   }
   const user = state.containers.list().find((container) => container.imageId === imageId);
   if (user !== undefined) {
@@ -195,10 +207,12 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
 /** Mapped copies of the top layer, then the chain upwards as long as nothing else needs a layer. */
 function unusedLayers(state: StoreState, image: ImageRecord & { readonly mappedLayers: readonly string[] }): string[] {
   const used = new Set<string>();
-  for (const other of state.images.list()) for (const id of [other.topLayer, ...other.mappedLayers]) if (id !== undefined) used.add(id);
+  for (const other of state.images.list())
+    for (const id of [other.topLayer, ...other.mappedLayers]) if (id !== undefined) used.add(id);
   for (const container of state.containers.list()) used.add(container.layerId);
   const children = new Map<string, number>();
-  for (const { parent } of state.layers.list()) if (parent !== undefined) children.set(parent, (children.get(parent) ?? 0) + 1);
+  for (const { parent } of state.layers.list())
+    if (parent !== undefined) children.set(parent, (children.get(parent) ?? 0) + 1);
   const unused: string[] = [];
   const drop = (id: string) => {
     if (used.has(id) || (children.get(id) ?? 0) > 0) return undefined;
@@ -209,7 +223,7 @@ function unusedLayers(state: StoreState, image: ImageRecord & { readonly mappedL
     return layer.parent;
   };
   for (const mapped of image.mappedLayers) drop(mapped);
-  for (let id = image.topLayer; id !== undefined; ) id = drop(id);
+  for (let id = image.topLayer; id !== undefined;) id = drop(id);
   return unused;
 }
 

@@ -26,10 +26,18 @@ interface World {
 async function setUp(t: TestContext): Promise<World> {
   const base = mkdtempSync(`${tmpdir()}/interop-`);
   const roots = ['--root', `${base}/root`, '--runroot', `${base}/run`, '--storage-driver', 'overlay'];
-  const store = await openStore({ graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '', driver: 'overlay', options: [], log: silentLog });
+  const store = await openStore({
+    graphRoot: `${base}/root`,
+    runRoot: `${base}/run`,
+    imageStore: '',
+    driver: 'overlay',
+    options: [],
+    log: silentLog,
+  });
   t.after(async () => {
     await store[Symbol.asyncDispose]();
-    for (const { mountPoint } of readMountInfo().reverse()) if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
+    for (const { mountPoint } of readMountInfo().reverse())
+      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
     rmSync(base, { recursive: true });
   });
   const run = (file: string, args: readonly string[]) => execFileSync(file, args, { encoding: 'utf8', cwd: base });
@@ -42,9 +50,26 @@ async function setUp(t: TestContext): Promise<World> {
   };
 }
 
-const podmanOptions = (base: string) => ['--cgroup-manager', 'cgroupfs', '--events-backend', 'none', '--tmpdir', `${base}/libpod`];
+const podmanOptions = (base: string) => [
+  '--cgroup-manager',
+  'cgroupfs',
+  '--events-backend',
+  'none',
+  '--tmpdir',
+  `${base}/libpod`,
+];
 /** Limits that a container without CAP_SYS_RESOURCE may set, and no cgroup of its own. */
-const runOptions = ['--rm', '--network', 'none', '--cgroups', 'disabled', '--ulimit', 'nofile=512:512', '--ulimit', 'nproc=512:512'];
+const runOptions = [
+  '--rm',
+  '--network',
+  'none',
+  '--cgroups',
+  'disabled',
+  '--ulimit',
+  'nofile=512:512',
+  '--ulimit',
+  'nproc=512:512',
+];
 
 const busybox = readFileSync('/bin/busybox');
 const image = buildImage([
@@ -64,7 +89,11 @@ const name = 'localhost/test:1';
 
 /** `<hex>` of every file in the folder. */
 function digests(folder: string): string[] {
-  return readdirSync(folder).map((file) => createHash('sha256').update(readFileSync(`${folder}/${file}`)).digest('hex'));
+  return readdirSync(folder).map((file) =>
+    createHash('sha256')
+      .update(readFileSync(`${folder}/${file}`))
+      .digest('hex'),
+  );
 }
 
 function assertHasLayers(found: readonly string[], of: TestImage): void {
@@ -77,7 +106,14 @@ test('podman lists and runs an image of ours', async (t) => {
   const [listed] = JSON.parse(podman('images', '--format', 'json', '--digests'));
   assert.deepEqual([listed.Id, listed.Digest, listed.Names], [image.id, image.digest, [name]]);
   assert.equal(listed.Size, await store.images.size(image.id));
-  const output = podman('run', ...runOptions, name, '/bin/sh', '-c', 'cat /etc/a; ls /etc/gone 2>/dev/null || echo " no"');
+  const output = podman(
+    'run',
+    ...runOptions,
+    name,
+    '/bin/sh',
+    '-c',
+    'cat /etc/a; ls /etc/gone 2>/dev/null || echo " no"',
+  );
   assert.equal(output, 'top no\n');
   assert.equal((await store.containers.list()).length, 0);
 });
@@ -94,7 +130,14 @@ test('skopeo and podman give the layers of an image of ours back byte for byte',
   podman('save', '-q', '--format', 'docker-archive', '-o', `${base}/saved.tar`, name);
   execFileSync('sh', ['-ec', 'mkdir archive; tar -xf saved.tar -C archive'], { cwd: base });
   const archived = readdirSync(`${base}/archive`).filter((file) => file.endsWith('.tar') || file.endsWith('.json'));
-  assertHasLayers(archived.map((file) => createHash('sha256').update(readFileSync(`${base}/archive/${file}`)).digest('hex')), image);
+  assertHasLayers(
+    archived.map((file) =>
+      createHash('sha256')
+        .update(readFileSync(`${base}/archive/${file}`))
+        .digest('hex'),
+    ),
+    image,
+  );
 });
 
 test('an image that skopeo stored is ours, too', async (t) => {
@@ -105,12 +148,24 @@ test('an image that skopeo stored is ours, too', async (t) => {
   const found = await store.images.find(name);
   assert.deepEqual([found?.id, found?.digest], [image.id, image.digest]);
   assert.deepEqual(await store.images.readBigData(image.id, 'manifest'), image.manifest);
-  await store.containers.create({ id: 'c'.repeat(64), names: ['c'], layerName: 'c-layer', imageId: image.id, metadata: '', mountLabel: '', uidMap: [], gidMap: [] });
+  await store.containers.create({
+    id: 'c'.repeat(64),
+    names: ['c'],
+    layerName: 'c-layer',
+    imageId: image.id,
+    metadata: '',
+    mountLabel: '',
+    uidMap: [],
+    gidMap: [],
+  });
   const root = await store.containers.mount('c'.repeat(64));
   assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
   await store.layers.usage();
   await store[Symbol.asyncDispose]();
-  assert.deepEqual(await store.layers.usage(), { bytes: image.layers.reduce((sum, layer) => sum + layer.tar.length, 0), inodes: 10 });
+  assert.deepEqual(await store.layers.usage(), {
+    bytes: image.layers.reduce((sum, layer) => sum + layer.tar.length, 0),
+    inodes: 10,
+  });
 });
 
 test('the records that skopeo and we write for one image are the same', async (t) => {
@@ -119,20 +174,33 @@ test('the records that skopeo and we write for one image are the same', async (t
   writeLayout(image, `${theirs.base}/layout`);
   theirs.skopeo('copy', '-q', `oci:${theirs.base}/layout`, theirs.reference(name));
   const read = (world: World, path: string) => JSON.parse(readFileSync(`${world.base}/root/${path}`, 'utf8'));
-  const withoutTimes = (records: readonly Record<string, unknown>[]) => records.map((record) => ({ ...record, created: '' }));
-  assert.deepEqual(withoutTimes(read(ours, 'overlay-layers/layers.json')), withoutTimes(read(theirs, 'overlay-layers/layers.json')));
+  const withoutTimes = (records: readonly Record<string, unknown>[]) =>
+    records.map((record) => ({ ...record, created: '' }));
+  assert.deepEqual(
+    withoutTimes(read(ours, 'overlay-layers/layers.json')),
+    withoutTimes(read(theirs, 'overlay-layers/layers.json')),
+  );
   const [our] = read(ours, 'overlay-images/images.json');
   const [their] = read(theirs, 'overlay-images/images.json');
   // Old skopeo adds an empty signature item and its sizes; newer versions, and we, do not.
-  for (const key of Object.keys(their['big-data-sizes'])) if (key.startsWith('signature-')) delete their['big-data-sizes'][key];
-  for (const key of Object.keys(their['big-data-digests'])) if (key.startsWith('signature-')) delete their['big-data-digests'][key];
+  for (const key of Object.keys(their['big-data-sizes']))
+    if (key.startsWith('signature-')) delete their['big-data-sizes'][key];
+  for (const key of Object.keys(their['big-data-digests']))
+    if (key.startsWith('signature-')) delete their['big-data-digests'][key];
   their['big-data-names'] = their['big-data-names'].filter((key: string) => !key.startsWith('signature-'));
   assert.deepEqual({ ...our, created: '', metadata: '' }, { ...their, created: '', metadata: '' });
   const tree = (world: World) =>
-    execFileSync('sh', ['-c', 'cd root/overlay; find . -path ./l -prune -o -name tempdirs -prune -o -printf "%P %y %m %U:%G %l\\n" | grep -v "^ " | sort'], {
-      cwd: world.base,
-      encoding: 'utf8',
-    });
+    execFileSync(
+      'sh',
+      [
+        '-c',
+        'cd root/overlay; find . -path ./l -prune -o -name tempdirs -prune -o -printf "%P %y %m %U:%G %l\\n" | grep -v "^ " | sort',
+      ],
+      {
+        cwd: world.base,
+        encoding: 'utf8',
+      },
+    );
   assert.equal(tree(ours), tree(theirs));
 });
 
@@ -153,21 +221,41 @@ test('podman tags and deletes what we stored, and we see it', async (t) => {
 test('mounted containers of ours survive podman commands', async (t) => {
   const { store, podman } = await setUp(t);
   await storeImage(store, image, name);
-  await store.containers.create({ id: 'c'.repeat(64), names: ['c'], layerName: 'c-layer', imageId: image.id, metadata: '', mountLabel: '', uidMap: [], gidMap: [] });
+  await store.containers.create({
+    id: 'c'.repeat(64),
+    names: ['c'],
+    layerName: 'c-layer',
+    imageId: image.id,
+    metadata: '',
+    mountLabel: '',
+    uidMap: [],
+    gidMap: [],
+  });
   const root = await store.containers.mount('c'.repeat(64));
   podman('images');
   podman('run', ...runOptions, name, '/bin/sh', '-c', 'true');
   podman('ps', '-a');
   assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
   await store.containers.delete('c'.repeat(64));
-  assert.equal(readMountInfo().some((mount) => mount.mountPoint === root), false);
+  assert.equal(
+    readMountInfo().some((mount) => mount.mountPoint === root),
+    false,
+  );
 });
 
 test('many writers of both kinds lose nothing', { timeout: 120_000 }, async (t) => {
   const { base, store } = await setUp(t);
   await storeImage(store, image, name);
   const podman = promisify(execFile);
-  const args = ['--root', `${base}/root`, '--runroot', `${base}/run`, '--storage-driver', 'overlay', ...podmanOptions(base)];
+  const args = [
+    '--root',
+    `${base}/root`,
+    '--runroot',
+    `${base}/run`,
+    '--storage-driver',
+    'overlay',
+    ...podmanOptions(base),
+  ];
   const theirs = (async () => {
     for (let round = 0; round < 3; round++) {
       await podman('podman', [...args, 'tag', name, `localhost/tag:${round}`]);
@@ -176,9 +264,20 @@ test('many writers of both kinds lose nothing', { timeout: 120_000 }, async (t) 
   })();
   const ours = Array.from({ length: 40 }, async (_, number) => {
     const id = number.toString(16).padStart(64, 'e');
-    await store.containers.create({ id, names: [`n${number}`], layerName: `n${number}-layer`, imageId: image.id, metadata: '', mountLabel: '', uidMap: [], gidMap: [] });
+    await store.containers.create({
+      id,
+      names: [`n${number}`],
+      layerName: `n${number}-layer`,
+      imageId: image.id,
+      metadata: '',
+      mountLabel: '',
+      uidMap: [],
+      gidMap: [],
+    });
     await store.containers.mount(id);
-    await store.images.setNames(image.id, [...((await store.images.find(image.id))?.names ?? []), `localhost/n:${number}`]).catch(() => undefined);
+    await store.images
+      .setNames(image.id, [...((await store.images.find(image.id))?.names ?? []), `localhost/n:${number}`])
+      .catch(() => undefined);
     if (number % 2 === 0) await store.containers.delete(id);
   });
   await Promise.all([...ours, theirs]);

@@ -77,7 +77,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const { state } = this.#options;
     await state.refresh('layers');
     let size = 0;
-    for (let id = topLayer; id !== undefined; ) {
+    for (let id = topLayer; id !== undefined;) {
       const layer: LayerRecord | undefined = state.layers.get(id) ?? (await this.#findAdditional(id));
       size += Math.max(0, layer?.diffSize ?? 0);
       id = layer?.parent;
@@ -115,10 +115,13 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     if (layers.length === 0) return;
     const { state, driver } = this.#options;
     const elsewhere = new Set<string>();
-    for (const { parent } of layers) if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
+    for (const { parent } of layers)
+      if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
     const isElsewhere = (id: string) => elsewhere.has(id);
     await syncFileSystems([driver.stagingParent, state.paths.layers]);
-    await state.transact((transaction) => addStagedLayers({ state, driver, transaction, isElsewhere }, layers), { alone: true });
+    await state.transact((transaction) => addStagedLayers({ state, driver, transaction, isElsewhere }, layers), {
+      alone: true,
+    });
     for (const layer of layers) {
       if (state.layers.get(layer.id) === undefined) continue;
       this.#options.usage.set(layer.id, layer.content.inodes);
@@ -133,7 +136,8 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
 
   async mountReadOnly(layerId: string, target: string): Promise<() => Promise<void>> {
     await this.commit();
-    if ((await this.find(layerId)) === undefined) throw new CrioError('not-found', `layer "${layerId}" is not in storage`);
+    if ((await this.find(layerId)) === undefined)
+      throw new CrioError('not-found', `layer "${layerId}" is not in storage`);
     await this.#options.driver.mountReadOnly(layerId, target);
     return () => umountAsync(target, MNT_DETACH | UMOUNT_NOFOLLOW);
   }

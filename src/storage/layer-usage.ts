@@ -64,7 +64,9 @@ export class LayerUsage {
 
   #imageLayers() {
     const { layers, files } = this.#state;
-    return layers.list().filter((layer) => layers.fileOf(layer.id) !== files.containerLayers && layer.diffDigest !== undefined);
+    return layers
+      .list()
+      .filter((layer) => layers.fileOf(layer.id) !== files.containerLayers && layer.diffDigest !== undefined);
   }
 
   async #count(ids: readonly string[]): Promise<void> {

@@ -33,14 +33,22 @@ function setUp(t: TestContext): World {
   const opened: Store[] = [];
   t.after(async () => {
     for (const store of opened) await store[Symbol.asyncDispose]();
-    for (const { mountPoint } of readMountInfo().reverse()) if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
+    for (const { mountPoint } of readMountInfo().reverse())
+      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
     rmSync(base, { recursive: true });
   });
   return {
     base,
     log,
     async open({ imageStore = '', options = [], driver = 'overlay' } = {}) {
-      const store = await openStore({ graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore, driver, options, log: logger });
+      const store = await openStore({
+        graphRoot: `${base}/root`,
+        runRoot: `${base}/run`,
+        imageStore,
+        driver,
+        options,
+        log: logger,
+      });
       opened.push(store);
       return store;
     },
@@ -64,7 +72,11 @@ function container(letter: string, change: Partial<NewContainer> = {}): NewConta
 }
 
 const image = buildImage([
-  [{ name: 'etc/', type: '5', mode: 0o755 }, { name: 'etc/a', data: 'base' }, { name: 'etc/gone', data: 'x' }],
+  [
+    { name: 'etc/', type: '5', mode: 0o755 },
+    { name: 'etc/a', data: 'base' },
+    { name: 'etc/gone', data: 'x' },
+  ],
   [{ name: 'etc/a', data: 'top' }, { name: 'etc/.wh.gone' }],
 ]);
 
@@ -96,7 +108,10 @@ test('a container is created, mounted, unmounted and deleted', async (t) => {
   assert.equal(readdirSync(`${base}/root/overlay`).includes(layerId), false);
   assert.deepEqual(readdirSync(`${base}/root/overlay/tempdirs`), []);
   assert.deepEqual(readdirSync(`${base}/root/overlay/l`).length, 2);
-  assert.deepEqual(readdirSync(`${base}/root/overlay-containers`).sort(), ['containers.lock', 'volatile-containers.json']);
+  assert.deepEqual(readdirSync(`${base}/root/overlay-containers`).sort(), [
+    'containers.lock',
+    'volatile-containers.json',
+  ]);
 });
 
 test('files on disk are as the format wants them', async (t) => {
@@ -137,7 +152,8 @@ test('an image is found by id, prefix and name, and its sizes come from records'
   const { open } = setUp(t);
   const store = await open();
   await storeImage(store, image, 'example.org/a:1');
-  for (const key of [image.id, image.id.slice(0, 12), 'example.org/a:1']) assert.equal((await store.images.find(key))?.id, image.id);
+  for (const key of [image.id, image.id.slice(0, 12), 'example.org/a:1'])
+    assert.equal((await store.images.find(key))?.id, image.id);
   const layerBytes = image.layers.reduce((sum, layer) => sum + layer.tar.length, 0);
   assert.equal(await store.images.size(image.id), layerBytes + image.config.length + 2 * image.manifest.length);
   assert.deepEqual(await store.layers.usage(), { bytes: layerBytes, inodes: 6 });
@@ -190,7 +206,13 @@ test('a layer that several callers want is unpacked once', async (t) => {
     reads += 1;
     yield* pieces(layer.blob, 100);
   };
-  const options = { parent: undefined, diffId: layer.diffId, blobDigest: layer.blobDigest, blobSize: undefined, signal: new AbortController().signal };
+  const options = {
+    parent: undefined,
+    diffId: layer.diffId,
+    blobDigest: layer.blobDigest,
+    blobSize: undefined,
+    signal: new AbortController().signal,
+  };
   const records = await Promise.all([1, 2, 3].map(() => store.layers.unpack({ ...options, blob: blob() })));
   assert.equal(reads, 1);
   assert.equal(new Set(records.map((record) => record.id)).size, 1);
@@ -201,7 +223,13 @@ test('a broken blob leaves nothing behind, and another caller uses its own', asy
   const store = await open();
   const [layer] = image.layers;
   assert.ok(layer);
-  const options = { parent: undefined, diffId: layer.diffId, blobDigest: layer.blobDigest, blobSize: undefined, signal: new AbortController().signal };
+  const options = {
+    parent: undefined,
+    diffId: layer.diffId,
+    blobDigest: layer.blobDigest,
+    blobSize: undefined,
+    signal: new AbortController().signal,
+  };
   const failing = async function* () {
     yield layer.blob.subarray(0, 50);
     throw new Error('connection reset');
@@ -213,12 +241,18 @@ test('a broken blob leaves nothing behind, and another caller uses its own', asy
   assert.match(first.status === 'rejected' ? String(first.reason) : '', /connection reset/);
   assert.equal(second.status, 'fulfilled');
   await store.layers.sync();
-  await assert.rejects(store.layers.unpack({ ...options, diffId: `sha256:${id('a')}`, blob: pieces(layer.blob) }), /diffID is sha256:.* expected sha256:a/);
+  await assert.rejects(
+    store.layers.unpack({ ...options, diffId: `sha256:${id('a')}`, blob: pieces(layer.blob) }),
+    /diffID is sha256:.* expected sha256:a/,
+  );
   await assert.rejects(
     store.layers.unpack({ ...options, parent: id('e'), blobDigest: `sha256:${id('b')}`, blob: pieces(layer.blob) }),
     /blob digest is sha256:.* expected sha256:b/,
   );
-  await assert.rejects(store.layers.unpack({ ...options, parent: id('d'), blobSize: 60, blob: pieces(layer.blob, 50) }), /larger than the 60 bytes/);
+  await assert.rejects(
+    store.layers.unpack({ ...options, parent: id('d'), blobSize: 60, blob: pieces(layer.blob, 50) }),
+    /larger than the 60 bytes/,
+  );
   const abort = new AbortController();
   const endless = async function* () {
     yield layer.blob.subarray(0, 50);
@@ -237,7 +271,14 @@ test('unpacked layers are in the index only after sync', async (t) => {
   const [layer] = image.layers;
   assert.ok(layer);
   const signal = new AbortController().signal;
-  const record = await store.layers.unpack({ parent: undefined, diffId: layer.diffId, blobDigest: undefined, blobSize: undefined, blob: pieces(layer.blob), signal });
+  const record = await store.layers.unpack({
+    parent: undefined,
+    diffId: layer.diffId,
+    blobDigest: undefined,
+    blobSize: undefined,
+    blob: pieces(layer.blob),
+    signal,
+  });
   assert.equal(existsSync(`${base}/root/overlay-layers/layers.json`), false);
   assert.deepEqual(await store.layers.find(record.id), record);
   await store.layers.sync();
@@ -265,12 +306,18 @@ test('what interrupted operations left is cleaned up at open', async (t) => {
   ]) {
     mkdirSync(`${base}/${path}`, { recursive: true });
   }
-  for (const path of [`overlay/tempdirs/lock-x`, `overlay-layers/${id('1')}.tar-split.gz`, `overlay-images/.tmp-images.json123`]) {
+  for (const path of [
+    `overlay/tempdirs/lock-x`,
+    `overlay-layers/${id('1')}.tar-split.gz`,
+    `overlay-images/.tmp-images.json123`,
+  ]) {
     writeFileSync(`${base}/root/${path}`, '');
   }
   const store = await open();
   await store[Symbol.asyncDispose]();
-  const left = readdirSync(base, { recursive: true, encoding: 'utf8' }).filter((path) => /1{64}|2{64}|3{64}|4{64}|5{64}|6{64}|temp-dir|lock-x|\.tmp-/.test(path));
+  const left = readdirSync(base, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    /1{64}|2{64}|3{64}|4{64}|5{64}|6{64}|temp-dir|lock-x|\.tmp-/.test(path),
+  );
   assert.deepEqual(left, []);
   assert.equal(JSON.parse(readFileSync(layersFile, 'utf8')).length, 2);
   assert.equal((await store.containers.list()).length, 1);
@@ -284,7 +331,10 @@ test('what other programs keep in the run root is left alone', async (t) => {
   mkdirSync(`${base}/root/overlay/${id('7')}/diff`, { recursive: true });
   mkdirSync(`${base}/root/overlay-containers/${id('8')}`, { recursive: true });
   writeFileSync(`${base}/run/overlay-layers/volatile-layers.json`, JSON.stringify([{ id: id('7') }]));
-  writeFileSync(`${base}/run/overlay-containers/volatile-containers.json`, JSON.stringify([{ id: id('8'), layer: id('7') }]));
+  writeFileSync(
+    `${base}/run/overlay-containers/volatile-containers.json`,
+    JSON.stringify([{ id: id('8'), layer: id('7') }]),
+  );
   await open();
   assert.ok(existsSync(`${base}/root/overlay/${id('7')}/diff`));
   assert.ok(existsSync(`${base}/root/overlay-containers/${id('8')}`));
@@ -343,7 +393,10 @@ test('a root file system that others detached is mounted again', async (t) => {
   const root = await store.containers.mount(id('c'));
   umount(root);
   await store.containers.mount(id('c'));
-  assert.notEqual(readMountInfo().find((mount) => mount.mountPoint === root), undefined);
+  assert.notEqual(
+    readMountInfo().find((mount) => mount.mountPoint === root),
+    undefined,
+  );
 });
 
 test('chains of any length are mounted', async (t) => {
@@ -371,7 +424,10 @@ test('a container in a user namespace sees image files as its own', async (t) =>
   const folder = `${base}/root/overlay/${layerId}`;
   assert.deepEqual([lstatSync(`${folder}/diff`).uid, lstatSync(`${folder}/work`).uid], [100_000, 0]);
   assert.deepEqual(readdirSync(`${folder}/mapped`), ['0']);
-  assert.deepEqual(readMountInfo().filter((mount) => mount.mountPoint.includes('/mapped/')), []);
+  assert.deepEqual(
+    readMountInfo().filter((mount) => mount.mountPoint.includes('/mapped/')),
+    [],
+  );
   const [record] = JSON.parse(readFileSync(`${base}/root/overlay-containers/volatile-containers.json`, 'utf8'));
   assert.deepEqual(record.uidmap, [{ container_id: 0, host_id: 100_000, size: 65_536 }]);
   await store.containers.delete(id('c'));
@@ -459,10 +515,13 @@ test('an image of an additional store is used, and never changed', async (t) => 
   });
   await storeImage(other, image, 'example.org/a:1');
   await other[Symbol.asyncDispose]();
-  const before = readdirSync(`${base}/other`, { recursive: true }).sort();
+  const before = readdirSync(`${base}/other`, { recursive: true, encoding: 'utf8' }).toSorted();
   const store = await open({ options: [`overlay.imagestore=${base}/other`] });
   assert.equal((await store.images.find('example.org/a:1'))?.id, image.id);
-  assert.deepEqual((await store.images.list()).map((found) => found.id), [image.id]);
+  assert.deepEqual(
+    (await store.images.list()).map((found) => found.id),
+    [image.id],
+  );
   assert.deepEqual(await store.images.readBigData(image.id, 'manifest'), image.manifest);
   assert.ok((await store.images.size(image.id)) > 4096);
   await store.containers.create(container('c', { imageId: image.id }));
@@ -471,5 +530,5 @@ test('an image of an additional store is used, and never changed', async (t) => 
   await storeImage(store, bigger, 'example.org/b');
   await store.containers.delete(id('c'));
   await assert.rejects(store.images.delete(image.id), /additional image store/);
-  assert.deepEqual(readdirSync(`${base}/other`, { recursive: true }).sort(), before);
+  assert.deepEqual(readdirSync(`${base}/other`, { recursive: true, encoding: 'utf8' }).toSorted(), before);
 });

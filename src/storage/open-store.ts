@@ -55,7 +55,9 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     await usage.load();
     undo.defer(() => usage.idle());
     const pool = undo.use(new UnpackPool(options.log));
-    const layers = undo.use(new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage, additional }));
+    const layers = undo.use(
+      new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage, additional }),
+    );
     const parts = { state, driver, trash, runTrash, sources: layers, additional };
     const images = createImageStore(parts);
     const containers = createContainerStore(parts);

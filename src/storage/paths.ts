@@ -15,7 +15,12 @@ export interface StorePaths {
   readonly runContainers: string;
 }
 
-export function storePaths(options: { graphRoot: string; runRoot: string; imageStore: string; driver: string }): StorePaths {
+export function storePaths(options: {
+  graphRoot: string;
+  runRoot: string;
+  imageStore: string;
+  driver: string;
+}): StorePaths {
   // Symbolic links stay: every tool that shares the store must name the same mount point.
   const graphRoot = resolve(options.graphRoot);
   const runRoot = resolve(options.runRoot);

@@ -1,13 +1,13 @@
-import * as fs from 'node:fs';
+import { readdir as readdirCallback, rmdir as rmdirCallback, unlink as unlinkCallback } from 'node:fs';
 import { promisify } from 'node:util';
 import { CrioError, hasCode } from '../base/errors.ts';
 import { statAt } from '../sys/file.ts';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
 import { run } from '../sys/run.ts';
 
-const readdir = promisify(fs.readdir);
-const rmdir = promisify(fs.rmdir);
-const unlink = promisify(fs.unlink);
+const readdir = promisify(readdirCallback);
+const rmdir = promisify(rmdirCallback);
+const unlink = promisify(unlinkCallback);
 
 /** A tree with more entries is left to rm(1): a layer can have a hundred thousand. */
 const maxOwnEntries = 2000;

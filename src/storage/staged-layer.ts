@@ -94,7 +94,7 @@ export function parentsFirst<L extends { readonly id: string; readonly parent: s
   const ordered: L[] = [];
   const done = new Set<string>();
   let rest = [...layers];
-  for (let before = -1; before !== rest.length; ) {
+  for (let before = -1; before !== rest.length;) {
     before = rest.length;
     rest = rest.filter((layer) => {
       if (layer.parent !== undefined && !done.has(layer.parent) && !isKnown(layer.parent)) return true;

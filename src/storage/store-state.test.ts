@@ -12,7 +12,8 @@ function setUp(t: { after: (work: () => void) => void }) {
   const base = mkdtempSync(`${tmpdir()}/store-state-`);
   t.after(() => rmSync(base, { recursive: true }));
   const paths = storePaths({ graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '', driver: 'overlay' });
-  for (const folder of [paths.layers, paths.containers, paths.images, paths.runLayers]) mkdirSync(folder, { recursive: true });
+  for (const folder of [paths.layers, paths.containers, paths.images, paths.runLayers])
+    mkdirSync(folder, { recursive: true });
   const open = () => {
     const state = new StoreState(paths, silentLog);
     t.after(() => state.close());
@@ -30,7 +31,10 @@ test('StoreState sees what another one wrote, and keeps it when it writes', asyn
   await two.transact(async () => two.layers.put({ id: id('b') }, two.files.imageLayers));
   await one.transact(async () => one.layers.put({ id: id('c') }, one.files.containerLayers));
   await two.refresh('layers');
-  assert.deepEqual(two.layers.list().map((layer) => layer.id[0]), ['b', 'a', 'c']);
+  assert.deepEqual(
+    two.layers.list().map((layer) => layer.id[0]),
+    ['b', 'a', 'c'],
+  );
 });
 
 test('StoreState writes a burst of changes with few saves', async (t) => {
@@ -57,7 +61,10 @@ test('StoreState gives each job its own error and saves the others', async (t) =
     state.transact(async () => state.layers.put({ id: id('a') }, state.files.imageLayers)),
     state.transact(() => Promise.reject(new Error('no'))),
   ]);
-  assert.deepEqual(results.map((result) => result.status), ['fulfilled', 'rejected']);
+  assert.deepEqual(
+    results.map((result) => result.status),
+    ['fulfilled', 'rejected'],
+  );
   const other = open();
   await other.refresh('layers');
   assert.equal(other.layers.list().length, 1);
@@ -82,7 +89,10 @@ test('StoreState reads a layers.json that changed without a token', async (t) =>
   await state.transact(async () => state.layers.put({ id: id('a') }, state.files.imageLayers));
   writeFileSync(`${paths.layers}/layers.json`, JSON.stringify([{ id: id('d') }]));
   await state.refresh('layers');
-  assert.deepEqual(state.layers.list().map((layer) => layer.id), [id('d')]);
+  assert.deepEqual(
+    state.layers.list().map((layer) => layer.id),
+    [id('d')],
+  );
 });
 
 test('StoreState writes 64-byte tokens that differ', async (t) => {

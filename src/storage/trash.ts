@@ -65,7 +65,12 @@ export class Trash implements AsyncDisposable {
 }
 
 function deleteInPlace(path: string): TempDir {
-  return { path, entry: (name) => `${path}/${name}`, take: (source) => removeTree(source), [Symbol.asyncDispose]: async () => undefined };
+  return {
+    path,
+    entry: (name) => `${path}/${name}`,
+    take: (source) => removeTree(source),
+    [Symbol.asyncDispose]: async () => undefined,
+  };
 }
 
 interface Bin {

@@ -1,18 +1,27 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fstatSync } from 'node:fs';
-import * as fs from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fdatasync as fdatasyncCallback,
+  fstatSync,
+  fsync as fsyncCallback,
+  open as openCallback,
+  promises as promisesCallback,
+  rename as renameCallback,
+  unlink as unlinkCallback,
+  write as writeCallback,
+} from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
 
-// The callback forms behind `promisify` cost a third of `fs.promises`, whose file handles are objects with finalizers.
-const open = promisify(fs.open);
-const rename = promisify(fs.rename);
-const unlink = promisify(fs.unlink);
-const fdatasync = promisify(fs.fdatasync);
-const fsync = promisify(fs.fsync);
-const write: (fd: number, data: Uint8Array, offset: number, length: number) => Promise<{ bytesWritten: number }> = promisify(
-  fs.write,
-);
+// The callback forms behind `promisify` cost a third of `promisesCallback`, whose file handles are objects with finalizers.
+const open = promisify(openCallback);
+const rename = promisify(renameCallback);
+const unlink = promisify(unlinkCallback);
+const fdatasync = promisify(fdatasyncCallback);
+const fsync = promisify(fsyncCallback);
+const write: (fd: number, data: Uint8Array, offset: number, length: number) => Promise<{ bytesWritten: number }> =
+  promisify(writeCallback);
 
 const createNew = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
@@ -88,7 +97,7 @@ export async function syncFolder(path: string): Promise<void> {
 }
 
 async function writeAll(fd: number, data: Uint8Array): Promise<void> {
-  for (let at = 0; at < data.length; ) {
+  for (let at = 0; at < data.length;) {
     const { bytesWritten } = await write(fd, data, at, data.length - at);
     at += bytesWritten;
   }

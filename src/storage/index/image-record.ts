@@ -19,7 +19,8 @@ export function parseImage(raw: JsonObject): IndexedImage {
   const digests = new Set<string>();
   if (digest !== undefined) digests.add(digest);
   for (const [key, value] of bigDataDigests) if (key.startsWith('manifest')) digests.add(value);
-  for (const value of digests) if (!digestForm.test(value)) throw new FieldError(`image digest "${value}" is not valid`);
+  for (const value of digests)
+    if (!digestForm.test(value)) throw new FieldError(`image digest "${value}" is not valid`);
   return {
     id,
     digest,
@@ -68,7 +69,10 @@ export function namesJson(names: readonly string[], history: readonly string[]):
     if (at >= 0) all.splice(at, 1);
     all.unshift(name);
   }
-  return { names: names.length > 0 ? [...new Set(names)] : undefined, 'names-history': all.length > 0 ? all : undefined };
+  return {
+    names: names.length > 0 ? [...new Set(names)] : undefined,
+    'names-history': all.length > 0 ? all : undefined,
+  };
 }
 
 function sorted<T>(map: ReadonlyMap<string, T>): JsonObject {

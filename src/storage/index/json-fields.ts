@@ -31,12 +31,16 @@ export function integerField(raw: JsonObject, key: string): number | undefined {
 export function textListField(raw: JsonObject, key: string): readonly string[] {
   const value = raw[key] ?? [];
   if (!Array.isArray(value)) throw new FieldError(`"${key}" is not a list`);
-  for (const item of value) if (typeof item !== 'string') throw new FieldError(`"${key}" holds something else than strings`);
+  if (!value.every(isText)) throw new FieldError(`"${key}" holds something else than strings`);
   return value;
 }
 
 /** An object of numbers or of strings, as a Map: keys such as `__proto__` are plain keys there. */
-export function mapField<T>(raw: JsonObject, key: string, isValue: (value: unknown) => value is T): ReadonlyMap<string, T> {
+export function mapField<T>(
+  raw: JsonObject,
+  key: string,
+  isValue: (value: unknown) => value is T,
+): ReadonlyMap<string, T> {
   const value = raw[key] ?? {};
   if (!isObject(value)) throw new FieldError(`"${key}" is not an object`);
   const map = new Map<string, T>();

@@ -44,7 +44,12 @@ export interface LayerContent {
 }
 
 /** Record of an image layer; empty values are left out as the format wants. */
-export function imageLayerJson(id: string, parent: string | undefined, content: LayerContent, createdNs: bigint): JsonObject {
+export function imageLayerJson(
+  id: string,
+  parent: string | undefined,
+  content: LayerContent,
+  createdNs: bigint,
+): JsonObject {
   const raw: JsonObject = { id };
   if (parent !== undefined) raw['parent'] = parent;
   raw['created'] = formatTimeNs(createdNs);

@@ -3,7 +3,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseRecords } from './parse-records.ts';
 
-const records = fc.array(fc.dictionary(fc.string(), fc.oneof(fc.string(), fc.integer(), fc.constant(null)), { noNullPrototype: true }));
+const records = fc.array(
+  fc.dictionary(fc.string(), fc.oneof(fc.string(), fc.integer(), fc.constant(null)), { noNullPrototype: true }),
+);
 
 test('parseRecords reads an array of objects', () => {
   assert.deepEqual(parseRecords('[{"id":"a"},{"id":"b"}]').records, [{ id: 'a' }, { id: 'b' }]);
@@ -29,5 +31,10 @@ test('parseRecords sets aside what is no object', () => {
 });
 
 test('parseRecords never throws', () => {
-  fc.assert(fc.property(fc.string({ unit: fc.constantFrom('{', '}', '"', '\\', '[', ']', ',', 'a', '1', ':') }), (text) => void parseRecords(text)));
+  fc.assert(
+    fc.property(
+      fc.string({ unit: fc.constantFrom('{', '}', '"', '\\', '[', ']', ',', 'a', '1', ':') }),
+      (text) => void parseRecords(text),
+    ),
+  );
 });

@@ -55,14 +55,19 @@ test('RecordIndex sets bad records aside and keeps them in a file of their own',
 });
 
 test('RecordIndex skips an id that an earlier file has', async (t) => {
-  const { index } = setUp(t, { 'stable.json': '[{"id":"a","names":["s"]}]', 'volatile.json': '[{"id":"a","names":["v"]},{"id":"b"}]' });
+  const { index } = setUp(t, {
+    'stable.json': '[{"id":"a","names":["s"]}]',
+    'volatile.json': '[{"id":"a","names":["v"]},{"id":"b"}]',
+  });
   await index.load();
   assert.deepEqual(ids(index), ['a', 'b']);
   assert.equal(index.getByName('v'), undefined);
 });
 
 test('RecordIndex leaves a name that two records have with the later one', async (t) => {
-  const { index, folder, save } = setUp(t, { 'stable.json': '[{"id":"a","names":["n","m"]},{"id":"b","names":["n"]}]' });
+  const { index, folder, save } = setUp(t, {
+    'stable.json': '[{"id":"a","names":["n","m"]},{"id":"b","names":["n"]}]',
+  });
   await index.load();
   assert.equal(index.getByName('n')?.id, 'b');
   assert.deepEqual(index.get('a')?.names, ['m']);

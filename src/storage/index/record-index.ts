@@ -99,7 +99,8 @@ export class RecordIndex<R extends Named> {
     const { id, names } = entry.record;
     for (const name of names) {
       const owner = this.#byName.get(name);
-      if (owner !== undefined && owner !== id) throw new CrioError('already-exists', `name "${name}" is in use by ${owner}`);
+      if (owner !== undefined && owner !== id)
+        throw new CrioError('already-exists', `name "${name}" is in use by ${owner}`);
     }
     const before = this.#byId.get(id);
     if (before !== undefined) this.#forgetNames(before.entry.record);

@@ -1,18 +1,28 @@
 import { randomBytes } from 'node:crypto';
-import * as fs from 'node:fs';
+import {
+  chmod as chmodCallback,
+  chown as chownCallback,
+  mkdir as mkdirCallback,
+  readdir as readdirCallback,
+  readFile as readFileCallback,
+  readlink as readlinkCallback,
+  rename as renameCallback,
+  stat as statCallback,
+  symlink as symlinkCallback,
+} from 'node:fs';
 import { promisify } from 'node:util';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { writeNewFile } from '../index/atomic-write.ts';
 import { removeTree } from '../remove-tree.ts';
 
-const chmod = promisify(fs.chmod);
-const chown = promisify(fs.chown);
-const mkdir: (path: string, mode: number) => Promise<void> = promisify(fs.mkdir);
-const readFile: (path: string, encoding: 'utf8') => Promise<string> = promisify(fs.readFile);
-const readlink = promisify(fs.readlink);
-const rename = promisify(fs.rename);
-const stat = promisify(fs.stat);
-const symlink: (target: string, path: string) => Promise<void> = promisify(fs.symlink);
+const chmod = promisify(chmodCallback);
+const chown = promisify(chownCallback);
+const mkdir: (path: string, mode: number) => Promise<void> = promisify(mkdirCallback);
+const readFile: (path: string, encoding: 'utf8') => Promise<string> = promisify(readFileCallback);
+const readlink = promisify(readlinkCallback);
+const rename = promisify(renameCallback);
+const stat = promisify(statCallback);
+const symlink: (target: string, path: string) => Promise<void> = promisify(symlinkCallback);
 
 /** Mode, owner and the `lower` line that children of a layer get. */
 export interface ParentFacts {
@@ -75,7 +85,7 @@ async function readLink(home: string, id: string): Promise<string> {
 }
 
 async function rebuildLink(home: string, id: string): Promise<string> {
-  for (const name of await promisify(fs.readdir)(`${home}/l`)) {
+  for (const name of await promisify(readdirCallback)(`${home}/l`)) {
     if ((await readlink(`${home}/l/${name}`)) !== `../${id}/diff`) continue;
     await writeNewFile(`${home}/${id}/link`, Buffer.from(name), 0o644);
     return name;
@@ -99,10 +109,14 @@ export async function createLayerDirs(options: {
   const link = newShortLink();
   const owner = { uid: parent?.uid ?? 0, gid: parent?.gid ?? 0 };
   await Promise.all([
-    content === undefined ? makeFolder(`${folder}/diff`, parent?.mode ?? rootMode, owner) : rename(content, `${folder}/diff`),
+    content === undefined
+      ? makeFolder(`${folder}/diff`, parent?.mode ?? rootMode, owner)
+      : rename(content, `${folder}/diff`),
     makeFolder(`${folder}/work`, 0o700, owner),
     makeFolder(`${folder}/merged`, 0o700, owner),
-    parent === undefined ? mkdir(`${folder}/empty`, 0o700) : writeNewFile(`${folder}/lower`, Buffer.from(parent.lower), 0o644),
+    parent === undefined
+      ? mkdir(`${folder}/empty`, 0o700)
+      : writeNewFile(`${folder}/lower`, Buffer.from(parent.lower), 0o644),
     writeNewFile(`${folder}/link`, Buffer.from(link), 0o644),
     symlink(`../${id}/diff`, `${home}/l/${link}`),
   ]);

@@ -4,7 +4,14 @@ import { MS_NODEV, MS_RDONLY } from '../../sys/mount.ts';
 import { newShortLink } from './layer-dirs.ts';
 import { planMount } from './mount-plan.ts';
 
-const input = { lowers: ['/s/l/A', '/s/l/B'], upper: '/s/x/diff', work: '/s/x/work', options: [], isVolatile: true, label: '' };
+const input = {
+  lowers: ['/s/l/A', '/s/l/B'],
+  upper: '/s/x/diff',
+  work: '/s/x/work',
+  options: [],
+  isVolatile: true,
+  label: '',
+};
 
 test('planMount writes options in the order of the format', () => {
   assert.deepEqual(planMount({ ...input, options: ['nodev', 'metacopy=on'], label: 'system_u:object_r:c:s0:c1,c2' }), {
@@ -14,7 +21,10 @@ test('planMount writes options in the order of the format', () => {
 });
 
 test('planMount without an upper folder is read-only and never volatile', () => {
-  assert.deepEqual(planMount({ ...input, upper: undefined, work: undefined }), { flags: MS_RDONLY, data: 'lowerdir=/s/l/A:/s/l/B' });
+  assert.deepEqual(planMount({ ...input, upper: undefined, work: undefined }), {
+    flags: MS_RDONLY,
+    data: 'lowerdir=/s/l/A:/s/l/B',
+  });
 });
 
 test('planMount escapes what would end a path', () => {
@@ -23,7 +33,7 @@ test('planMount escapes what would end a path', () => {
 });
 
 test('planMount refuses more layers than the kernel takes', () => {
-  assert.throws(() => planMount({ ...input, lowers: new Array<string>(501).fill('/x') }), /at most 500/);
+  assert.throws(() => planMount({ ...input, lowers: Array.from({ length: 501 }, () => '/x') }), /at most 500/);
 });
 
 test('newShortLink gives 26 characters of base32', () => {

@@ -40,7 +40,10 @@ export const maxLowers = 500;
  */
 export function planMount(input: PlanInput): OverlayMount {
   if (input.lowers.length > maxLowers) {
-    throw new CrioError('failed-precondition', `mount overlay: ${input.lowers.length} layers, at most ${maxLowers} are possible`);
+    throw new CrioError(
+      'failed-precondition',
+      `mount overlay: ${input.lowers.length} layers, at most ${maxLowers} are possible`,
+    );
   }
   const parts = [`lowerdir=${input.lowers.map(escapeLower).join(':')}`];
   if (input.upper !== undefined && input.work !== undefined) {

@@ -60,14 +60,17 @@ export class OverlayDriver implements Driver, Disposable {
     this.#options = options;
     this.home = `${options.graphRoot}/overlay`;
     this.#imageHome = `${options.imageRoot}/overlay`;
-    this.#homes = [...new Set([this.home, this.#imageHome, ...options.additionalRoots.map((root) => `${root}/overlay`)])];
+    this.#homes = [
+      ...new Set([this.home, this.#imageHome, ...options.additionalRoots.map((root) => `${root}/overlay`)]),
+    ];
     this.stagingParent = `${this.#imageHome}/tempdirs`;
     this.#canVolatile = !options.disableVolatile;
   }
 
   /** Makes the folders of the driver itself. */
   async prepare(): Promise<void> {
-    for (const home of new Set([this.home, this.#imageHome])) await mkdir(`${home}/l`, { recursive: true, mode: 0o755 });
+    for (const home of new Set([this.home, this.#imageHome]))
+      await mkdir(`${home}/l`, { recursive: true, mode: 0o755 });
     try {
       await writeFile(`${this.home}/.has-mount-program`, 'false', { flag: 'wx', mode: 0o600 });
     } catch (error) {
@@ -87,7 +90,10 @@ export class OverlayDriver implements Driver, Disposable {
     const home = made === undefined ? await this.#homeOf(id) : this.home;
     if (home === undefined) return;
     const link = made?.link ?? (await shortLinkOf(home, id));
-    await Promise.all([link === undefined ? undefined : trash.take(`${home}/l/${link}`), this.#moveAway(`${home}/${id}`, trash)]);
+    await Promise.all([
+      link === undefined ? undefined : trash.take(`${home}/l/${link}`),
+      this.#moveAway(`${home}/${id}`, trash),
+    ]);
     this.#parents.delete(id);
     this.#made.delete(id);
   }
@@ -180,7 +186,14 @@ export class OverlayDriver implements Driver, Disposable {
     const lowers = [`${folder}/diff`, ...(await this.#lowerFolders(links))];
     // A single lower is no overlay: an empty folder below it changes nothing.
     if (lowers.length === 1) lowers.push(`${folder}/empty`);
-    const input = { lowers, upper: undefined, work: undefined, options: this.#options.mountOptions, isVolatile: false, label: '' };
+    const input = {
+      lowers,
+      upper: undefined,
+      work: undefined,
+      options: this.#options.mountOptions,
+      isVolatile: false,
+      label: '',
+    };
     this.#mountOverlay(input, target);
   }
 
@@ -253,10 +266,12 @@ export class OverlayDriver implements Driver, Disposable {
   async #lowerFolders(links: readonly string[]): Promise<string[]> {
     const found = await Promise.all(links.map((link) => this.#findLower(link)));
     if (!found.includes(undefined)) return found.filter((path) => path !== undefined);
-    for (const home of new Set([this.home, this.#imageHome])) await repairShortLinks(home, (await readdir(home)).filter(isId));
+    for (const home of new Set([this.home, this.#imageHome]))
+      await repairShortLinks(home, (await readdir(home)).filter(isId));
     const again = await Promise.all(links.map((link) => this.#findLower(link)));
     const missing = links.filter((_, position) => again[position] === undefined);
-    if (missing.length > 0) throw wrap('find lower layers', new Error(`${missing.join(', ')} do not exist`), 'failed-precondition');
+    if (missing.length > 0)
+      throw wrap('find lower layers', new Error(`${missing.join(', ')} do not exist`), 'failed-precondition');
     return again.filter((path) => path !== undefined);
   }
 

@@ -12,7 +12,12 @@ const startMs = 2000;
  * a moment, as a thread of the daemon cannot enter a user namespace. The caller closes the descriptor.
  */
 export async function openUserNamespace(uidMap: readonly IdMapping[], gidMap: readonly IdMapping[]): Promise<number> {
-  const child = spawn({ file: 'unshare', args: ['--user', 'cat'], env: { PATH: process.env['PATH'] ?? '' }, stdio: ['pipe', 'null', 'null'] });
+  const child = spawn({
+    file: 'unshare',
+    args: ['--user', 'cat'],
+    env: { PATH: process.env['PATH'] ?? '' },
+    stdio: ['pipe', 'null', 'null'],
+  });
   try {
     await untilUnshared(child);
     writeFileSync(`/proc/${child.pid}/uid_map`, mapText(uidMap));

@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { cleanPath, pathInRoot, splitPath } from './clean-path.ts';
 
-const paths = fc.array(fc.constantFrom('..', '.', '', 'a', 'b.c', '...', '/'), { maxLength: 8 }).map((parts) => parts.join('/'));
+const paths = fc
+  .array(fc.constantFrom('..', '.', '', 'a', 'b.c', '...', '/'), { maxLength: 8 })
+  .map((parts) => parts.join('/'));
 
 test('cleanPath agrees with POSIX normalisation', () => {
   fc.assert(

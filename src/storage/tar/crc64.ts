@@ -41,9 +41,16 @@ export class Crc64 {
     let at = 0;
     // Every index is in range: `as number` says so where a check would cost half the speed.
     for (; at + 8 <= end; at += 8) {
-      low ^= (data[at] as number) | ((data[at + 1] as number) << 8) | ((data[at + 2] as number) << 16) | ((data[at + 3] as number) << 24);
+      low ^=
+        (data[at] as number) |
+        ((data[at + 1] as number) << 8) |
+        ((data[at + 2] as number) << 16) |
+        ((data[at + 3] as number) << 24);
       high ^=
-        (data[at + 4] as number) | ((data[at + 5] as number) << 8) | ((data[at + 6] as number) << 16) | ((data[at + 7] as number) << 24);
+        (data[at + 4] as number) |
+        ((data[at + 5] as number) << 8) |
+        ((data[at + 6] as number) << 16) |
+        ((data[at + 7] as number) << 24);
       const i7 = 1792 + (low & 0xff);
       const i6 = 1536 + ((low >>> 8) & 0xff);
       const i5 = 1280 + ((low >>> 16) & 0xff);
@@ -53,9 +60,23 @@ export class Crc64 {
       const i1 = 256 + ((high >>> 16) & 0xff);
       const i0 = high >>> 24;
       low =
-        (l[i7] as number) ^ (l[i6] as number) ^ (l[i5] as number) ^ (l[i4] as number) ^ (l[i3] as number) ^ (l[i2] as number) ^ (l[i1] as number) ^ (l[i0] as number);
+        (l[i7] as number) ^
+        (l[i6] as number) ^
+        (l[i5] as number) ^
+        (l[i4] as number) ^
+        (l[i3] as number) ^
+        (l[i2] as number) ^
+        (l[i1] as number) ^
+        (l[i0] as number);
       high =
-        (h[i7] as number) ^ (h[i6] as number) ^ (h[i5] as number) ^ (h[i4] as number) ^ (h[i3] as number) ^ (h[i2] as number) ^ (h[i1] as number) ^ (h[i0] as number);
+        (h[i7] as number) ^
+        (h[i6] as number) ^
+        (h[i5] as number) ^
+        (h[i4] as number) ^
+        (h[i3] as number) ^
+        (h[i2] as number) ^
+        (h[i1] as number) ^
+        (h[i0] as number);
     }
     for (; at < end; at++) {
       const index = (low ^ (data[at] as number)) & 0xff;

@@ -6,7 +6,9 @@ import { parsePax, parsePaxTime } from './pax.ts';
 import { TarError } from './tar-header.ts';
 
 test('parsePax reads what a writer writes', () => {
-  const records = fc.dictionary(fc.stringMatching(/^[A-Za-z.]{1,12}$/), fc.uint8Array({ maxLength: 200 }), { noNullPrototype: true });
+  const records = fc.dictionary(fc.stringMatching(/^[A-Za-z.]{1,12}$/), fc.uint8Array({ maxLength: 200 }), {
+    noNullPrototype: true,
+  });
   fc.assert(
     fc.property(records, (given) => {
       const entries = Object.entries(given).map(([key, value]) => [`k.${key}`, Buffer.from(value)] as const);
@@ -16,7 +18,16 @@ test('parsePax reads what a writer writes', () => {
 });
 
 test('parsePax refuses lengths that lie', () => {
-  for (const text of ['5 a=b', '99 a=b\n', '0 a=b\n', '-6 a=b\n', '6 a=b\nx', '6 =bc\n', ' a=b\n', '7777777777777 a=b\n']) {
+  for (const text of [
+    '5 a=b',
+    '99 a=b\n',
+    '0 a=b\n',
+    '-6 a=b\n',
+    '6 a=b\nx',
+    '6 =bc\n',
+    ' a=b\n',
+    '7777777777777 a=b\n',
+  ]) {
     assert.throws(() => parsePax(Buffer.from(text)), TarError, text);
   }
 });

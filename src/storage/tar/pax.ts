@@ -31,7 +31,8 @@ const textKeys: ReadonlySet<string> = new Set(['path', 'linkpath', 'uname', 'gna
 
 /** A NUL would cut a name short for the kernel, but not for whoever checked it. */
 function checkRecord(key: string, value: Buffer): void {
-  if (key.includes('\0') || (textKeys.has(key) && value.includes(0))) throw new TarError(`PAX record "${key}" holds a NUL`);
+  if (key.includes('\0') || (textKeys.has(key) && value.includes(0)))
+    throw new TarError(`PAX record "${key}" holds a NUL`);
 }
 
 /** `<seconds>[.<fraction>]`, perhaps negative, as nanoseconds; digits beyond nine are dropped. */

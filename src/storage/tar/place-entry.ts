@@ -1,6 +1,17 @@
 import { closeSync, fchmodSync, fchownSync, writeSync } from 'node:fs';
-import { CrioError, hasCode, wrap } from '../../base/errors.ts';
-import { AT_EMPTY_PATH, fchmodat, fchownat, linkat, makeDevice, mkdirat, mknodat, symlinkat, utimensat } from '../../sys/file.ts';
+import { hasCode, wrap } from '../../base/errors.ts';
+import type { CrioError } from '../../base/errors.ts';
+import {
+  AT_EMPTY_PATH,
+  fchmodat,
+  fchownat,
+  linkat,
+  makeDevice,
+  mkdirat,
+  mknodat,
+  symlinkat,
+  utimensat,
+} from '../../sys/file.ts';
 import { fsetxattr, lsetxattr } from '../../sys/xattr.ts';
 import { cleanPath, pathInRoot, splitPath } from './clean-path.ts';
 import type { BytePath } from './clean-path.ts';
@@ -64,7 +75,7 @@ export class EntryPlacer {
     const file = this.#file;
     if (file === undefined) return;
     try {
-      for (let at = 0; at < bytes.length; ) at += writeSync(file.fd, bytes, at, bytes.length - at);
+      for (let at = 0; at < bytes.length;) at += writeSync(file.fd, bytes, at, bytes.length - at);
     } catch (error) {
       throw wrapEntry(file.entry, error);
     }
@@ -131,7 +142,9 @@ export class EntryPlacer {
       case 'char':
       case 'block':
       case 'fifo':
-        this.#tree.replacing(place, () => mknodat(place.folderFd, place.name, nodeType(entry) | 0o600, deviceOf(entry)));
+        this.#tree.replacing(place, () =>
+          mknodat(place.folderFd, place.name, nodeType(entry) | 0o600, deviceOf(entry)),
+        );
         setOwner(place, entry);
         fchmodat(place.folderFd, place.name, entry.mode & modeMask);
         break;
@@ -249,7 +262,8 @@ export class UniqueNames {
     const path = cleanPath(entry.path);
     const before = this.#seen.size;
     this.#seen.add(path);
-    if (this.#seen.size === before) throw new TarError(`duplicates of file paths not supported: "${showName(entry.name)}"`);
+    if (this.#seen.size === before)
+      throw new TarError(`duplicates of file paths not supported: "${showName(entry.name)}"`);
   }
 }
 

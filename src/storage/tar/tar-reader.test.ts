@@ -75,7 +75,12 @@ test('TarReader takes values of PAX records over those of the header', () => {
       {
         name: 'short',
         data: 'x',
-        pax: { path: 'a/long/näme', uid: '3000000', mtime: '1700000000.123456789', 'SCHILY.xattr.user.a': Buffer.from([0, 255]) },
+        pax: {
+          path: 'a/long/näme',
+          uid: '3000000',
+          mtime: '1700000000.123456789',
+          'SCHILY.xattr.user.a': Buffer.from([0, 255]),
+        },
       },
       { name: 'next', mtime: -5 },
     ]),
@@ -113,7 +118,10 @@ test('TarReader joins prefix and name of ustar, and not of GNU headers', () => {
 });
 
 test('TarReader gives a global header as an entry without content', () => {
-  const archive = buildTar([{ name: 'pax_global_header', type: 'g', data: paxData({ comment: 'x' }) }, { name: 'f', data: '1' }]);
+  const archive = buildTar([
+    { name: 'pax_global_header', type: 'g', data: paxData({ comment: 'x' }) },
+    { name: 'f', data: '1' },
+  ]);
   const { entries, contents } = read(archive);
   assert.deepEqual(
     entries.map((entry) => [entry.type, entry.name.toString(), entry.payload]),
@@ -157,19 +165,27 @@ const entrySpec: fc.Arbitrary<EntrySpec> = fc.record(
     data: fc.uint8Array({ maxLength: 1500 }).map((bytes) => Buffer.from(bytes)),
     uid: fc.nat(5_000_000),
     mtime: fc.integer(),
-    pax: fc.dictionary(fc.stringMatching(/^SCHILY\.xattr\.user\.[a-z]{1,5}$/), fc.string(), { maxKeys: 2, noNullPrototype: true }),
+    pax: fc.dictionary(fc.stringMatching(/^SCHILY\.xattr\.user\.[a-z]{1,5}$/), fc.string(), {
+      maxKeys: 2,
+      noNullPrototype: true,
+    }),
   },
   { requiredKeys: ['name'] },
 );
-const archive = fc.array(entrySpec, { maxLength: 6 }).map((entries) =>
-  buildTar(entries.map((entry) => (entry.type === undefined || entry.type === '0' ? entry : { ...entry, data: '' }))),
-);
+const archive = fc
+  .array(entrySpec, { maxLength: 6 })
+  .map((entries) =>
+    buildTar(entries.map((entry) => (entry.type === undefined || entry.type === '0' ? entry : { ...entry, data: '' }))),
+  );
 
 test('TarReader finds the same whatever pieces the archive comes in, and gives every byte once', () => {
   fc.assert(
     fc.property(archive, fc.array(fc.nat(8000), { maxLength: 10 }), (bytes, cuts) => {
       const whole = read(bytes);
-      const pieces = read(bytes, cuts.filter((cut) => cut <= bytes.length));
+      const pieces = read(
+        bytes,
+        cuts.filter((cut) => cut <= bytes.length),
+      );
       assert.deepEqual(pieces, whole);
       assert.deepEqual(whole.stream, bytes);
     }),
@@ -178,14 +194,18 @@ test('TarReader finds the same whatever pieces the archive comes in, and gives e
 
 test('TarReader throws nothing but TarError for any damage', () => {
   fc.assert(
-    fc.property(archive, fc.array(fc.tuple(fc.nat(4000), fc.nat(255)), { minLength: 1, maxLength: 5 }), (bytes, changes) => {
-      const damaged = Buffer.from(bytes);
-      for (const [at, value] of changes) if (at < damaged.length) damaged[at] = value;
-      try {
-        read(damaged);
-      } catch (error) {
-        assert.ok(error instanceof TarError, String(error));
-      }
-    }),
+    fc.property(
+      archive,
+      fc.array(fc.tuple(fc.nat(4000), fc.nat(255)), { minLength: 1, maxLength: 5 }),
+      (bytes, changes) => {
+        const damaged = Buffer.from(bytes);
+        for (const [at, value] of changes) if (at < damaged.length) damaged[at] = value;
+        try {
+          read(damaged);
+        } catch (error) {
+          assert.ok(error instanceof TarError, String(error));
+        }
+      },
+    ),
   );
 });

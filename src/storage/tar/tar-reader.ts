@@ -62,7 +62,8 @@ export class TarReader {
 
   /** The stream has ended. Missing end blocks are fine, an entry cut short is not. */
   end(): void {
-    const isComplete = this.#state === 'trailer' || (this.#state === 'header' && this.#blockLength === 0 && !this.#hasExtension);
+    const isComplete =
+      this.#state === 'trailer' || (this.#state === 'header' && this.#blockLength === 0 && !this.#hasExtension);
     // The padding of the last file may be missing, as some writers leave it out.
     if (!isComplete && this.#state !== 'padding') throw new TarError('unexpected end of archive');
   }
@@ -147,7 +148,15 @@ export class TarReader {
   #globalHeader(header: TarHeader, data: Buffer): void {
     parsePax(data);
     this.#hasExtension = false;
-    this.#emit({ ...header, path: header.name.toString('latin1'), uid: 0, gid: 0, atimeNs: header.mtimeNs, xattrs: noXattrs, payload: 0 });
+    this.#emit({
+      ...header,
+      path: header.name.toString('latin1'),
+      uid: 0,
+      gid: 0,
+      atimeNs: header.mtimeNs,
+      xattrs: noXattrs,
+      payload: 0,
+    });
     this.#handler.entryEnd();
   }
 

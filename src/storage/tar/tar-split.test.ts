@@ -53,7 +53,8 @@ test('TarSplitWriter describes an archive so that it can be put together again',
   const { lines, files } = describe(archive);
   const parts: Buffer[] = [];
   let file = 0;
-  for (const line of lines) parts.push(line.type === 2 ? Buffer.from(line.payload ?? '', 'base64') : (files[file++] ?? Buffer.alloc(0)));
+  for (const line of lines)
+    parts.push(line.type === 2 ? Buffer.from(line.payload ?? '', 'base64') : (files[file++] ?? Buffer.alloc(0)));
   assert.deepEqual(Buffer.concat(parts), archive);
   assert.deepEqual(
     lines.map((line) => line.position),

@@ -42,7 +42,9 @@ export class TarSplitWriter {
     const file = this.#file;
     if (file === undefined) return;
     this.#file = undefined;
-    const name = isUtf8(file.name) ? `"name":${JSON.stringify(file.name.toString())}` : `"name_raw":"${file.name.toString('base64')}"`;
+    const name = isUtf8(file.name)
+      ? `"name":${JSON.stringify(file.name.toString())}`
+      : `"name_raw":"${file.name.toString('base64')}"`;
     const size = file.size > 0 ? `,"size":${file.size}` : '';
     const payload = this.#crc === undefined ? 'null' : `"${this.#crc.digest().toString('base64')}"`;
     this.#write(`{"type":1,${name}${size},"payload":${payload},"position":${this.#position++}}\n`);

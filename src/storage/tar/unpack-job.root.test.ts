@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -30,7 +41,12 @@ async function unpack(
   const root = `${base}/outer/root`;
   mkdirSync(root, { recursive: true });
   options.prepare?.(root);
-  using job = new UnpackJob({ diffFolder: root, tarSplit: `${base}/split.gz`, whiteouts: options.whiteouts ?? 'overlay', warn: () => undefined });
+  using job = new UnpackJob({
+    diffFolder: root,
+    tarSplit: `${base}/split.gz`,
+    whiteouts: options.whiteouts ?? 'overlay',
+    warn: () => undefined,
+  });
   const bytes = Buffer.isBuffer(archive) ? archive : buildTar(archive);
   const size = Math.ceil(bytes.length / (options.pieces ?? 1)) || 1;
   for (let at = 0; at < bytes.length; at += size) await job.push(bytes.subarray(at, at + size));
@@ -77,14 +93,31 @@ test('a file replaces a symlink instead of writing through it', async (t) => {
     return { root: '' };
   });
   assert.equal(root, '', 'the same path twice is refused');
-  const replaced = await unpack(t, [{ name: 'f', data: 'new' }], { prepare: (at) => symlinkSync('/etc/passwd', `${at}/f`) });
+  const replaced = await unpack(t, [{ name: 'f', data: 'new' }], {
+    prepare: (at) => symlinkSync('/etc/passwd', `${at}/f`),
+  });
   assert.equal(lstatSync(`${replaced.root}/f`).isFile(), true);
 });
 
 test('an entry below a dangling symlink or a file is an error', async (t) => {
-  await assert.rejects(unpack(t, [{ name: 'l', type: '2', linkName: 'nowhere' }, { name: 'l/x', data: '1' }]), /unpack "l\/x"/);
-  await assert.rejects(unpack(t, [{ name: 'f', data: '' }, { name: 'f/x', data: '1' }]), /ENOTDIR/);
-  await assert.rejects(unpack(t, [{ name: 'a', type: '2', linkName: 'b' }, { name: 'b', type: '2', linkName: 'a' }, { name: 'a/x' }]), /ELOOP/);
+  await assert.rejects(
+    unpack(t, [
+      { name: 'l', type: '2', linkName: 'nowhere' },
+      { name: 'l/x', data: '1' },
+    ]),
+    /unpack "l\/x"/,
+  );
+  await assert.rejects(
+    unpack(t, [
+      { name: 'f', data: '' },
+      { name: 'f/x', data: '1' },
+    ]),
+    /ENOTDIR/,
+  );
+  await assert.rejects(
+    unpack(t, [{ name: 'a', type: '2', linkName: 'b' }, { name: 'b', type: '2', linkName: 'a' }, { name: 'a/x' }]),
+    /ELOOP/,
+  );
 });
 
 test('hard links reach files of this layer only, and give their own attributes to the file', async (t) => {
@@ -99,7 +132,13 @@ test('hard links reach files of this layer only, and give their own attributes t
   assert.equal(lstatSync(`${root}/hs`).isSymbolicLink(), true);
   assert.equal(content.inodes, 2);
   await assert.rejects(unpack(t, [{ name: 'h', type: '1', linkName: '/etc/passwd' }]), /ENOENT/);
-  await assert.rejects(unpack(t, [{ name: 'up', type: '2', linkName: '..' }, { name: 'h', type: '1', linkName: 'up/split.gz' }]), /ENOENT/);
+  await assert.rejects(
+    unpack(t, [
+      { name: 'up', type: '2', linkName: '..' },
+      { name: 'h', type: '1', linkName: 'up/split.gz' },
+    ]),
+    /ENOENT/,
+  );
 });
 
 test('the root entry is ignored', async (t) => {
@@ -113,7 +152,15 @@ test('a folder over a folder keeps its content, anything else replaces', async (
     mkdirSync(`${root}/g/h`, { recursive: true });
     writeFileSync(`${root}/f`, 'x');
   };
-  const { root } = await unpack(t, [{ name: 'd/', type: '5', mode: 0o711 }, { name: 'g', data: 'file' }, { name: 'f/', type: '5' }], { prepare });
+  const { root } = await unpack(
+    t,
+    [
+      { name: 'd/', type: '5', mode: 0o711 },
+      { name: 'g', data: 'file' },
+      { name: 'f/', type: '5' },
+    ],
+    { prepare },
+  );
   assert.equal(lstatSync(`${root}/d`).mode & 0o7777, 0o711);
   assert.equal(existsSync(`${root}/d/e`), true);
   assert.equal(lstatSync(`${root}/g`).isFile(), true);
@@ -148,7 +195,13 @@ test('whiteouts become marks of overlay', async (t) => {
 });
 
 test('a whiteout and its name in one layer', async (t) => {
-  const { root } = await unpack(t, [{ name: '.wh.a' }, { name: 'a', data: 'x' }, { name: '.wh.d' }, { name: 'd/', type: '5' }, { name: 'd/f' }]);
+  const { root } = await unpack(t, [
+    { name: '.wh.a' },
+    { name: 'a', data: 'x' },
+    { name: '.wh.d' },
+    { name: 'd/', type: '5' },
+    { name: 'd/f' },
+  ]);
   assert.equal(lstatSync(`${root}/a`).isFile(), true);
   assert.equal(lgetxattr(`${root}/d`, 'trusted.overlay.opaque'), undefined);
   await assert.rejects(unpack(t, [{ name: 'a', data: 'x' }, { name: '.wh.a' }]), /EEXIST/);
@@ -158,7 +211,8 @@ test('a whiteout and its name in one layer', async (t) => {
 });
 
 test('whiteouts without a proper name are refused', async (t) => {
-  for (const name of ['.wh.', 'd/.wh..', 'd/.wh...']) await assert.rejects(unpack(t, [{ name }]), /whiteout without a name/, name);
+  for (const name of ['.wh.', 'd/.wh..', 'd/.wh...'])
+    await assert.rejects(unpack(t, [{ name }]), /whiteout without a name/, name);
 });
 
 test('with the vfs driver whiteouts delete what the parent has, not what this layer brought', async (t) => {
@@ -166,7 +220,12 @@ test('with the vfs driver whiteouts delete what the parent has, not what this la
     mkdirSync(`${root}/d/lower`, { recursive: true });
     writeFileSync(`${root}/gone`, 'x');
   };
-  const entries = [{ name: 'd/mine', data: 'x' }, { name: 'd/.wh..wh..opq' }, { name: '.wh.gone' }, { name: '.wh.never' }];
+  const entries = [
+    { name: 'd/mine', data: 'x' },
+    { name: 'd/.wh..wh..opq' },
+    { name: '.wh.gone' },
+    { name: '.wh.never' },
+  ];
   const { root } = await unpack(t, entries, { prepare, whiteouts: 'delete' });
   assert.deepEqual(readdirSync(`${root}/d`), ['mine']);
   assert.equal(existsSync(`${root}/gone`), false);
@@ -179,11 +238,22 @@ test('modes, owners, times, devices and attributes', async (t) => {
     { name: 'null', type: '3', device: [1, 3], mode: 0o666 },
     { name: 'loop', type: '4', device: [7, 300], mode: 0o660 },
     { name: 'pipe', type: '6', mode: 0o622 },
-    { name: 'x', data: 'x', pax: { 'SCHILY.xattr.user.a': Buffer.from([1, 0, 2]), 'SCHILY.xattr.security.selinux': 'x', 'LIBARCHIVE.xattr.user.b': 'x' } },
+    {
+      name: 'x',
+      data: 'x',
+      pax: {
+        'SCHILY.xattr.user.a': Buffer.from([1, 0, 2]),
+        'SCHILY.xattr.security.selinux': 'x',
+        'LIBARCHIVE.xattr.user.b': 'x',
+      },
+    },
     { name: 'old', mtime: -100 },
   ]);
   const suid = statAt(undefined, `${root}/suid`);
-  assert.deepEqual([suid.mode & 0o7777, suid.uid, suid.gid, suid.mtimeNs], [0o6755, 3_000_000, 5, 1_700_000_000_123_456_789n]);
+  assert.deepEqual(
+    [suid.mode & 0o7777, suid.uid, suid.gid, suid.mtimeNs],
+    [0o6755, 3_000_000, 5, 1_700_000_000_123_456_789n],
+  );
   assert.equal(lstatSync(`${root}/sticky`).mode & 0o7777, 0o1777);
   const device = statAt(undefined, `${root}/loop`);
   assert.deepEqual([device.rdevMajor, device.rdevMinor, device.mode & 0o7777], [7, 300, 0o660]);
@@ -194,9 +264,16 @@ test('modes, owners, times, devices and attributes', async (t) => {
 });
 
 test('types that no layer has, and names twice, are refused', async (t) => {
-  for (const type of ['7', 'S', 'V', 'Z']) await assert.rejects(unpack(t, [{ name: 'x', type }]), /unhandled tar header type/, type);
+  for (const type of ['7', 'S', 'V', 'Z'])
+    await assert.rejects(unpack(t, [{ name: 'x', type }]), /unhandled tar header type/, type);
   await assert.rejects(unpack(t, [{ name: 'a' }, { name: './a' }]), /duplicates of file paths not supported/);
-  await assert.rejects(unpack(t, [{ name: 'd/', type: '5' }, { name: 'd', type: '5' }]), /duplicates/);
+  await assert.rejects(
+    unpack(t, [
+      { name: 'd/', type: '5' },
+      { name: 'd', type: '5' },
+    ]),
+    /duplicates/,
+  );
   const global = { name: 'pax_global_header', type: 'g', data: paxData({ comment: 'x' }) };
   await assert.rejects(unpack(t, [global, global]), /duplicates/);
   await assert.rejects(unpack(t, [{ name: 'x', uid: -1 }]), /id -1 is out of range/);
@@ -204,14 +281,25 @@ test('types that no layer has, and names twice, are refused', async (t) => {
 
 test('names of any bytes work', async (t) => {
   const name = Buffer.from([0x61, 0xff, 0xfe]);
-  const { root, tarSplit } = await unpack(t, [{ name, data: 'x' }, { name: 'ä/ö', data: 'y' }]);
-  assert.deepEqual(readdirSync(root, { encoding: 'buffer' }).map((found) => found.toString('hex')).sort(), ['61fffe', 'c3a4']);
+  const { root, tarSplit } = await unpack(t, [
+    { name, data: 'x' },
+    { name: 'ä/ö', data: 'y' },
+  ]);
+  assert.deepEqual(
+    readdirSync(root, { encoding: 'buffer' })
+      .map((found) => found.toString('hex'))
+      .sort(),
+    ['61fffe', 'c3a4'],
+  );
   assert.match(tarSplit, /"name_raw":"Yf\/\+"/);
   assert.match(tarSplit, /"name":"ä\/ö"/);
 });
 
 test('the compression is told by the first bytes, and both forms are hashed', async (t) => {
-  const archive = buildTar([{ name: 'f', data: Buffer.alloc(700_000, 'abc') }, { name: 'g', data: 'x' }]);
+  const archive = buildTar([
+    { name: 'f', data: Buffer.alloc(700_000, 'abc') },
+    { name: 'g', data: 'x' },
+  ]);
   const half = Math.floor(archive.length / 2);
   const [first, second] = [archive.subarray(0, half), archive.subarray(half)];
   const skippable = Buffer.concat([Buffer.from([0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0]), Buffer.from('skip')]);
@@ -236,7 +324,10 @@ test('a damaged or cut off blob is an error, never a hang', { timeout: 20_000 },
   const broken = Buffer.from(blob);
   broken.fill(0xa5, 2000, 2100);
   await assert.rejects(unpack(t, broken, { pieces: 50 }));
-  await assert.rejects(unpack(t, Buffer.from('this is no archive, but long enough to be a block'.repeat(20))), /checksum|no number/);
+  await assert.rejects(
+    unpack(t, Buffer.from('this is no archive, but long enough to be a block'.repeat(20))),
+    /checksum|no number/,
+  );
   assert.equal((await unpack(t, Buffer.alloc(0))).content.diffSize, 0);
 });
 
@@ -247,14 +338,30 @@ test('archives of GNU tar come out as GNU tar unpacks them', async (t) => {
   for (const format of ['gnu', 'pax', 'ustar', 'v7']) {
     const leftOut = format === 'v7' || format === 'ustar' ? ['--exclude=long*'] : [];
     if (format === 'v7') leftOut.push('--exclude=./null', '--exclude=./pipe');
-    const archive = execFileSync('tar', ['--numeric-owner', '--xattrs', `--format=${format}`, ...(format === 'pax' ? [] : ['--no-xattrs']), ...leftOut, '-cf', '-', '.'], {
-      cwd: source,
-      maxBuffer: 1 << 28,
-    });
+    const archive = execFileSync(
+      'tar',
+      [
+        '--numeric-owner',
+        '--xattrs',
+        `--format=${format}`,
+        ...(format === 'pax' ? [] : ['--no-xattrs']),
+        ...leftOut,
+        '-cf',
+        '-',
+        '.',
+      ],
+      {
+        cwd: source,
+        maxBuffer: 1 << 28,
+      },
+    );
     const { root } = await unpack(t, archive, { pieces: 3 });
     const expected = mkdtempSync(`${tmpdir()}/unpack-expected-`);
     t.after(() => rmSync(expected, { recursive: true }));
-    execFileSync('tar', ['--numeric-owner', '--xattrs', '--same-permissions', '-xf', '-'], { cwd: expected, input: archive });
+    execFileSync('tar', ['--numeric-owner', '--xattrs', '--same-permissions', '-xf', '-'], {
+      cwd: expected,
+      input: archive,
+    });
     assert.equal(treeText(root), treeText(expected), format);
   }
 });
@@ -270,8 +377,14 @@ const sampleTree = `
 /** Type, mode, owner, links, size, time and target of everything below `root`. */
 function treeText(root: string): string {
   const format = '%P %y %m %U:%G %n %s %T@ %l\\n';
-  const list = execFileSync('find', ['.', '-mindepth', '1', '-not', '-type', 'd', '-printf', format], { cwd: root, encoding: 'utf8' });
-  const folders = execFileSync('find', ['.', '-mindepth', '1', '-type', 'd', '-printf', '%P %m %U:%G %T@\\n'], { cwd: root, encoding: 'utf8' });
+  const list = execFileSync('find', ['.', '-mindepth', '1', '-not', '-type', 'd', '-printf', format], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  const folders = execFileSync('find', ['.', '-mindepth', '1', '-type', 'd', '-printf', '%P %m %U:%G %T@\\n'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
   const sums = execFileSync('sh', ['-c', 'find . -type f -exec sha256sum {} +'], { cwd: root, encoding: 'utf8' });
   return [list, folders, sums].map((text) => text.split('\n').sort().join('\n')).join('\n');
 }

@@ -217,8 +217,9 @@ class TarSplitFile implements Disposable {
   }
 
   async #copy(): Promise<void> {
-    for await (const chunk of this.#gzip) {
-      for (let at = 0; at < chunk.length; ) at += writeSync(this.#fd, chunk, at);
+    const chunks: AsyncIterable<Buffer> = this.#gzip;
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length;) at += writeSync(this.#fd, chunk, at);
     }
   }
 }

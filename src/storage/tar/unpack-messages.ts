@@ -4,7 +4,13 @@ import type { WhiteoutForm } from './place-entry.ts';
 
 /** What the main thread sends to an unpack worker. */
 export type UnpackRequest =
-  | { readonly type: 'start'; readonly job: number; readonly diffFolder: string; readonly tarSplit: string; readonly whiteouts: WhiteoutForm }
+  | {
+      readonly type: 'start';
+      readonly job: number;
+      readonly diffFolder: string;
+      readonly tarSplit: string;
+      readonly whiteouts: WhiteoutForm;
+    }
   | { readonly type: 'chunk'; readonly job: number; readonly data: Uint8Array }
   | { readonly type: 'end'; readonly job: number }
   | { readonly type: 'abort'; readonly job: number };

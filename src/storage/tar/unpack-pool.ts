@@ -57,7 +57,8 @@ export class UnpackPool implements AsyncDisposable {
   #pick(): UnpackWorker {
     let best: UnpackWorker | undefined;
     for (const worker of this.#workers) if (best === undefined || worker.jobs < best.jobs) best = worker;
-    if (best !== undefined && (best.jobs === 0 || this.#workers.size >= Math.min(maxWorkers, availableParallelism()))) return best;
+    if (best !== undefined && (best.jobs === 0 || this.#workers.size >= Math.min(maxWorkers, availableParallelism())))
+      return best;
     const worker = new UnpackWorker({ log: this.#log, onEnd: () => this.#workers.delete(worker) });
     this.#workers.add(worker);
     return worker;

@@ -23,7 +23,10 @@ export interface TestLayer {
 
 const digestOf = (data: Uint8Array) => `sha256:${createHash('sha256').update(data).digest('hex')}`;
 
-export function buildImage(layerEntries: readonly (readonly EntrySpec[])[], cmd: readonly string[] = ['/bin/sh']): TestImage {
+export function buildImage(
+  layerEntries: readonly (readonly EntrySpec[])[],
+  cmd: readonly string[] = ['/bin/sh'],
+): TestImage {
   const layers = layerEntries.map((entries) => {
     const tar = buildTar(entries);
     const blob = gzipSync(tar);
@@ -78,14 +81,16 @@ export async function storeImage(store: Store, image: TestImage, name: string): 
   const ids = layerIds(store, image);
   const signal = new AbortController().signal;
   await Promise.all(
-    image.layers.map((layer, at) => store.layers.unpack({
-      parent: ids[at - 1],
-      diffId: layer.diffId,
-      blobDigest: layer.blobDigest,
-      blobSize: layer.blob.length,
-      blob: pieces(layer.blob),
-      signal,
-    })),
+    image.layers.map((layer, at) =>
+      store.layers.unpack({
+        parent: ids[at - 1],
+        diffId: layer.diffId,
+        blobDigest: layer.blobDigest,
+        blobSize: layer.blob.length,
+        blob: pieces(layer.blob),
+        signal,
+      }),
+    ),
   );
   await store.layers.sync();
   await store.images.put(newImage(image, ids.at(-1), name));

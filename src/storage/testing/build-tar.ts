@@ -25,7 +25,8 @@ export function buildTar(entries: readonly EntrySpec[], options: { readonly end?
 
 export function entryBytes(entry: EntrySpec): Buffer {
   const data = Buffer.from(entry.data ?? '');
-  const before = entry.pax === undefined ? [] : [entryBytes({ name: 'PaxHeader', type: 'x', data: paxData(entry.pax) })];
+  const before =
+    entry.pax === undefined ? [] : [entryBytes({ name: 'PaxHeader', type: 'x', data: paxData(entry.pax) })];
   return Buffer.concat([...before, headerBlock(entry, data.length), padded(data)]);
 }
 
