@@ -6,7 +6,6 @@ import {
   fstatSync,
   fsync as fsyncCallback,
   open as openCallback,
-  promises as promisesCallback,
   rename as renameCallback,
   unlink as unlinkCallback,
   write as writeCallback,
@@ -14,7 +13,7 @@ import {
 import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
 
-// The callback forms behind `promisify` cost a third of `promisesCallback`, whose file handles are objects with finalizers.
+// The callback forms behind `promisify` cost a third of `fs.promises`, whose file handles are objects with finalizers.
 const open = promisify(openCallback);
 const rename = promisify(renameCallback);
 const unlink = promisify(unlinkCallback);
