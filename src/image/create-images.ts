@@ -13,7 +13,9 @@ import { findImage, indexOf, namesWithout } from './find-image.ts';
 import type { FoundImage } from './find-image.ts';
 import type { Image, Images } from './images.ts';
 import { createPinFilter } from './pinned.ts';
-import { systemPolicyPaths } from './policy/policy-file.ts';
+import { configuredPolicyFiles, policyFiles, systemPolicyPaths } from './policy/policy-file.ts';
+import { explainPolicy, verifyUse } from './policy/verify-use.ts';
+import type { PolicyExplanation } from './policy/verify-use.ts';
 import type { PullProgress } from './pull-progress.ts';
 import { backgroundCall, PullService } from './pull-service.ts';
 import { formatReference, repositoryOf } from './reference.ts';
@@ -54,6 +56,17 @@ export interface ImagePlaces {
 export interface ImageService extends Images, Disposable {
   /** Pulls that run now. */
   pulls(): readonly PullProgress[];
+  /**
+   * Throws `SignatureValidationFailed: ...` when the configured policy (`signature_policy`, or the namespace's own)
+   * refuses a local image under the name the user wrote. To be called before a container or image volume uses it.
+   */
+  verifyUse(request: {
+    readonly imageId: string;
+    readonly userSpecifiedImage: string;
+    readonly namespace: string;
+  }): Promise<void>;
+  /** Which rule decides for each name that `name` may stand for. */
+  explainPolicy(name: string, namespace: string): Promise<readonly PolicyExplanation[]>;
   /** Takes over a new configuration and reads registries.conf again. On an error the old ones stay. */
   reload(config: Pick<Config, 'image'>): Promise<void>;
 }
@@ -72,6 +85,7 @@ class StoredImages implements ImageService {
   readonly #artifacts: ArtifactStore;
   readonly #endpoints: Endpoints;
   readonly #pulls: PullService;
+  readonly #systemPolicyFiles: readonly string[];
   #image: Config['image'];
   #registries: RegistriesConf;
 
@@ -89,13 +103,14 @@ class StoredImages implements ImageService {
       certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
       log,
     });
+    this.#systemPolicyFiles = places?.policyFiles ?? systemPolicyPaths(env);
     this.#pulls = new PullService({
       store,
       artifacts: this.#artifacts,
       log,
       endpoints: this.#endpoints,
       authFiles: places?.authFiles ?? defaultAuthFiles(env, getuid?.() ?? 0),
-      policyFiles: places?.policyFiles ?? systemPolicyPaths(env),
+      policyFiles: this.#systemPolicyFiles,
       registriesD: places?.registriesD ?? '/etc/containers/registries.d',
       settings: () => ({ image: this.#image, registries: this.#registries }),
       resolve: (name) => this.#resolve(name),
@@ -158,6 +173,19 @@ class StoredImages implements ImageService {
 
   pulls() {
     return this.#pulls.progress();
+  }
+
+  async verifyUse(request: Parameters<ImageService['verifyUse']>[0]) {
+    await verifyUse(this.#store.images, {
+      ...request,
+      policyFiles: configuredPolicyFiles(this.#image, request.namespace),
+      resolve: (name) => this.#resolve(name),
+    });
+  }
+
+  async explainPolicy(name: string, namespace: string) {
+    const files = policyFiles(this.#image, namespace, this.#systemPolicyFiles);
+    return Promise.all(this.#resolve(checkName(name)).map((reference) => explainPolicy(reference, files)));
   }
 
   async reload(config: Pick<Config, 'image'>) {

@@ -1,5 +1,6 @@
 import { CrioError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
+import { digestOf } from './digest.ts';
 import { parseImageConfig } from './image-config.ts';
 import type { ImageDocument } from './image-config.ts';
 import { parseManifest } from './manifest.ts';
@@ -61,7 +62,7 @@ export async function fetchConfig(
 ): Promise<{ readonly data: Buffer; readonly document: ImageDocument }> {
   const { config, layers } = image.manifest;
   const data =
-    (await read()) ??
+    checked(await read(), config.digest) ??
     (
       await askPlaces(`read config ${config.digest}`, image.places, signal, (client) =>
         client.fetchBlob(config, bodyLimits.config, signal),
@@ -76,6 +77,11 @@ export async function fetchConfig(
   }
   for (const layer of layers) checkLayerType(layer);
   return { data, document };
+}
+
+/** What lies in the store may be damaged: then it is fetched again. */
+function checked(data: Buffer | undefined, digest: Digest): Buffer | undefined {
+  return data !== undefined && digestOf(data) === digest ? data : undefined;
 }
 
 function chooseEntry(index: IndexManifest, reference: Reference): Digest {

@@ -1,8 +1,7 @@
-import { join } from 'node:path';
 import { createHash } from 'node:crypto';
 import { Call } from '../base/call.ts';
 import { CrioError, kindOf, messageOf } from '../base/errors.ts';
-import type { ImageId } from '../base/ids.ts';
+import type { Digest, ImageId } from '../base/ids.ts';
 import { newId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
@@ -16,9 +15,9 @@ import type { PullOptions } from './images.ts';
 import { JoinedWork } from './joined-work.ts';
 import { PolicyError } from './policy/decide.ts';
 import { fetchAttachments } from './policy/attachments.ts';
-import { loadPolicy } from './policy/policy-file.ts';
+import { loadPolicy, policyFiles } from './policy/policy-file.ts';
 import { findSignaturePlaces, loadRegistriesD } from './policy/registries-d.ts';
-import type { SigstoreSignature } from './policy/sigstore.ts';
+import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import type { FetchedManifest } from './fetch-image.ts';
 import { pullImage } from './pull.ts';
 import { PullTracker } from './pull-progress.ts';
@@ -110,7 +109,7 @@ export class PullService {
     const { store, log } = this.#options;
     const settings = this.#options.settings();
     const call = this.#options.newCall(signal);
-    const policy = await loadPolicy(this.#policyFiles(settings, request.namespace));
+    const policy = await loadPolicy(policyFiles(settings.image, request.namespace, this.#options.policyFiles));
     log.debug(() => `Using pull policy path for image ${request.reference}: "${policy.path}"`);
     await using namespaced = await this.#takeAuth(settings, request.namespace, candidates);
     const explicit = namespaced?.path ?? configuredAuthFile(settings.image, request.reference);
@@ -158,24 +157,12 @@ export class PullService {
   }
 
   /** Signatures of the manifest, and of the lists that name it. */
-  async #signatures(
-    reference: Reference,
-    fetched: FetchedManifest,
-    signal: AbortSignal,
-  ): Promise<readonly SigstoreSignature[]> {
+  async #signatures(reference: Reference, fetched: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest> {
     const config = await loadRegistriesD(this.#options.registriesD);
-    if (!findSignaturePlaces(config, reference).useSigstoreAttachments) return [];
+    if (!findSignaturePlaces(config, reference).useSigstoreAttachments) return new Map();
     const digests = [fetched.digest, ...fetched.lists.map((list) => list.digest)];
-    const found = await Promise.all(digests.map((digest) => fetchAttachments(digest, fetched.places, signal)));
-    return found.flat();
-  }
-
-  /** The policy of the namespace, else the configured one, else the system's. */
-  #policyFiles(settings: PullSettings, namespace: string): readonly string[] {
-    const { signaturePolicy, signaturePolicyDir } = settings.image;
-    const isName = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(namespace);
-    const own = isName && signaturePolicyDir !== '' ? [join(signaturePolicyDir, `${namespace}.json`)] : [];
-    return [...own, ...(signaturePolicy === '' ? this.#options.policyFiles : [signaturePolicy])];
+    const fetch = async (digest: Digest) => [digest, await fetchAttachments(digest, fetched.places, signal)] as const;
+    return new Map(await Promise.all(digests.map(fetch)));
   }
 
   /** `pull_progress_timeout`; 0 means no limit. */

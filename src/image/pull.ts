@@ -6,13 +6,15 @@ import { systemClock } from '../base/clock.ts';
 import type { NewImage, Store } from '../storage/store.ts';
 import { pullArtifact } from './artifacts/pull-artifact.ts';
 import type { ArtifactStore } from './artifacts/artifact-store.ts';
+import { digestOf } from './digest.ts';
 import { fetchConfig, fetchManifest } from './fetch-image.ts';
 import type { FetchedManifest } from './fetch-image.ts';
 import type { ImageDocument } from './image-config.ts';
 import type { JoinedWork } from './joined-work.ts';
 import { checkPolicy, checkRejected } from './policy/decide.ts';
 import type { Policy } from './policy/policy-file.ts';
-import type { SigstoreSignature } from './policy/sigstore.ts';
+import { encodeSignatures } from './policy/stored-signatures.ts';
+import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import { fetchSchema1 } from './fetch-schema1.ts';
 import type { ArtifactManifest, ImageManifest } from './manifest.ts';
 import { pullLayers } from './pull-layers.ts';
@@ -29,11 +31,7 @@ export interface PullDependencies {
   readonly artifacts: ArtifactStore | undefined;
   readonly log: Logger;
   /** Sigstore signatures of an image, as far as registries.d says to look for them. */
-  signaturesOf(
-    reference: Reference,
-    image: FetchedManifest,
-    signal: AbortSignal,
-  ): Promise<readonly SigstoreSignature[]>;
+  signaturesOf(reference: Reference, image: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest>;
   /** Places to read a name from, best first. Throws when its registry is blocked. */
   placesFor(reference: Reference): readonly Place[];
 }
@@ -44,6 +42,12 @@ export interface PullRequest {
   readonly policy: Policy;
   readonly call: Call;
   readonly tracker: PullTracker;
+}
+
+/** What an image is stored under, and what was shown for it. */
+interface Target {
+  readonly reference: Reference;
+  readonly signatures: SignaturesByDigest;
 }
 
 type FetchedImage = FetchedManifest<ImageManifest>;
@@ -81,11 +85,15 @@ async function pullCandidate(
   call.stage('image manifest');
   const fetched = await fetchManifest(reference, dependencies.placesFor(reference), call.signal);
   call.stage('image policy');
+  let signatures: SignaturesByDigest = new Map();
   await checkPolicy(request.policy, reference, {
     digests: [fetched.digest, ...fetched.lists.map((list) => list.digest)],
-    sigstoreSignatures: () => dependencies.signaturesOf(reference, fetched, call.signal),
+    async sigstoreSignatures() {
+      signatures = await dependencies.signaturesOf(reference, fetched, call.signal);
+      return [...signatures.values()].flat();
+    },
   });
-  const id = await pullFetched(dependencies, request, fetched, reference);
+  const id = await pullFetched(dependencies, request, fetched, { reference, signatures });
   call.stage('image done');
   return id;
 }
@@ -94,19 +102,19 @@ async function pullFetched(
   dependencies: PullDependencies,
   request: PullRequest,
   fetched: FetchedManifest,
-  reference: Reference,
+  target: Target,
 ): Promise<ImageId> {
   const { manifest } = fetched;
   switch (manifest.kind) {
     case 'image':
-      return pullLayeredImage(dependencies, request, { image: { ...fetched, manifest }, reference });
+      return pullLayeredImage(dependencies, request, { image: { ...fetched, manifest }, target });
     case 'schema1': {
       request.call.stage('image conversion');
       const converted = await fetchSchema1({ ...fetched, manifest }, request.call.signal, dependencies.log);
-      return pullLayeredImage(dependencies, request, { ...converted, reference });
+      return pullLayeredImage(dependencies, request, { ...converted, target });
     }
     case 'artifact':
-      return pullAsArtifact(dependencies, request, { ...fetched, manifest }, reference);
+      return pullAsArtifact(dependencies, request, { ...fetched, manifest }, target.reference);
   }
 }
 
@@ -129,11 +137,7 @@ async function pullAsArtifact(
 async function pullLayeredImage(
   dependencies: PullDependencies,
   request: PullRequest,
-  {
-    image,
-    config: known,
-    reference,
-  }: { readonly image: FetchedImage; readonly config?: Buffer; readonly reference: Reference },
+  { image, config: known, target }: { readonly image: FetchedImage; readonly config?: Buffer; readonly target: Target },
 ): Promise<ImageId> {
   const { store } = dependencies;
   const { call, tracker } = request;
@@ -151,7 +155,7 @@ async function pullLayeredImage(
     call.stage('image commit');
     tracker.setPhase('committing');
     await store.layers.sync();
-    await store.images.put(newImage({ id, image, config, topLayer, reference }));
+    await store.images.put(newImage({ id, image, config, topLayer, target }));
   };
   try {
     await commit();
@@ -213,21 +217,23 @@ function newImage(parts: {
   readonly image: FetchedImage;
   readonly config: { readonly data: Buffer; readonly document: ImageDocument };
   readonly topLayer: string | undefined;
-  readonly reference: Reference;
+  readonly target: Target;
 }): NewImage {
-  const { id, image, config, topLayer, reference } = parts;
+  const { id, image, config, topLayer, target } = parts;
+  const signatures = encodeSignatures(target.signatures);
   return {
     id,
     digest: image.digest,
-    addNames: [formatReference(reference)],
+    addNames: [formatReference(target.reference)],
     topLayer,
     createdNs: config.document.createdNs ?? systemClock.nowNs(),
-    metadata: '{}',
+    metadata: signatures.metadata,
     bigData: [
       { key: image.manifest.config.digest, data: config.data, digest: image.manifest.config.digest },
       ...image.lists.map(({ digest, data }) => ({ key: `manifest-${digest}`, data, digest })),
       { key: `manifest-${image.digest}`, data: image.data, digest: image.digest },
       { key: 'manifest', data: image.data, digest: image.digest },
+      ...signatures.bigData.map(({ key, data }) => ({ key, data, digest: digestOf(data) })),
     ],
   };
 }

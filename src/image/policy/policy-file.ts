@@ -28,16 +28,46 @@ export function systemPolicyPaths(env: Env): readonly string[] {
   return [...own, '/etc/containers/policy.json', '/usr/share/containers/policy.json'];
 }
 
+/** The policy of the namespace, else the configured one, else the system's: the first that exists counts. */
+export function policyFiles(
+  image: { readonly signaturePolicy: string; readonly signaturePolicyDir: string },
+  namespace: string,
+  system: readonly string[],
+): readonly string[] {
+  const own = namespacePolicy(image.signaturePolicyDir, namespace);
+  return [...own, ...(image.signaturePolicy === '' ? system : [image.signaturePolicy])];
+}
+
+/** As `policyFiles`, without the system's: what CRI-O checks again when a container is made. */
+export function configuredPolicyFiles(
+  image: { readonly signaturePolicy: string; readonly signaturePolicyDir: string },
+  namespace: string,
+): readonly string[] {
+  return policyFiles(image, namespace, []);
+}
+
+/** A namespace is a DNS label; anything else must not become part of a path. */
+function namespacePolicy(dir: string, namespace: string): readonly string[] {
+  return dir !== '' && /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(namespace) ? [join(dir, `${namespace}.json`)] : [];
+}
+
 /** Reads the first of these files that exists. Throws when there is none: without a policy nothing is accepted. */
 export async function loadPolicy(paths: readonly string[]): Promise<Policy> {
-  for (const path of paths) {
-    const data = await readOptional(path);
-    if (data !== undefined) return parsePolicy(data, path);
-  }
+  const policy = await findPolicy(paths);
+  if (policy !== undefined) return policy;
   throw new CrioError(
     'failed-precondition',
     `read signature policy: no such file: ${paths.map((path) => `"${path}"`).join(', ')}`,
   );
+}
+
+/** The first of these that exists; undefined for none. */
+export async function findPolicy(paths: readonly string[]): Promise<Policy | undefined> {
+  for (const path of paths) {
+    const data = await readOptional(path);
+    if (data !== undefined) return parsePolicy(data, path);
+  }
+  return undefined;
 }
 
 /** As strict as the format asks: an unknown key or one that stands twice makes the whole file invalid. */

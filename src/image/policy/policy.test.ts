@@ -5,6 +5,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { defaultConfig } from '../../config/config.ts';
 import { mediaTypes } from '../media-types.ts';
 import { JsonReader, parseStrictJson } from '../json.ts';
 import { parseReference } from '../reference.ts';
@@ -167,9 +168,11 @@ describe('sigstoreSigned', () => {
   const trusted = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 
+  const pem = (key: KeyObject) => Buffer.from(key.export({ type: 'spki', format: 'pem' })).toString('base64');
+
   async function openSigned(
     key: object = {
-      keyData: Buffer.from(trusted.publicKey.export({ type: 'spki', format: 'pem' })).toString('base64'),
+      keyData: pem(trusted.publicKey),
     },
   ): Promise<Bench> {
     const bench = await openBench({
@@ -219,6 +222,34 @@ describe('sigstoreSigned', () => {
     const image = putImage(bench.registry, 'a', '1');
     attach(bench, image.manifestDigest);
     assert.equal(await bench.pull(`${bench.registry.host}/a:1`), image.id);
+  });
+
+  it('is checked again before use, with the signatures that were stored', async () => {
+    await using bench = await openSigned();
+    const { registry, images, dir } = bench;
+    const image = putImage(registry, 'a', '1');
+    attach(bench, image.manifestDigest);
+    const name = `${registry.host}/a:1`;
+    await bench.pull(name);
+    const use = (userSpecifiedImage: string) =>
+      images.verifyUse({ imageId: image.id, userSpecifiedImage, namespace: 'prod' });
+    await use('');
+    const signaturePolicyDir = join(dir, 'policies');
+    await mkdir(signaturePolicyDir);
+    await images.reload({ image: { ...defaultConfig().image, signaturePolicyDir } });
+    await use(name);
+    const rule = (key: KeyObject) => ({
+      default: [{ type: 'sigstoreSigned', keyData: pem(key), signedIdentity: { type: 'matchRepository' } }],
+    });
+    await writeFile(join(signaturePolicyDir, 'prod.json'), JSON.stringify(rule(trusted.publicKey)));
+    await use(name);
+    assert.match(await failure(use('')), /user specified image not specified/);
+    assert.match(await failure(use(`${registry.host}/b:1`)), /^SignatureValidationFailed: .*is not accepted/);
+    await writeFile(join(signaturePolicyDir, 'prod.json'), JSON.stringify(rule(stranger.publicKey)));
+    assert.match(await failure(use(name)), /^SignatureValidationFailed: .*cryptographic signature verification failed/);
+    const [explained] = await images.explainPolicy(name, 'prod');
+    assert.equal(explained?.policyFile, join(signaturePolicyDir, 'prod.json'));
+    assert.deepEqual([explained.place, explained.requirements], ['default', ['sigstoreSigned']]);
   });
 
   it('refuses none, a stranger, another image, another repository and another kind, before a layer is read', async () => {

@@ -1,0 +1,70 @@
+import { CrioError } from '../../base/errors.ts';
+import type { Digest } from '../../base/ids.ts';
+import type { ImageRecord, ImageStore } from '../../storage/store.ts';
+import { JsonReader, parseLooseJson } from '../json.ts';
+import type { SigstoreSignature } from './sigstore.ts';
+
+/** The signatures of each manifest that led to an image. */
+export type SignaturesByDigest = ReadonlyMap<Digest, readonly SigstoreSignature[]>;
+
+const sigstorePrefix = Buffer.from('\0sigstore-json\n');
+
+/** Big data and metadata that keep signatures in a store, storage-format 6: all of a manifest joined, sizes in the metadata. */
+export function encodeSignatures(signatures: SignaturesByDigest): {
+  readonly metadata: string;
+  readonly bigData: readonly { readonly key: string; readonly data: Buffer }[];
+} {
+  const filled = [...signatures].filter(([, items]) => items.length > 0);
+  if (filled.length === 0) return { metadata: '{}', bigData: [] };
+  const encoded = filled.map(([digest, items]) => ({ digest, blobs: items.map(encodeSignature) }));
+  const sizes = Object.fromEntries(encoded.map(({ digest, blobs }) => [digest, blobs.map((blob) => blob.length)]));
+  return {
+    metadata: JSON.stringify({ 'signatures-sizes': sizes }),
+    bigData: encoded.map(({ digest, blobs }) => ({ key: signatureKey(digest), data: Buffer.concat(blobs) })),
+  };
+}
+
+/** The sigstore signatures a store has for these manifests; other kinds are left out. */
+export async function readStoredSignatures(
+  images: ImageStore,
+  record: ImageRecord,
+): Promise<readonly SigstoreSignature[]> {
+  const metadata = record.metadata === '' ? new Map() : parseLooseJson(Buffer.from(record.metadata), 'image metadata');
+  const sizes = new JsonReader(metadata, 'image metadata').object('signatures-sizes');
+  const found: SigstoreSignature[] = [];
+  for (const digest of sizes?.keys ?? []) {
+    const data = (await images.readBigData(record.id, signatureKey(digest))) ?? Buffer.alloc(0);
+    let offset = 0;
+    for (const size of sizes?.array(digest) ?? []) {
+      if (typeof size !== 'number' || size < 0 || offset + size > data.length) {
+        throw new CrioError('invalid', `read signatures of image ${record.id}: sizes do not fit the data`);
+      }
+      const signature = decodeSignature(data.subarray(offset, offset + size));
+      if (signature !== undefined) found.push(signature);
+      offset += size;
+    }
+  }
+  return found;
+}
+
+function signatureKey(digest: Digest): string {
+  return `signature-${digest.slice(digest.indexOf(':') + 1)}`;
+}
+
+function encodeSignature({ mimeType, payload, annotations }: SigstoreSignature): Buffer {
+  const json = { mimeType, payload: payload.toString('base64'), annotations: Object.fromEntries(annotations) };
+  return Buffer.concat([sigstorePrefix, Buffer.from(JSON.stringify(json))]);
+}
+
+function decodeSignature(data: Buffer): SigstoreSignature | undefined {
+  if (!data.subarray(0, sigstorePrefix.length).equals(sigstorePrefix)) return undefined;
+  const reader = new JsonReader(
+    parseLooseJson(data.subarray(sigstorePrefix.length), 'stored signature'),
+    'stored signature',
+  );
+  return {
+    mimeType: reader.string('mimeType') ?? '',
+    payload: Buffer.from(reader.string('payload') ?? '', 'base64'),
+    annotations: reader.stringMap('annotations'),
+  };
+}

@@ -1,0 +1,59 @@
+import { CrioError, wrap } from '../../base/errors.ts';
+import type { ImageStore } from '../../storage/store.ts';
+import type { Reference } from '../reference.ts';
+import { checkPolicy, findPolicyRule, PolicyError } from './decide.ts';
+import { findPolicy } from './policy-file.ts';
+import { readStoredSignatures } from './stored-signatures.ts';
+
+export interface UseRequest {
+  readonly imageId: string;
+  /** The name as the user wrote it. */
+  readonly userSpecifiedImage: string;
+  /** Policy files in the order to look; the first that exists counts, none means no check. */
+  readonly policyFiles: readonly string[];
+  resolve(name: string): readonly Reference[];
+}
+
+/**
+ * Checks a local image against the configured policy before it is used: it may have been pulled for another namespace,
+ * or by another tool. Only policies that CRI-O was told about count here, not the system's.
+ */
+export async function verifyUse(images: ImageStore, request: UseRequest): Promise<void> {
+  const policy = await findPolicy(request.policyFiles);
+  if (policy === undefined) return;
+  if (request.userSpecifiedImage === '') {
+    throw new CrioError('invalid', 'user specified image not specified, cannot verify image signature');
+  }
+  const record = await images.find(request.imageId);
+  if (record === undefined) throw new CrioError('not-found', `image "${request.imageId}" is not in storage`);
+  const evidence = { digests: record.digests, sigstoreSignatures: () => readStoredSignatures(images, record) };
+  const refusals: unknown[] = [];
+  for (const reference of request.resolve(request.userSpecifiedImage)) {
+    try {
+      await checkPolicy(policy, reference, evidence);
+      return;
+    } catch (error) {
+      if (!(error instanceof PolicyError)) throw error;
+      refusals.push(error);
+    }
+  }
+  throw wrap('SignatureValidationFailed', refusals[0] ?? new Error('no name'), 'unknown');
+}
+
+/** Which rule decides for an image, for people. */
+export interface PolicyExplanation {
+  readonly reference: Reference;
+  /** The file; undefined when there is none, and then nothing is accepted. */
+  readonly policyFile: string | undefined;
+  readonly place: string;
+  /** Types of the requirements, all of which must be met. */
+  readonly requirements: readonly string[];
+}
+
+export async function explainPolicy(reference: Reference, files: readonly string[]): Promise<PolicyExplanation> {
+  const policy = await findPolicy(files);
+  if (policy === undefined)
+    return { reference, policyFile: undefined, place: `none of ${files.join(', ')}`, requirements: [] };
+  const { place, requirements } = findPolicyRule(policy, reference);
+  return { reference, policyFile: policy.path, place, requirements: requirements.map(({ type }) => type) };
+}
