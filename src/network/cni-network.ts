@@ -5,6 +5,7 @@ import type { Logger } from '../base/log.ts';
 import { AttachmentCache, type CachedAttachment } from './cni/cache.ts';
 import { addChain, collectChain, deleteChain, hasGc, type Attachment, type ChainOptions } from './cni/chain.ts';
 import type { NetworkList } from './cni/network-list.ts';
+import { endOrphanedPlugins } from './cni/orphans.ts';
 import { NodeNetworks, type NodeNetworksOptions } from './cni/node-networks.ts';
 import { addressesOf, toCurrent, type CniResult } from './cni/result.ts';
 import { ExclusiveGate } from './exclusive-gate.ts';
@@ -84,6 +85,15 @@ export class CniNetwork implements Network {
         this.#livePods.delete(pod.id);
       }
     });
+  }
+
+  async release(podId: string): Promise<void> {
+    try {
+      await this.#releaseRecorded(podId);
+    } catch (error) {
+      this.#retryLater(podId, 0);
+      throw error;
+    }
   }
 
   async recordedNetns(podId: string): Promise<string | undefined> {
@@ -202,7 +212,7 @@ export class CniNetwork implements Network {
     const delay = retryDelaysMs[attempt];
     if (delay === undefined || this.#closing.signal.aborted) return;
     const timer = setTimeout(() => {
-      this.#retry(podId).catch((error: unknown) => {
+      this.#releaseRecorded(podId).catch((error: unknown) => {
         this.#log.warn(`remove network of pod ${podId} again`, error);
         this.#retryLater(podId, attempt + 1);
       });
@@ -211,11 +221,15 @@ export class CniNetwork implements Network {
     this.#closing.signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
   }
 
-  #retry(podId: string): Promise<void> {
-    return this.#gate.shared(async () => {
+  /** What is recorded of a pod that is gone. Two at once would run DEL twice, so one waits and then finds nothing. */
+  #releaseRecorded(podId: string): Promise<void> {
+    return this.#locks.run(`release ${podId}`, async () => {
       if (this.#livePods.has(podId)) return;
-      for (const entry of await this.#cache.ofContainer(podId)) await this.#deleteCached(entry);
-      this.#log.info(`Successfully cleaned up network for pod ${podId}`);
+      const entries = await this.#cache.ofContainer(podId);
+      // Without a result the daemon was killed during ADD, and the plugin may still be at it.
+      if (entries.some((entry) => entry.result === undefined)) await endOrphanedPlugins(podId);
+      for (const entry of entries) await this.#deleteCached(entry);
+      if (entries.length > 0) this.#log.info(`Successfully cleaned up network for pod ${podId}`);
     });
   }
 
@@ -250,14 +264,12 @@ export class CniNetwork implements Network {
 
   async #collectAttachments(): Promise<void> {
     await this.#cache.removeTemporaries();
-    for (const entry of await this.#cache.all()) {
-      if (this.#livePods.has(entry.attachment.containerId)) continue;
-      const { containerId, ifName } = entry.attachment;
+    const ids = new Set((await this.#cache.all()).map((entry) => entry.attachment.containerId));
+    for (const id of ids.difference(this.#livePods)) {
       try {
-        await this.#deleteCached(entry);
-        this.#log.info(`Successfully cleaned up network for pod ${containerId}`);
+        await this.#releaseRecorded(id);
       } catch (error) {
-        this.#log.warn(`failed to delete stale attachment ${containerId} ${ifName}`, error);
+        this.#log.warn(`failed to delete stale attachment ${id}`, error);
       }
     }
   }

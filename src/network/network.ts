@@ -24,6 +24,11 @@ export interface Network extends AsyncDisposable {
    * most one minute, in its own time. A failure is thrown after everything was tried; the network counts as stopped.
    */
   tearDown(pod: NetworkPod): Promise<void>;
+  /**
+   * Undoes the recorded attachments of a pod that is not there any more; nothing recorded is success. A failure is
+   * thrown, and what is left is tried again later and by `gc`.
+   */
+  release(podId: string): Promise<void>;
   /** Where the network namespace of a pod was when it was set up; undefined when there is no record of it. */
   recordedNetns(podId: string): Promise<string | undefined>;
   /**

@@ -1,15 +1,5 @@
 import assert from 'node:assert/strict';
-import {
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  statSync,
-  statfsSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync, statfsSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -17,7 +7,7 @@ import { readMountInfo } from '../sys/mount.ts';
 import { inNamespace } from '../sys/namespace.ts';
 import type { NamespaceOptions, PodConfig } from './config.ts';
 import type { Pod } from './pod.ts';
-import { makeTestWorld, podConfig, testCall, type TestWorld } from './test-world.ts';
+import { listOf, makeTestWorld, podConfig, testCall, traces, type TestWorld } from './test-world.ts';
 
 /** Real namespaces, mounts, cgroups and CNI plugins; these need root and a mount and network namespace of their own. */
 
@@ -35,34 +25,6 @@ async function runPod(world: TestWorld, config: PodConfig): Promise<Pod> {
   const pod = world.pods.find(id);
   assert.ok(pod);
   return pod;
-}
-
-/** Everything that a pod must not leave behind. */
-function traces(world: TestWorld): string[] {
-  const run = join(world.folder, 'run');
-  const pins = ['netns', 'ipcns', 'utsns', 'userns'].flatMap((kind) => listOf(join(run, kind)));
-  const mounts = readMountInfo()
-    .map((entry) => entry.mountPoint)
-    .filter((path) => path.startsWith(world.folder));
-  const addresses = listOf(join(world.folder, 'ipam'))
-    .flatMap((name) => listOf(join(world.folder, 'ipam', name)))
-    .filter((name) => /^\d/.test(name));
-  const cgroups = [...world.cgroups.hierarchies.controllers.values()]
-    .flatMap((path) => listOf(`${path}/pods-root-test`))
-    .filter((name) => name.startsWith('crio-'));
-  return [
-    ...pins,
-    ...mounts,
-    ...addresses,
-    ...cgroups,
-    ...listOf(join(world.folder, 'cni/results')),
-    ...listOf(join(run, 'crio/pending-pods')),
-    ...world.store.records.keys(),
-  ];
-}
-
-function listOf(path: string): string[] {
-  return existsSync(path) ? readdirSync(path) : [];
 }
 
 test('a pod runs with namespaces, files, cgroup and network, and stop and remove take all of it back', async () => {
@@ -249,7 +211,8 @@ test('a restarted daemon knows its pods again', async () => {
   const shared = await runPod(world, withNamespaces('three', { pid: 0 }));
   await world.pods.stop(testCall(), stopped.id);
   const pods = await world.restart();
-  const report = await pods.restore(testCall());
+  const { settled, ...report } = await pods.restore(testCall());
+  await settled;
   assert.deepEqual(report, { restored: 3, damaged: [], undone: [] });
   assert.deepEqual(
     pods.list().map((pod) => pod.id),
@@ -311,7 +274,7 @@ test('a pod that was being made when the daemon was killed is undone at the next
   const report = await pods.restore(testCall());
   assert.deepEqual(report.undone, [pod.id]);
   assert.equal(pods.list().length, 0);
-  await world.network.gc([], new AbortController().signal);
+  await report.settled;
   assert.deepEqual(traces(world), []);
 });
 

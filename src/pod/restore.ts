@@ -1,7 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { Call } from '../base/call.ts';
-import { messageOf } from '../base/errors.ts';
 import { isNamespaceFile } from '../network/netns-file.ts';
 import type { Spec } from '../runtime/spec/oci.ts';
 import { decodeSpec } from '../runtime/spec/spec-json.ts';
@@ -25,13 +24,19 @@ export interface RestoreReport {
   readonly damaged: readonly string[];
   /** Pods that were being made when the earlier daemon ended. */
   readonly undone: readonly string[];
+  /** Resolves when their networks and namespaces are gone too: plugins may take their time. Never rejects. */
+  readonly settled: Promise<void>;
 }
 
 const parallel = 16;
 
 /** Reads what an earlier daemon, ours or CRI-O, left. One bad record never keeps the others from coming back. */
 export async function restorePods(context: Context, call: Call): Promise<RestoreReport> {
-  const undone = await undoPending(context);
+  const pending = context.pending.list();
+  const left = new Set<string>();
+  await inParallel(pending, parallel, (pod) => undoQuickly(context, pod, () => left.add(pod.id)));
+  const settled = inParallel(pending, parallel, (pod) => undoNetwork(context, pod, { keepRecord: left.has(pod.id) }));
+  const undone = pending.map((pod) => pod.id);
   const records = (await context.store.containers.list()).filter((record) => !undone.includes(record.id));
   const stored = records.flatMap((record) => {
     const pod = parseStorageMetadata(record.metadata);
@@ -44,7 +49,7 @@ export async function restorePods(context: Context, call: Call): Promise<Restore
     context.index.publish(restored);
   });
   call.log.info(() => `Restored ${stored.length} pods (${damaged.length} of them damaged), undid ${undone.length}`);
-  return { restored: stored.length, damaged, undone };
+  return { restored: stored.length, damaged, undone, settled };
 }
 
 interface RestoreRequest {
@@ -129,31 +134,41 @@ async function readState(path: string): Promise<ReturnType<typeof parsePodState>
   }
 }
 
-/** Takes back what a daemon that was killed was in the middle of; the network is undone by its own record. */
-async function undoPending(context: Context): Promise<string[]> {
-  const pending = context.pending.list();
-  await inParallel(pending, parallel, async (pod) => {
-    try {
-      await undoOne(context, pod);
-      context.pending.remove(pod.id);
-      context.log.info(`Undid pod ${pod.id}, which was being created when the daemon ended`);
-    } catch (error) {
-      context.log.warn(`undo pod ${pod.id}, which was being created when the daemon ended: ${messageOf(error)}`);
+/**
+ * Takes back what a daemon that was killed was in the middle of. First all that a new request for the same name would
+ * run into.
+ */
+async function undoQuickly(context: Context, pod: PendingPod, onFailure: () => void): Promise<void> {
+  try {
+    for (const runtime of context.runtimes.values()) {
+      const call = new Call({ name: 'restore pods', id: pod.id, log: context.log });
+      const known = await runtime.state(call, pod.id);
+      if (known !== undefined) await runtime.delete(call, pod.id);
     }
-  });
-  return pending.map((pod) => pod.id);
+    if (pod.shmPath !== '') await unmountShm(pod.shmPath);
+    if (pod.cgroup !== '') await context.cgroups.removeCgroup(pod.cgroup);
+    await context.store.containers.delete(pod.id);
+  } catch (error) {
+    onFailure();
+    context.log.warn(`undo pod ${pod.id}, which was being created when the daemon ended`, error);
+  }
 }
 
-async function undoOne(context: Context, pod: PendingPod): Promise<void> {
-  for (const runtime of context.runtimes.values()) {
-    const call = new Call({ name: 'restore pods', id: pod.id, log: context.log });
-    const known = await runtime.state(call, pod.id);
-    if (known !== undefined) await runtime.delete(call, pod.id);
+/** Plugins want the namespace, so it goes last. The record of what was made goes with it, unless something is left. */
+async function undoNetwork(context: Context, pod: PendingPod, options: { keepRecord: boolean }): Promise<void> {
+  try {
+    await context.network.release(pod.id);
+  } catch (error) {
+    context.log.warn(`remove network of pod ${pod.id}, which was being created when the daemon ended`, error);
   }
-  if (pod.shmPath !== '') await unmountShm(pod.shmPath);
-  if (pod.cgroup !== '') await context.cgroups.removeCgroup(pod.cgroup);
-  await context.store.containers.delete(pod.id);
-  unpinPodNamespaces(pod.namespacePaths);
+  try {
+    unpinPodNamespaces(pod.namespacePaths);
+    if (options.keepRecord) return;
+    context.pending.remove(pod.id);
+    context.log.info(`Undid pod ${pod.id}, which was being created when the daemon ended`);
+  } catch (error) {
+    context.log.warn(`undo pod ${pod.id}, which was being created when the daemon ended`, error);
+  }
 }
 
 async function inParallel<T>(items: readonly T[], limit: number, work: (item: T) => Promise<void>): Promise<void> {

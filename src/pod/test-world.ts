@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Call } from '../base/call.ts';
@@ -10,6 +10,7 @@ import { createNetwork, type Network } from '../network/network.ts';
 import type { ContainerRuntime, CreateOptions } from '../runtime/runtime.ts';
 import type { HostFacts, SpecSettings } from '../runtime/spec/input.ts';
 import type { ContainerRecord, ContainerStore } from '../storage/store.ts';
+import { readMountInfo } from '../sys/mount.ts';
 import { startTime } from '../sys/process.ts';
 import { run } from '../sys/run.ts';
 import { spawn, type ChildHandle } from '../sys/spawn.ts';
@@ -34,6 +35,33 @@ export interface TestWorld extends AsyncDisposable {
   restart(changes?: Partial<PodsDeps>): Promise<Pods>;
 }
 
+/** Everything that a pod must not leave behind. */
+export function traces(world: TestWorld): string[] {
+  const run = join(world.folder, 'run');
+  const pins = ['netns', 'ipcns', 'utsns', 'userns'].flatMap((kind) => listOf(join(run, kind)));
+  const mounts = readMountInfo()
+    .map((entry) => entry.mountPoint)
+    .filter((path) => path.startsWith(world.folder));
+  const addresses = listOf(join(world.folder, 'ipam'))
+    .flatMap((name) => listOf(join(world.folder, 'ipam', name)))
+    .filter((name) => /^\d/.test(name));
+  const cgroups = [...world.cgroups.hierarchies.controllers.values()]
+    .flatMap((path) => listOf(`${path}/pods-root-test`))
+    .filter((name) => name.startsWith('crio-'));
+  const records = ['cni/results', 'run/crio/pending-pods', 'graph', 'runroot'].flatMap((name) =>
+    listOf(join(world.folder, name)),
+  );
+  return [...pins, ...mounts, ...addresses, ...cgroups, ...records];
+}
+
+export function listOf(path: string): string[] {
+  return isThere(path) ? readdirSync(path) : [];
+}
+
+function isThere(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
 export function testCall(
   options: { deadlineMs?: number; signal?: AbortSignal; onStage?: (stage: string) => void } = {},
 ): Call {
@@ -49,14 +77,20 @@ export function testCall(
 
 let worlds = 0;
 
-export async function makeTestWorld(
-  changes: { runtime?: Partial<Config['runtime']>; network?: boolean } = {},
-): Promise<TestWorld> {
+export interface TestWorldOptions {
+  readonly runtime?: Partial<Config['runtime']>;
+  readonly network?: boolean;
+  /** An existing one, of a process that was killed. */
+  readonly folder?: string;
+  readonly pluginDirs?: readonly string[];
+}
+
+export async function makeTestWorld(changes: TestWorldOptions = {}): Promise<TestWorld> {
   worlds += 1;
-  const folder = mkdtempSync(join(tmpdir(), 'pods-root-'));
+  const folder = changes.folder ?? mkdtempSync(join(tmpdir(), 'pods-root-'));
   const bridge = `podtest${worlds}`;
-  const config = makeConfig(folder, changes.runtime ?? {});
-  if (changes.network !== false) writeNetwork(folder, bridge);
+  const config = makeConfig(folder, changes);
+  if (changes.network !== false && changes.folder === undefined) writeNetwork(folder, bridge);
   const cgroups = openCgroups({ manager: 'cgroupfs' });
   const state = {
     events: [] as PodEvent[],
@@ -113,7 +147,7 @@ function openNetwork(config: Config, folder: string): Promise<Network> {
   return createNetwork({ config, log: silentLog, cacheDir: join(folder, 'cni') });
 }
 
-function makeConfig(folder: string, changes: Partial<Config['runtime']>): Config {
+function makeConfig(folder: string, { runtime = {}, pluginDirs = ['/usr/lib/cni'] }: TestWorldOptions): Config {
   const base = defaultConfig();
   return {
     ...base,
@@ -125,9 +159,9 @@ function makeConfig(folder: string, changes: Partial<Config['runtime']>): Config
       containerExitsDir: join(folder, 'run/crio/exits'),
       containerAttachSocketDir: join(folder, 'run/crio'),
       disableHostportMapping: true,
-      ...changes,
+      ...runtime,
     },
-    network: { ...base.network, networkDir: join(folder, 'net.d'), pluginDirs: ['/usr/lib/cni'] },
+    network: { ...base.network, networkDir: join(folder, 'net.d'), pluginDirs: [...pluginDirs] },
   };
 }
 
@@ -222,7 +256,6 @@ export function podConfig(name: string, changes: Partial<PodConfig> = {}): PodCo
 /** Folders and records, without layers and mounts. */
 export class FakeStore implements ContainerStore {
   readonly #folder: string;
-  readonly records = new Map<string, ContainerRecord>();
   /** Thrown by the next `mount`. */
   failMount: Error | undefined;
 
@@ -231,26 +264,33 @@ export class FakeStore implements ContainerStore {
   }
 
   async list(): Promise<readonly ContainerRecord[]> {
-    return [...this.records.values()];
+    const graph = join(this.#folder, 'graph');
+    return listOf(graph).flatMap((id) => this.#read(id) ?? []);
   }
 
   async find(id: string): Promise<ContainerRecord | undefined> {
-    return this.records.get(id);
+    return this.#read(id);
+  }
+
+  #read(id: string): ContainerRecord | undefined {
+    const path = join(this.#folder, 'graph', id, 'record.json');
+    if (!isThere(path)) return undefined;
+    const record: Omit<ContainerRecord, 'createdNs'> = JSON.parse(readFileSync(path, 'utf8'));
+    return { ...record, createdNs: 1n };
   }
 
   async create(options: Parameters<ContainerStore['create']>[0]): Promise<ContainerRecord> {
     const { id, names, imageId, metadata, mountLabel, uidMap, gidMap } = options;
-    const record = { id, names, imageId, layerId: id, metadata, createdNs: 1n, mountLabel, uidMap, gidMap };
+    const record = { id, names, imageId, layerId: id, metadata, mountLabel, uidMap, gidMap };
     mkdirSync(this.directory(id), { recursive: true, mode: 0o700 });
     mkdirSync(this.runDirectory(id), { recursive: true, mode: 0o700 });
-    this.records.set(id, record);
-    return record;
+    writeFileSync(join(this.#folder, 'graph', id, 'record.json'), JSON.stringify(record));
+    return { ...record, createdNs: 1n };
   }
 
   async setMetadata(): Promise<void> {}
 
   async delete(id: string): Promise<void> {
-    this.records.delete(id);
     rmSync(join(this.#folder, 'graph', id), { recursive: true, force: true });
     rmSync(join(this.#folder, 'runroot', id), { recursive: true, force: true });
   }
