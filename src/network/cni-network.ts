@@ -5,13 +5,13 @@ import type { Logger } from '../base/log.ts';
 import { AttachmentCache, type CachedAttachment } from './cni/cache.ts';
 import { addChain, collectChain, deleteChain, hasGc, type Attachment, type ChainOptions } from './cni/chain.ts';
 import type { NetworkList } from './cni/network-list.ts';
-import { endOrphanedPlugins } from './cni/orphans.ts';
 import { NodeNetworks, type NodeNetworksOptions } from './cni/node-networks.ts';
 import { addressesOf, toCurrent, type CniResult } from './cni/result.ts';
 import { ExclusiveGate } from './exclusive-gate.ts';
 import { createHostPorts, type HostPorts } from './host-ports/host-ports.ts';
 import { planHostPorts } from './host-ports/mapping.ts';
 import type { Network, PodNetwork, SetUpOptions } from './network.ts';
+import { endProcesses } from '../sys/end-processes.ts';
 import { isNamespaceFile } from './netns-file.ts';
 import { attachmentOf, fullName, interfaceName, type NetworkPod } from './pod-attachment.ts';
 
@@ -226,8 +226,10 @@ export class CniNetwork implements Network {
     return this.#locks.run(`release ${podId}`, async () => {
       if (this.#livePods.has(podId)) return;
       const entries = await this.#cache.ofContainer(podId);
-      // Without a result the daemon was killed during ADD, and the plugin may still be at it.
-      if (entries.some((entry) => entry.result === undefined)) await endOrphanedPlugins(podId);
+      // Without a result the daemon was killed during ADD. A plugin that still is at it, or a program that it started,
+      // would make an interface and take an address after they were given back.
+      if (entries.some((entry) => entry.result === undefined))
+        await endProcesses('environ', `CNI_CONTAINERID=${podId}`);
       for (const entry of entries) await this.#deleteCached(entry);
       if (entries.length > 0) this.#log.info(`Successfully cleaned up network for pod ${podId}`);
     });

@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import { Call } from '../base/call.ts';
 import { isNamespaceFile } from '../network/netns-file.ts';
 import type { Spec } from '../runtime/spec/oci.ts';
+import { endProcesses } from '../sys/end-processes.ts';
 import { decodeSpec } from '../runtime/spec/spec-json.ts';
 import type { ContainerRecord } from '../storage/store.ts';
 import type { Context } from './context.ts';
@@ -140,6 +141,8 @@ async function readState(path: string): Promise<ReturnType<typeof parsePodState>
  */
 async function undoQuickly(context: Context, pod: PendingPod, onFailure: () => void): Promise<void> {
   try {
+    // A monitor and a runtime that still make the infra container have its id among their arguments.
+    await endProcesses('cmdline', pod.id);
     for (const runtime of context.runtimes.values()) {
       const call = new Call({ name: 'restore pods', id: pod.id, log: context.log });
       const known = await runtime.state(call, pod.id);
