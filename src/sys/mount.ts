@@ -69,6 +69,9 @@ const c = {
 };
 type CText = string | Uint8Array;
 
+const mountOnPool = bindAsync<[CText, CText, string, number, CText | null]>(
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+);
 const umount2Async = bindAsync<[string | Uint8Array, number]>('int umount2(const char *target, int flags)');
 
 /** mount(2). `data` is the comma-separated options of the file system, at most one page. */
@@ -77,6 +80,18 @@ export function mount(source: Path, target: Path, fsType: string, flags: number,
   const to = cPath(target, 'mount');
   const options = data === undefined ? null : cPath(data, 'mount');
   invoke('mount', target, () => c.mount(from, to, fsType, flags, options));
+}
+
+/** mount(2) on the thread pool, for file systems whose mount writes to a disk. `target` must be absolute. */
+export async function mountAsync(
+  source: Path,
+  target: Path,
+  fsType: string,
+  flags: number,
+  data?: string,
+): Promise<void> {
+  const options = data === undefined ? null : cPath(data, 'mount');
+  await mountOnPool('mount', target, cPath(source, 'mount'), cPath(target, 'mount'), fsType, flags, options);
 }
 
 /** umount2(2). Throws EINVAL when `target` is no mount point, ENOENT when it does not exist. */

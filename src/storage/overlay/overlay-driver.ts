@@ -10,7 +10,7 @@ import {
   MS_PRIVATE,
   OPEN_TREE_CLONE,
   UMOUNT_NOFOLLOW,
-  mount,
+  mountAsync,
   mountSetattr,
   moveMount,
   openTree,
@@ -150,7 +150,7 @@ export class OverlayDriver implements Driver, Disposable {
     const lowers = await this.#lowerFolders(links);
     if (made !== undefined) made.isFresh = false;
     if (options.uidMap.length > 0 && lowers.length > 0) await this.#mountMapped(folder, lowers, options, plan, target);
-    else this.#mountOverlay(plan(lowers), target);
+    else await this.#mountOverlay(plan(lowers), target);
     return target;
   }
 
@@ -194,7 +194,7 @@ export class OverlayDriver implements Driver, Disposable {
       isVolatile: false,
       label: '',
     };
-    this.#mountOverlay(input, target);
+    await this.#mountOverlay(input, target);
   }
 
   [Symbol.dispose](): void {
@@ -211,14 +211,14 @@ export class OverlayDriver implements Driver, Disposable {
     }
   }
 
-  #mountOverlay(input: PlanInput, target: string): void {
+  async #mountOverlay(input: PlanInput, target: string): Promise<void> {
     try {
-      this.#mountOnce(input, target);
+      await this.#mountOnce(input, target);
     } catch (error) {
       // Kernels before 5.10 do not know `volatile`.
       if (!hasCode(error, 'EINVAL') || !input.isVolatile) throw wrap(`mount overlay on "${target}"`, error);
       try {
-        this.#mountOnce({ ...input, isVolatile: false }, target);
+        await this.#mountOnce({ ...input, isVolatile: false }, target);
       } catch {
         throw wrap(`mount overlay on "${target}"`, error);
       }
@@ -227,9 +227,9 @@ export class OverlayDriver implements Driver, Disposable {
     }
   }
 
-  #mountOnce(input: PlanInput, target: string): void {
+  async #mountOnce(input: PlanInput, target: string): Promise<void> {
     const { flags, data } = planMount(input);
-    if (Buffer.byteLength(data) < 4095) mount('overlay', target, 'overlay', flags, data);
+    if (Buffer.byteLength(data) < 4095) await mountAsync('overlay', target, 'overlay', flags, data);
     else mountWithShortPaths(input, target, this.#homes);
   }
 
@@ -255,7 +255,7 @@ export class OverlayDriver implements Driver, Disposable {
       const root = this.#homeOfLower(lower);
       return `${folder}/mapped/${roots.indexOf(root)}${lower.slice(root.length)}`;
     });
-    this.#mountOverlay(plan(mapped), target);
+    await this.#mountOverlay(plan(mapped), target);
   }
 
   #homeOfLower(lower: string): string {
