@@ -72,3 +72,28 @@ test('Operations: a failure is given to all waiters and forgotten', async () => 
   const working = { call: () => call(), run: () => Promise.resolve('yes') };
   assert.equal(await operations.joinOrStart('x', call(), working), 'yes');
 });
+
+test('Operations: a result whose only waiter leaves as it arrives is undone, and a request meanwhile waits for that', async () => {
+  const { promise: undone, resolve: finishUndo } = Promise.withResolvers<void>();
+  const taken: string[] = [];
+  const operations = new Operations<string>({
+    keepResultMs: 1,
+    takeBack: async (result) => {
+      taken.push(result);
+      await undone;
+    },
+  });
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const abort = new AbortController();
+  const waiting = operations.joinOrStart('pod', call(abort.signal), { call: () => call(), run: () => promise });
+  resolve('first');
+  abort.abort();
+  await assert.rejects(waiting);
+  await new Promise((done) => setTimeout(done, 20));
+  assert.deepEqual(taken, ['first']);
+  const both = Promise.all(
+    [1, 2].map(() => operations.joinOrStart('pod', call(), { call: () => call(), run: async () => 'second' })),
+  );
+  finishUndo();
+  assert.deepEqual(await both, ['second', 'second']);
+});

@@ -5,6 +5,11 @@ interface Operation<T> {
   readonly call: Call;
   readonly result: Promise<T>;
   waiters: number;
+  isDone: boolean;
+  /** Set when the result is there and nobody waits for it. */
+  keeping: NodeJS.Timeout | undefined;
+  /** Set while the result is undone: from then on nobody can join. */
+  undoing: Promise<void> | undefined;
 }
 
 /**
@@ -33,16 +38,21 @@ export class Operations<T> {
     caller: Call,
     start: { call: () => Call; run: (call: Call) => Promise<T> },
   ): Promise<T> {
-    const operation = this.#running.get(name) ?? this.#start(name, start);
+    let operation = this.#running.get(name) ?? this.#start(name, start);
+    while (operation.undoing !== undefined) {
+      await operation.undoing;
+      operation = this.#running.get(name) ?? this.#start(name, start);
+    }
     operation.waiters += 1;
+    clearTimeout(operation.keeping);
     try {
       const result = await waitFor(operation, caller, name);
       // Taken: a later request with this name starts anew.
       if (this.#running.get(name) === operation) this.#running.delete(name);
       return result;
-    } catch (error) {
+    } finally {
       operation.waiters -= 1;
-      throw error;
+      this.#keepUntaken(name, operation);
     }
   }
 
@@ -58,25 +68,43 @@ export class Operations<T> {
 
   #start(name: string, start: { call: () => Call; run: (call: Call) => Promise<T> }): Operation<T> {
     const call = start.call();
-    const operation: Operation<T> = { call, result: start.run(call), waiters: 0 };
+    const operation: Operation<T> = {
+      call,
+      result: start.run(call),
+      waiters: 0,
+      isDone: false,
+      keeping: undefined,
+      undoing: undefined,
+    };
     this.#running.set(name, operation);
     operation.result.then(
-      (result) => this.#settle(name, operation, result),
+      () => {
+        operation.isDone = true;
+        this.#keepUntaken(name, operation);
+      },
       () => this.#running.delete(name),
     );
     return operation;
   }
 
-  /** A result that somebody waits for is delivered; else it is kept for a while and then undone. */
-  #settle(name: string, operation: Operation<T>, result: T): void {
-    if (operation.waiters > 0) return;
-    const timer = setTimeout(() => {
-      if (operation.waiters > 0 || this.#running.get(name) !== operation) return;
-      this.#takeBack(result)
-        .catch((error: unknown) => operation.call.log.error(`take back "${name}"`, error))
-        .finally(() => this.#running.delete(name));
+  /** A result that nobody waits for is kept for a while and then undone. Called when it is there, and when a waiter goes. */
+  #keepUntaken(name: string, operation: Operation<T>): void {
+    if (!operation.isDone || operation.waiters > 0 || this.#running.get(name) !== operation) return;
+    clearTimeout(operation.keeping);
+    operation.keeping = setTimeout(() => {
+      operation.undoing = this.#undo(name, operation);
     }, this.#keepResultMs);
-    timer.unref();
+    operation.keeping.unref();
+  }
+
+  async #undo(name: string, operation: Operation<T>): Promise<void> {
+    try {
+      await this.#takeBack(await operation.result);
+    } catch (error) {
+      operation.call.log.error(`take back "${name}"`, error);
+    } finally {
+      if (this.#running.get(name) === operation) this.#running.delete(name);
+    }
   }
 }
 
