@@ -1,8 +1,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createSecureContext, getCACertificates, rootCertificates } from 'node:tls';
+import { env } from 'node:process';
+import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { loadSystemAuthorities } from './system-authorities.ts';
 
 /** Folders with one folder per `host[:port]`; the first that has one is used. containers-certs.d(5) */
 export const defaultCertificateDirs = ['/etc/containers/certs.d', '/etc/docker/certs.d'] as const;
@@ -12,25 +14,34 @@ interface HostFiles {
   readonly clients: readonly { readonly cert: string; readonly key: string }[];
 }
 
-/** TLS settings for a host: the system's authorities, those of its certs.d folder, and its client certificates. */
-export async function loadTlsContext(dirs: readonly string[], host: string): Promise<SecureContext> {
-  const files = await readHostFiles(dirs, host);
-  return createSecureContext({
-    ca: [...systemAuthorities(), ...files.authorities],
-    cert: files.clients.map((client) => client.cert),
-    key: files.clients.map((client) => client.key),
-  });
-}
+/**
+ * TLS settings for hosts: the machine's authorities, those of the host's certs.d folder, and its client certificates.
+ * Hosts without a folder share one context, since making one reads every authority (10 ms).
+ */
+export class TlsContexts {
+  readonly #dirs: readonly string[];
+  #system: Promise<readonly string[]> | undefined;
+  #shared: SecureContext | undefined;
+  #unverified: SecureContext | undefined;
 
-let cachedAuthorities: readonly string[] | undefined;
-
-/** The machine's authorities (SSL_CERT_FILE and SSL_CERT_DIR count); Node's own list where the machine has none. */
-function systemAuthorities(): readonly string[] {
-  if (cachedAuthorities === undefined) {
-    const system = getCACertificates('system');
-    cachedAuthorities = system.length > 0 ? system : rootCertificates;
+  constructor(dirs: readonly string[]) {
+    this.#dirs = dirs;
   }
-  return cachedAuthorities;
+
+  /** `verify: false` needs no authorities. */
+  async open(host: string, { verify }: { readonly verify: boolean }): Promise<SecureContext> {
+    const { authorities, clients } = await readHostFiles(this.#dirs, host);
+    const own = { cert: clients.map((client) => client.cert), key: clients.map((client) => client.key) };
+    if (!verify) {
+      if (clients.length > 0) return createSecureContext({ ca: [], ...own });
+      return (this.#unverified ??= createSecureContext({ ca: [] }));
+    }
+    this.#system ??= loadSystemAuthorities(env);
+    const system = await this.#system;
+    if (clients.length > 0 || authorities.length > 0)
+      return createSecureContext({ ca: [...system, ...authorities], ...own });
+    return (this.#shared ??= createSecureContext({ ca: [...system] }));
+  }
 }
 
 async function readHostFiles(dirs: readonly string[], host: string): Promise<HostFiles> {

@@ -5,7 +5,7 @@ import { env } from 'node:process';
 import type { SecureContext } from 'node:tls';
 import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { loadTlsContext } from './certificates.ts';
+import type { TlsContexts } from './certificates.ts';
 import { sendRequest } from './http.ts';
 import type { HttpResponse } from './http.ts';
 import { maxRedirects } from './limits.ts';
@@ -17,7 +17,7 @@ export interface EndpointOptions {
   readonly host: string;
   /** TLS without verification, and plain HTTP where there is no TLS. */
   readonly insecure: boolean;
-  readonly certificateDirs: readonly string[];
+  readonly tls: TlsContexts;
   readonly lookup: LookupFunction;
   readonly limits: TransportLimits;
   readonly log: Logger;
@@ -175,7 +175,9 @@ export class Endpoint {
   #tlsAgent(host: string): Promise<HttpsAgent> {
     const known = this.#tlsAgents.get(host);
     if (known !== undefined) return known;
-    const agent = loadTlsContext(this.#options.certificateDirs, host).then((context) => this.#newTlsAgent(context));
+    const agent = this.#options.tls
+      .open(host, { verify: !this.insecure })
+      .then((context) => this.#newTlsAgent(context));
     this.#tlsAgents.set(host, agent);
     // Certificates may be put right meanwhile: the next request reads them again.
     agent.catch(() => this.#tlsAgents.delete(host));

@@ -1,4 +1,5 @@
 import type { Logger } from '../../base/log.ts';
+import { TlsContexts } from './certificates.ts';
 import { Endpoint } from './endpoint.ts';
 import type { TransportLimits } from './limits.ts';
 import { createLookup } from './lookup.ts';
@@ -9,11 +10,13 @@ export class Endpoints implements Disposable {
   readonly #lookup = createLookup();
   readonly #limits: TransportLimits;
   readonly #certificateDirs: readonly string[];
+  #tls: TlsContexts;
   readonly #log: Logger;
 
   constructor(options: { limits: TransportLimits; certificateDirs: readonly string[]; log: Logger }) {
     this.#limits = options.limits;
     this.#certificateDirs = options.certificateDirs;
+    this.#tls = new TlsContexts(options.certificateDirs);
     this.#log = options.log;
   }
 
@@ -24,7 +27,7 @@ export class Endpoints implements Disposable {
     const endpoint = new Endpoint({
       host,
       insecure,
-      certificateDirs: this.#certificateDirs,
+      tls: this.#tls,
       lookup: this.#lookup,
       limits: this.#limits,
       log: this.#log,
@@ -36,6 +39,7 @@ export class Endpoints implements Disposable {
   /** Forgets tokens, certificates and what is known about servers; what runs goes on with the old ones. */
   forget(): void {
     this.#endpoints.clear();
+    this.#tls = new TlsContexts(this.#certificateDirs);
   }
 
   /** Ends all connections. */
