@@ -24,6 +24,14 @@ const write: (fd: number, data: Uint8Array, offset: number, length: number) => P
 
 const createNew = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
+const processSuffix = randomBytes(6).toString('hex');
+let suffixCounter = 0;
+
+function temporarySuffix(): string {
+  suffixCounter += 1;
+  return `${processSuffix}${suffixCounter}`;
+}
+
 /** New content of a file, complete under a temporary name. */
 export interface PreparedWrite {
   /** Time of change that the file will have. */
@@ -42,7 +50,7 @@ export interface WriteOptions {
 /** Writes new content of `path` beside it. */
 export async function prepareWrite(path: string, data: Uint8Array, options: WriteOptions): Promise<PreparedWrite> {
   const folder = dirname(path);
-  const temporary = `${folder}/.tmp-${basename(path)}${randomBytes(6).toString('hex')}`;
+  const temporary = `${folder}/.tmp-${basename(path)}${temporarySuffix()}`;
   const discard = async () => {
     await unlink(temporary).catch(() => undefined);
   };

@@ -67,12 +67,13 @@ export class LockFile {
   }
 }
 
-/** Time in ns, a counter, the pid, then random bytes; readers only compare. */
+const processToken = randomBytes(tokenLength);
+
+/** Time in ns, a counter, the pid, then bytes that are this process's own; readers only compare. */
 function newToken(): Buffer {
-  const token = Buffer.alloc(tokenLength);
+  const token = Buffer.from(processToken);
   token.writeBigUInt64LE(BigInt(Date.now()) * 1_000_000n, 0);
   token.writeBigUInt64LE(++tokenCounter, 8);
   token.writeUInt32LE(process.pid, 16);
-  randomBytes(tokenLength - 20).copy(token, 20);
   return token;
 }

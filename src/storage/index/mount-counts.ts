@@ -9,6 +9,12 @@ import { parseRecords } from './parse-records.ts';
 interface MountCount {
   readonly path: string;
   readonly count: number;
+  /** As it stands in the file */
+  readonly text: string;
+}
+
+function mountCount(id: string, path: string, count: number): MountCount {
+  return { path, count, text: JSON.stringify({ id, path, count }) };
 }
 
 /**
@@ -33,7 +39,7 @@ export class MountCounts {
   set(layerId: string, path: string, count: number): void {
     const before = this.#counts.get(layerId);
     if ((before?.count ?? 0) === count && before?.path === path) return;
-    if (count > 0) this.#counts.set(layerId, { path, count });
+    if (count > 0) this.#counts.set(layerId, mountCount(layerId, path, count));
     else if (!this.#counts.delete(layerId)) return;
     this.#isDirty = true;
   }
@@ -54,7 +60,8 @@ export class MountCounts {
     for (const raw of parseRecords(text).records) {
       try {
         const count = integerField(raw, 'count') ?? 0;
-        if (count > 0) this.#counts.set(textField(raw, 'id'), { path: textField(raw, 'path'), count });
+        const id = textField(raw, 'id');
+        if (count > 0) this.#counts.set(id, mountCount(id, textField(raw, 'path'), count));
       } catch (error) {
         if (!(error instanceof FieldError)) throw error;
         this.#log.warn(`mount count in "${this.#path}" is ignored: ${messageOf(error)}`);
@@ -65,7 +72,7 @@ export class MountCounts {
   async prepareSave(): Promise<readonly PreparedWrite[]> {
     if (!this.#isDirty) return [];
     this.#isDirty = false;
-    const list = [...this.#counts].map(([id, { path, count }]) => ({ id, path, count }));
-    return [await prepareWrite(this.#path, Buffer.from(JSON.stringify(list)), { durable: false })];
+    const list = Array.from(this.#counts.values(), ({ text }) => text).join(',');
+    return [await prepareWrite(this.#path, Buffer.from(`[${list}]`), { durable: false })];
   }
 }
