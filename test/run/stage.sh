@@ -21,4 +21,14 @@ if [ -d /sys/fs/cgroup/hugetlb ] && ! mountpoint -q /sys/fs/cgroup/hugetlb; then
 fi
 mount --make-rshared /
 ip link set lo up
+# Host ports are reached at 127.0.0.1 too, as on a node with kube-proxy; critest does.
+sysctl -qw net.ipv4.conf.all.route_localnet=1
+nft -f - <<'END'
+table ip crio-ts-test {
+  chain postrouting {
+    type nat hook postrouting priority srcnat;
+    ip saddr 127.0.0.0/8 oifname != "lo" masquerade
+  }
+}
+END
 exec "$@"
