@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { env } from 'node:process';
+import { after, before, describe, it } from 'node:test';
+import { messageOf } from '../../base/errors.ts';
+import { parseReference } from '../reference.ts';
+import { findInAuthFile, parseAuthFile, registryKey } from './auth-file.ts';
+import { defaultAuthFiles, findCredentials } from './find-credentials.ts';
+
+const never = new AbortController().signal;
+const encode = (text: string) => Buffer.from(text).toString('base64');
+const file = (value: unknown, path = 'auth.json') => parseAuthFile(Buffer.from(JSON.stringify(value)), path);
+
+describe('findInAuthFile', () => {
+  it('takes the longest entry, and all names of Docker Hub and old URLs as one', () => {
+    const auths = Object.fromEntries(
+      ['q.io', 'q.io/a', 'q.io/a/b', 'https://index.docker.io/v1/', 'https://old.io/v2/'].map((key) => [
+        key,
+        { auth: encode(`${key}:p:w`) },
+      ]),
+    );
+    const find = (name: string) => findInAuthFile(file({ auths }), parseReference(name))?.username;
+    assert.equal(find('q.io/a/b:1'), 'q.io/a/b'.split(':')[0]);
+    assert.equal(find('q.io/a/bc'), 'q.io/a');
+    assert.equal(find('q.io/ab'), 'q.io');
+    assert.equal(find('q.io.evil/a'), undefined);
+    assert.equal(find('busybox'), 'https');
+    assert.equal(find('old.io/x'), 'https');
+  });
+
+  it('reads tokens, plain fields and the old file without "auths"', () => {
+    const tokens = file({
+      auths: {
+        'a.io': { identitytoken: 'i' },
+        'b.io': { registrytoken: 'r' },
+        'c.io': { username: 'u', password: 'p' },
+        'd.io': {},
+      },
+    });
+    assert.equal(tokens.entries.get('a.io')?.identityToken, 'i');
+    assert.equal(tokens.entries.get('b.io')?.registryToken, 'r');
+    assert.equal(tokens.entries.get('c.io')?.password, 'p');
+    assert.equal(tokens.entries.get('d.io'), undefined);
+    assert.equal(file({ 'a.io': { auth: encode('u:p') } }, '/root/.dockercfg').entries.get('a.io')?.username, 'u');
+  });
+
+  it('names the file and the entry, but never the content, when it cannot be read', () => {
+    assert.throws(
+      () => file({ auths: { 'a.io': { auth: encode('secret-without-colon') } } }),
+      (error) => {
+        assert.match(messageOf(error), /auth file "auth\.json", entry "a\.io": auth is not base64/);
+        return !messageOf(error).includes('secret');
+      },
+    );
+    assert.throws(() => file({ auths: [] }), /expected an object/);
+  });
+
+  it('knows a registry by one key', () => {
+    assert.equal(registryKey('https://index.docker.io/v1/'), 'docker.io');
+    assert.equal(registryKey('http://a.io:5000/v2/'), 'a.io:5000');
+    assert.equal(registryKey('a.io/team/app'), 'a.io/team/app');
+  });
+});
+
+describe('findCredentials', () => {
+  let dir = '';
+  const path = env['PATH'];
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'helper-'));
+    const helper = join(dir, 'docker-credential-test');
+    await writeFile(
+      helper,
+      `#!/bin/sh
+server=$(cat)
+echo "$1 $server" >> "${dir}/calls"
+case $server in
+  a.io) echo '{"ServerURL":"a.io","Username":"helper","Secret":"s3cret"}' ;;
+  t.io) echo '{"ServerURL":"t.io","Username":"<token>","Secret":"identity"}' ;;
+  broken.io) echo s3cret; exit 3 ;;
+  *) echo credentials not found in native keychain; exit 1 ;;
+esac
+`,
+    );
+    await chmod(helper, 0o755);
+    env['PATH'] = `${dir}:${path ?? ''}`;
+  });
+  after(async () => {
+    env['PATH'] = path;
+    await rm(dir, { recursive: true });
+  });
+
+  const find = (name: string, files: Partial<Parameters<typeof findCredentials>[0]>) =>
+    findCredentials({ explicit: undefined, defaults: [], helpers: undefined, ...files }, parseReference(name), never);
+
+  it('asks the helper of a registry, of the file, or of registries.conf', async () => {
+    const auth = join(dir, 'helpers.json');
+    await writeFile(
+      auth,
+      JSON.stringify({
+        credHelpers: { 'a.io': 'test' },
+        auths: { 'a.io': { auth: encode('file:x') }, 'b.io': { auth: encode('file:x') } },
+      }),
+    );
+    const own = await find('a.io/x', { defaults: [join(dir, 'none'), auth] });
+    assert.deepEqual([own?.username, own?.password], ['helper', 's3cret']);
+    assert.match(own?.source ?? '', /auth file ".*helpers\.json", helper docker-credential-test for "a\.io"/);
+    assert.equal((await find('b.io/x', { defaults: [auth] }))?.username, 'file');
+    assert.equal(await find('c.io/x', { helpers: ['test', 'containers-auth.json'], defaults: [auth] }), undefined);
+    assert.equal((await find('t.io/x', { helpers: ['test'] }))?.identityToken, 'identity');
+    await writeFile(auth, JSON.stringify({ credsStore: 'test' }));
+    assert.equal((await find('a.io/x', { defaults: [auth] }))?.username, 'helper');
+    assert.equal(await find('busybox', { defaults: [auth] }), undefined);
+    assert.match(await readFile(join(dir, 'calls'), 'utf8'), /^get https:\/\/index\.docker\.io\/v1\/$/m);
+  });
+
+  it('says which helper failed and not what it printed', async () => {
+    await assert.rejects(find('broken.io/x', { helpers: ['test'] }), (error) => {
+      assert.match(messageOf(error), /run credential helper "docker-credential-test" for "broken\.io": exit status 3/);
+      return !messageOf(error).includes('s3cret');
+    });
+    await assert.rejects(find('a.io/x', { helpers: ['missing-helper'] }), /docker-credential-missing-helper.*ENOENT/);
+    await assert.rejects(find('a.io/x', { helpers: ['../../bin/sh'] }), /not a name/);
+  });
+
+  it('wants a configured file to be there', async () => {
+    await assert.rejects(find('a.io/x', { explicit: join(dir, 'none') }), /no such file/);
+  });
+
+  it('looks in the usual places', () => {
+    assert.deepEqual(defaultAuthFiles({ HOME: '/root' }, 0), [
+      '/run/containers/0/auth.json',
+      '/root/.config/containers/auth.json',
+      '/root/.docker/config.json',
+      '/root/.dockercfg',
+    ]);
+  });
+});
