@@ -84,6 +84,14 @@ const latinPlugin: Plugin = {
     code.replace(/[\u0100-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`),
 };
 
+/** What bin/crio sets for Node alone; no program that the daemon starts may inherit it. */
+const takenFromEnvironment = [
+  'NODE_COMPILE_CACHE',
+  'MALLOC_ARENA_MAX',
+  'MALLOC_TRIM_THRESHOLD_',
+  'MALLOC_MMAP_THRESHOLD_',
+];
+
 async function bundleFile(input: string, output: string): Promise<void> {
   const bundle = await rolldown({
     input,
@@ -96,7 +104,7 @@ async function bundleFile(input: string, output: string): Promise<void> {
     file: output,
     format: 'esm',
     codeSplitting: false,
-    banner: 'delete process.env.NODE_COMPILE_CACHE;',
+    banner: takenFromEnvironment.map((name) => `delete process.env.${name};`).join(''),
     minify: false,
     sourcemap: false,
   });

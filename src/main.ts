@@ -4,7 +4,7 @@ import { dirname } from 'node:path';
 import { argv, env, umask } from 'node:process';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { Call } from './base/call.ts';
-import { CrioError } from './base/errors.ts';
+import { CrioError, messageOf } from './base/errors.ts';
 import type { Logger } from './base/log.ts';
 import { runtimeVersion } from './base/version.ts';
 import { openCgroups } from './cgroup/cgroups.ts';
@@ -35,6 +35,7 @@ import { SeccompCache } from './security/seccomp-cache.ts';
 import { createStats } from './stats/create-stats.ts';
 import { statusListener } from './status-api/listener.ts';
 import { openStore } from './storage/open-store.ts';
+import { releaseUnusedMemory } from './sys/memory.ts';
 import { closeOnExecInherited, setChildSubreaper } from './sys/process.ts';
 import { startReaper } from './sys/reaper.ts';
 
@@ -48,6 +49,9 @@ export async function main(args: readonly string[]): Promise<number> {
     openStore: (config, log) => openConfiguredStore(config.crio, log),
   });
 }
+
+/** After so long the start is over, and what only it needed can be given back. */
+const settledMs = 2000;
 
 async function startDaemon(start: DaemonStart): Promise<number> {
   const { log } = start;
@@ -66,6 +70,10 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   daemon.ready();
   notifyServiceManager(start.env['NOTIFY_SOCKET'], 'READY=1');
   log.info(`Serving on ${config().api.listen}`);
+  setTimeout(
+    () => void releaseUnusedMemory().catch((error: unknown) => log.debug(messageOf(error))),
+    settledMs,
+  ).unref();
   reloadOnHangup(start, daemon);
   const signal = await waitForStopSignal();
   log.info(`Received ${signal}, shutting down`);

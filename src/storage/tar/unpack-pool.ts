@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { CrioError, wrap } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import { trimMemory } from '../../sys/malloc.ts';
+import { releaseUnusedMemory } from '../../sys/memory.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
 import type { WhiteoutForm } from './place-entry.ts';
 import type { UnpackReply, UnpackRequest } from './unpack-messages.ts';
@@ -224,6 +224,6 @@ class UnpackWorker {
   /** The memory it used would stay with the allocator of the process for good. */
   async #endIdle(): Promise<void> {
     await this.stop();
-    await trimMemory();
+    await releaseUnusedMemory();
   }
 }
