@@ -53,7 +53,7 @@ export interface ImagePlaces {
   readonly limits: TransportLimits;
 }
 
-export interface ImageService extends Images, Disposable {
+export interface ImageService extends Images, AsyncDisposable {
   /** Pulls that run now. */
   pulls(): readonly PullProgress[];
   /**
@@ -197,7 +197,8 @@ class StoredImages implements ImageService {
     this.#options.log.info('Applied new registry configuration');
   }
 
-  [Symbol.dispose]() {
+  async [Symbol.asyncDispose]() {
+    await this.#pulls.stop();
     this.#endpoints[Symbol.dispose]();
   }
 

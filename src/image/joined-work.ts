@@ -29,6 +29,13 @@ export class JoinedWork<T> {
     return { isOwner: entry !== running, result: this.#wait(key, entry, signal) };
   }
 
+  /** Ends all work and waits until it has ended. */
+  async abortAll(reason: CrioError): Promise<void> {
+    const entries = [...this.#entries.values()];
+    for (const entry of entries) entry.controller.abort(reason);
+    await Promise.allSettled(entries.map((entry) => entry.result));
+  }
+
   get size(): number {
     return this.#entries.size;
   }

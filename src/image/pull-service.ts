@@ -69,6 +69,13 @@ export class PullService {
     return [...this.#trackers].map((tracker) => tracker.snapshot);
   }
 
+  /** Ends all pulls, for a shutdown; what they unpacked is kept as far as it is in the index. */
+  async stop(): Promise<void> {
+    const reason = new CrioError('canceled', 'context canceled: the daemon is shutting down');
+    await this.#pulls.abortAll(reason);
+    await this.#layers.abortAll(reason);
+  }
+
   async pull(caller: Call, request: PullOptions): Promise<ImageId> {
     const name = request.reference.replace(/^docker:\/\//, '');
     if (name === '') throw new CrioError('invalid', 'no image specified');

@@ -115,7 +115,7 @@ before(async () => {
 });
 
 after(async () => {
-  images[Symbol.dispose]();
+  await images[Symbol.asyncDispose]();
   await store[Symbol.asyncDispose]();
   await registry[Symbol.asyncDispose]();
   run('sh', ['-c', `grep -oE ' (${folder}|${runRoot})[^ ]*' /proc/self/mountinfo | sort -r | xargs -r umount -l`], {
@@ -171,7 +171,7 @@ describe('an image pulled by us', () => {
 
   it('is made from Docker schema 1, signed by the registry, and found by the digest of the original', async () => {
     await using old = await startSecureRegistry({ compatibility: { schema1: { enabled: true } } });
-    using service = await openImages(old.host);
+    await using service = await openImages(old.host);
     const name = `${old.host}/made/schema1:1`;
     run('skopeo', [
       ...['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false', '--format', 'v2s1'],
@@ -226,8 +226,8 @@ describe('registries with secrets', () => {
     await using closed = await startSecureRegistry({ auth: { htpasswd: { realm: 'test', path: htpasswd } } });
     const authFile = join(folder, 'auth.json');
     run('skopeo', ['login', '--tls-verify=false', '--authfile', authFile, '-u', 'user', '-p', 'secret', closed.host]);
-    using service = await openImages(closed.host, { authFiles: [authFile] });
-    using stranger = await openImages(closed.host);
+    await using service = await openImages(closed.host, { authFiles: [authFile] });
+    await using stranger = await openImages(closed.host);
     const name = `${closed.host}/${source}:latest`;
     assert.match(await failure(pull(stranger, name)), /\(no credentials\): 401 unauthorized/);
     assert.match(
@@ -247,16 +247,16 @@ describe('registries with secrets', () => {
     const dir = join(folder, 'certs.d', tls.host);
     mkdirSync(dir, { recursive: true });
     const name = `${tls.host}/${source}:latest`;
-    using stranger = await openImages(tls.host, {}, '');
+    await using stranger = await openImages(tls.host, {}, '');
     assert.match(
       await failure(pull(stranger, name)),
       /unable to get local issuer certificate|unable to verify the first certificate|self-signed certificate/,
     );
     cpSync(certs.authority, join(dir, 'ca.crt'));
-    using known = await openImages(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
+    await using known = await openImages(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
     await assert.rejects(pull(known, name), 'without a client certificate');
     cpSync(certs.client.cert, join(dir, 'client.cert'));
-    using incomplete = await openImages(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
+    await using incomplete = await openImages(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
     assert.match(await failure(pull(incomplete, name)), /missing key client\.key for client certificate client\.cert/);
     cpSync(certs.client.key, join(dir, 'client.key'));
     await pull(incomplete, name);

@@ -130,6 +130,19 @@ describe('pull', () => {
     assert.equal(await staying, image.id);
   });
 
+  it('ends running pulls when the daemon stops', async () => {
+    await using bench = await openBench({ limits: { firstByteMs: 60_000 } });
+    const { registry, images, store } = bench;
+    putImage(registry, 'a', '1');
+    registry.handle = (request) => request.url?.includes('/blobs/') === true;
+    const pulling = failure(bench.pull(`${registry.host}/a:1`));
+    await sleep(50);
+    assert.equal(images.pulls().length, 1);
+    await images[Symbol.asyncDispose]();
+    assert.match(await pulling, /the daemon is shutting down/);
+    assert.deepEqual([images.pulls().length, store.unpacked.length], [0, 0]);
+  });
+
   it('takes a moved tag from the image that had it', async () => {
     await using bench = await openBench();
     const { registry, images } = bench;

@@ -97,7 +97,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
       return image.id;
     },
     async [Symbol.asyncDispose]() {
-      images[Symbol.dispose]();
+      await images[Symbol.asyncDispose]();
       await registry[Symbol.asyncDispose]();
       await rm(dir, { recursive: true });
     },
