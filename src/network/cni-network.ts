@@ -180,26 +180,22 @@ export class CniNetwork implements Network {
 
   async #targetsOf(pod: NetworkPod): Promise<Target[]> {
     const cached = await this.#cache.ofContainer(pod.id);
-    if (cached.length > 0) {
-      return cached.flatMap((entry) => {
-        const list = entry.list ?? this.#networks.find(entry.network);
-        // Interface, network, arguments and capabilities are the recorded ones, the namespace is the caller's.
-        return list === undefined
-          ? []
-          : [
-              {
-                ...entry,
-                list,
-                attachment: {
-                  ...entry.attachment,
-                  netns: pod.netnsPath === '' ? entry.attachment.netns : pod.netnsPath,
-                },
-              },
-            ];
-      });
-    }
+    if (cached.length > 0) return cached.flatMap((entry) => this.#targetOf(pod, entry) ?? []);
     const list = this.#networks.default;
     return list === undefined ? [] : [{ list, attachment: attachmentOf(pod, ''), result: undefined, file: undefined }];
+  }
+
+  /** Interface, arguments and capabilities are the recorded ones, the namespace is the caller's. */
+  #targetOf(pod: NetworkPod, entry: CachedAttachment): Target | undefined {
+    const list = entry.list ?? this.#networks.find(entry.network);
+    if (list === undefined) {
+      this.#log.warn(`network of pod ${pod.id}: "${entry.network}" has no configuration any more, nothing to delete`);
+      return undefined;
+    }
+    // Of a damaged record only the name is left.
+    const known = entry.list === undefined ? attachmentOf(pod, '') : entry.attachment;
+    const netns = pod.netnsPath === '' ? entry.attachment.netns : pod.netnsPath;
+    return { ...entry, list, attachment: { ...known, ifName: entry.attachment.ifName, netns } };
   }
 
   async #deleteAttachment(target: Target, options: ChainOptions): Promise<void> {

@@ -246,6 +246,20 @@ test('an attachment that was about to be made is undone by gc', async () => {
   unpinNamespace(pod.netnsPath);
 });
 
+test('an attachment whose record was cut short is undone by its name', async () => {
+  await using world = await makeWorld();
+  const number = worlds;
+  const pod = makePod(world.directory);
+  await world.network.setUp(pod);
+  writeFileSync(join(world.cacheDir, 'results', `test${number}-${pod.id}-eth0`), '{"kind":"cniCa');
+  await world.network[Symbol.asyncDispose]();
+  await using later = await open(world.directory);
+  await later.gc([], new AbortController().signal);
+  assert.deepEqual(results(world), []);
+  assert.deepEqual(reservedIps(world, number), []);
+  unpinNamespace(pod.netnsPath);
+});
+
 test('a configuration file that appears later is noticed', async () => {
   await using world = await makeWorld();
   const file = join(world.directory, 'net.d/10-test.conflist');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatCacheFile, parseCacheFile } from './cache.ts';
+import { formatCacheFile, parseCacheFile, parseCacheName } from './cache.ts';
 import { parseList } from './network-list.ts';
 import { parseResult } from './result.ts';
 
@@ -44,4 +44,12 @@ test('a list without inline plugins cannot be used from the cache', () => {
   const other = Buffer.from('{"name":"n","cniVersion":"1.0.0"}').toString('base64');
   const text = recorded.replace(Buffer.from(config).toString('base64'), other);
   assert.equal(parseCacheFile('/f', text)?.list, undefined);
+});
+
+test('parseCacheName finds the parts of a file name', () => {
+  const id = 'ab'.repeat(32);
+  const entry = parseCacheName(`/var/lib/cni/results/my-net-${id}-eth0`);
+  assert.equal(entry?.network, 'my-net');
+  assert.deepEqual([entry?.attachment.containerId, entry?.attachment.ifName], [id, 'eth0']);
+  assert.equal(parseCacheName('/x/other-file'), undefined);
 });

@@ -1,5 +1,5 @@
 import { mkdir, open, readFile, readdir, rename, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
 import { goJson, isJsonArray, isJsonObject } from '../../base/go-json.ts';
 import type { Attachment } from './chain.ts';
@@ -14,7 +14,7 @@ export interface CachedAttachment {
   readonly file: string;
   readonly network: string;
   readonly attachment: Attachment;
-  /** Undefined in a legacy file, and when the list has no inline plugin. */
+  /** Undefined in a legacy or damaged file, and when the list has no inline plugin. */
   readonly list: NetworkList | undefined;
   readonly result: CniResult | undefined;
 }
@@ -106,13 +106,15 @@ export class AttachmentCache {
     return entries.filter((entry) => entry !== undefined);
   }
 
-  /** An unreadable file is as good as none. */
+  /** Of a file that was cut short or is of the legacy kind the name is left, which is enough for DEL. */
   async #read(file: string): Promise<CachedAttachment | undefined> {
     try {
-      return parseCacheFile(file, await readFile(file, 'utf8'));
-    } catch {
-      return undefined;
+      const entry = parseCacheFile(file, await readFile(file, 'utf8'));
+      if (entry !== undefined) return entry;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return undefined;
     }
+    return parseCacheName(file);
   }
 }
 
@@ -165,6 +167,14 @@ export function parseCacheFile(file: string, text: string): CachedAttachment | u
     list,
     result: parseCachedResult(object['result'], list?.cniVersion ?? ''),
   };
+}
+
+/** An attachment from `<network>-<containerID>-<ifname>`; undefined when the id is no pod's. */
+export function parseCacheName(file: string): CachedAttachment | undefined {
+  const [, network, containerId, ifName] = /^(.+)-([0-9a-f]{64})-(.+)$/.exec(basename(file)) ?? [];
+  if (network === undefined || containerId === undefined || ifName === undefined) return undefined;
+  const attachment = { containerId, netns: '', ifName, args: [], capabilities: {} };
+  return { file, network, attachment, list: undefined, result: undefined };
 }
 
 /** Undefined for a list whose plugins are all in other files: those are not in the cached bytes. */
