@@ -46,16 +46,39 @@ async function removeLeftovers(context: {
   await removeTemporaryFiles(state);
   if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
   const elsewhere = await transientIds(state);
-  for (const id of await driver.list()) {
+  const folders = new Set(await driver.list());
+  finishContainers(state, folders);
+  for (const id of folders) {
     if (state.layers.get(id) !== undefined || elsewhere.has(id)) continue;
     log.warn(`layer folder "${id}" is in no index: deleted`);
     await driver.unmount(id);
     await driver.remove(id, trash);
   }
+  await driver.removeStale((id) => state.layers.get(id) !== undefined || elsewhere.has(id));
   await removeUnknown(paths.layers, (id) => state.layers.get(id) !== undefined);
   await removeUnknown(paths.images, (id) => state.images.get(id) !== undefined);
   await removeUnknown(paths.containers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
   await removeUnknown(paths.runContainers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
+}
+
+/**
+ * Creations and deletions of containers that were cut short: one whose layer is gone was being deleted, and a writable
+ * layer that no container has was being created. Their records go here, their data with everything else unnamed.
+ */
+function finishContainers(state: StoreState, folders: ReadonlySet<string>): void {
+  const { layers, containers, files, log } = state;
+  for (const { id, layerId } of [...containers.list()]) {
+    if (layerId === '' || folders.has(layerId)) continue;
+    log.warn(`container "${id}" has no layer any more: deleted`);
+    containers.remove(id);
+  }
+  const used = new Set(containers.list().map((container) => container.layerId));
+  for (const { id } of [...layers.list()]) {
+    if (used.has(id) || layers.fileOf(id) !== files.containerLayers) continue;
+    log.warn(`layer "${id}" belongs to no container: deleted`);
+    layers.remove(id);
+    state.mounts.set(id, '', 0);
+  }
 }
 
 /** Layers and containers of programs that keep such records in the run root (`transient_store`); we only leave them alone. */

@@ -53,7 +53,10 @@ export function createContainerStore(options: ContainerStoreOptions): ContainerS
     unmount: (id) => locks.run(id, () => unmount(options, id)),
     directory: (id) => `${paths.containers}/${id}/userdata`,
     runDirectory: (id) => `${paths.runContainers}/${id}/userdata`,
-    upperDirectory: (id) => driver.upperDirectory(layerOf(id)),
+    upperDirectory(id) {
+      const layer = layerOf(id);
+      return layer === '' ? undefined : driver.upperDirectory(layer);
+    },
     mountPoint: (id) => driver.mountPoint(layerOf(id)),
   };
 }

@@ -23,6 +23,8 @@ export interface Driver extends Partial<Disposable> {
   exists(id: string): Promise<boolean>;
   /** Ids of all layer folders on disk. */
   list(): Promise<string[]>;
+  /** Removes what belongs to layers that are not known, beside their folders. */
+  removeStale(isKnown: (id: string) => boolean): Promise<void>;
   mount(id: string, options: MountOptions): Promise<string>;
   /** Not mounted is success. */
   unmount(id: string): Promise<void>;

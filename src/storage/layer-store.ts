@@ -9,7 +9,8 @@ import { layerIdFor } from './layer-id.ts';
 import { addStagedLayers, stageLayer } from './staged-layer.ts';
 import type { StagedLayer, UnpackedContent } from './staged-layer.ts';
 import type { LayerRecord, LayerStore, UnpackOptions } from './store.ts';
-import type { StoreState } from './store-state.ts';
+import type { StoreState, Transaction } from './store-state.ts';
+import type { Trash } from './trash.ts';
 import type { LayerUsage } from './layer-usage.ts';
 
 /** How images and containers see layers. */
@@ -33,6 +34,7 @@ export interface LayerStoreOptions {
   readonly driver: Driver;
   readonly unpackBlob: UnpackBlob;
   readonly usage: LayerUsage;
+  readonly trash: Trash;
   readonly additional: readonly AdditionalStore[];
 }
 
@@ -113,20 +115,33 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   async commit(): Promise<void> {
     const layers = [...this.#staged.values()];
     if (layers.length === 0) return;
-    const { state, driver } = this.#options;
-    const elsewhere = new Set<string>();
-    for (const { parent } of layers)
-      if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
-    const isElsewhere = (id: string) => elsewhere.has(id);
-    await syncFileSystems([driver.stagingParent, state.paths.layers]);
-    await state.transact((transaction) => addStagedLayers({ state, driver, transaction, isElsewhere }, layers), {
-      alone: true,
-    });
+    for (const { id } of layers) clearTimeout(this.#expiry.get(id));
+    try {
+      await this.#add(layers);
+    } catch (error) {
+      // What was moved already cannot be added again: the next pull unpacks anew.
+      for (const layer of layers) await this.#expire(layer);
+      throw error;
+    }
+    const { state, usage } = this.#options;
     for (const layer of layers) {
       if (state.layers.get(layer.id) === undefined) continue;
-      this.#options.usage.set(layer.id, layer.content.inodes);
+      usage.set(layer.id, layer.content.inodes);
       await this.#drop(layer);
     }
+  }
+
+  async #add(layers: readonly StagedLayer[]): Promise<void> {
+    const { state, driver, trash } = this.#options;
+    const elsewhere = new Set<string>();
+    for (const { parent } of layers) {
+      if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
+    }
+    const isElsewhere = (id: string) => elsewhere.has(id);
+    await syncFileSystems([driver.stagingParent, state.paths.layers]);
+    const add = (transaction: Transaction) =>
+      trash.use((folder) => addStagedLayers({ state, driver, transaction, isElsewhere, trash: folder }, layers));
+    await state.transact(add, { alone: true });
   }
 
   async usage(): Promise<{ bytes: number; inodes: number }> {

@@ -56,7 +56,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     undo.defer(() => usage.idle());
     const pool = undo.use(new UnpackPool(options.log));
     const layers = undo.use(
-      new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage, additional }),
+      new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage, trash, additional }),
     );
     const parts = { state, driver, trash, runTrash, sources: layers, additional };
     const images = createImageStore(parts);

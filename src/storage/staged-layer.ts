@@ -1,12 +1,14 @@
 import { mkdir, rename } from 'node:fs/promises';
 import { systemClock } from '../base/clock.ts';
 import { CrioError, wrap } from '../base/errors.ts';
+import { deleteLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
 import { imageLayerJson, parseLayer, withIncomplete } from './index/layer-record.ts';
 import type { IndexedLayer, LayerContent } from './index/layer-record.ts';
 import { tarSplitPath } from './paths.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import { createTempDir } from './temp-dirs.ts';
+import type { TempDir } from './temp-dirs.ts';
 
 /** A layer that is unpacked and verified, but in no index yet: it lies in temporary folders that this process owns. */
 export interface StagedLayer extends AsyncDisposable {
@@ -59,10 +61,17 @@ export async function addStagedLayers(
     transaction: Transaction;
     /** The layer is in an additional store. */
     isElsewhere: (id: string) => boolean;
+    trash: TempDir;
   },
   staged: readonly StagedLayer[],
 ): Promise<void> {
   const { state, driver, transaction } = context;
+  // Left by a program that ended in the middle of what follows.
+  const incomplete = state.layers.list().filter((layer) => layer.isIncomplete);
+  await deleteLayers(
+    context,
+    incomplete.map((layer) => layer.id),
+  );
   const isKnown = (id: string) => state.layers.get(id) !== undefined;
   const ordered = parentsFirst(
     staged.filter((layer) => !isKnown(layer.id)),

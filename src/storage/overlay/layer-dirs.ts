@@ -19,6 +19,7 @@ const chmod = promisify(chmodCallback);
 const chown = promisify(chownCallback);
 const mkdir: (path: string, mode: number) => Promise<void> = promisify(mkdirCallback);
 const readFile: (path: string, encoding: 'utf8') => Promise<string> = promisify(readFileCallback);
+const readdir: (path: string) => Promise<string[]> = promisify(readdirCallback);
 const readlink = promisify(readlinkCallback);
 const rename = promisify(renameCallback);
 const stat = promisify(statCallback);
@@ -85,8 +86,8 @@ async function readLink(home: string, id: string): Promise<string> {
 }
 
 async function rebuildLink(home: string, id: string): Promise<string> {
-  for (const name of await promisify(readdirCallback)(`${home}/l`)) {
-    if ((await readlink(`${home}/l/${name}`)) !== `../${id}/diff`) continue;
+  for (const [name, owner] of await shortLinks(home)) {
+    if (owner !== id) continue;
     await writeNewFile(`${home}/${id}/link`, Buffer.from(name), 0o644);
     return name;
   }
@@ -150,6 +151,16 @@ export async function shortLinkOf(home: string, id: string): Promise<string | un
     if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
     throw error;
   }
+}
+
+/** Every short name with the id of its layer. */
+export async function shortLinks(home: string): Promise<ReadonlyMap<string, string>> {
+  const links = new Map<string, string>();
+  for (const name of await readdir(`${home}/l`)) {
+    const id = /^\.\.\/([a-f0-9]{64})\/diff$/.exec(await readlink(`${home}/l/${name}`))?.[1];
+    if (id !== undefined) links.set(name, id);
+  }
+  return links;
 }
 
 /** Makes missing symlinks of all layers again from their `link` files. */

@@ -19,7 +19,15 @@ import {
 import type { Driver, MountOptions } from '../driver.ts';
 import { removeTree } from '../remove-tree.ts';
 import type { TempDir } from '../temp-dirs.ts';
-import { createLayerDirs, makeFolder, readLower, readParent, repairShortLinks, shortLinkOf } from './layer-dirs.ts';
+import {
+  createLayerDirs,
+  makeFolder,
+  readLower,
+  readParent,
+  repairShortLinks,
+  shortLinkOf,
+  shortLinks,
+} from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
 import { mountWithShortPaths } from './mount-short.ts';
 import { planMount } from './mount-plan.ts';
@@ -105,6 +113,13 @@ export class OverlayDriver implements Driver, Disposable {
   async list(): Promise<string[]> {
     const names = await Promise.all([...new Set([this.home, this.#imageHome])].map((home) => readdir(home)));
     return names.flat().filter(isId);
+  }
+
+  /** A deletion that was cut short may leave the short name of a layer that is gone. */
+  async removeStale(isKnown: (id: string) => boolean): Promise<void> {
+    for (const home of new Set([this.home, this.#imageHome])) {
+      for (const [link, id] of await shortLinks(home)) if (!isKnown(id)) await removeTree(`${home}/l/${link}`);
+    }
   }
 
   mountPoint(id: string): string {

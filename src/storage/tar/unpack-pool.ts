@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { CrioError, wrap } from '../../base/errors.ts';
+import { CrioError, messageOf, wrap } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { releaseUnusedMemory } from '../../sys/memory.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
@@ -135,9 +135,11 @@ class UnpackWorker {
   readonly #jobs = new Map<number, RunningJob>();
   #idle: NodeJS.Timeout | undefined;
   readonly #ended: Promise<void>;
+  readonly #onEnd: () => void;
 
   constructor(options: { log: Logger; onEnd: () => void }) {
     this.#log = options.log;
+    this.#onEnd = options.onEnd;
     this.#worker = new Worker(new URL('./unpack-worker.ts', import.meta.url), {
       name: 'unpack',
       // Descriptors that native calls opened are closed by Node's: its book-keeping would warn for each.
@@ -223,7 +225,13 @@ class UnpackWorker {
 
   /** The memory it used would stay with the allocator of the process for good. */
   async #endIdle(): Promise<void> {
-    await this.stop();
-    await releaseUnusedMemory();
+    // From now on nobody may give it work.
+    this.#onEnd();
+    try {
+      await this.stop();
+      await releaseUnusedMemory();
+    } catch (error) {
+      this.#log.debug(`end unpack worker: ${messageOf(error)}`);
+    }
   }
 }

@@ -53,6 +53,8 @@ export class VfsDriver implements Driver {
     return (await listNames(`${this.home}/dir`)).filter(isId);
   }
 
+  async removeStale(): Promise<void> {}
+
   mountPoint(id: string): string {
     return `${this.home}/dir/${id}`;
   }
