@@ -5,7 +5,7 @@ import { hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { tryAcquireFileLock } from '../sys/lock.ts';
 import type { LockHandle } from '../sys/lock.ts';
-import { removeTree } from './remove-tree.ts';
+import { removeTree, removeWithProgram } from './remove-tree.ts';
 
 /**
  * A temporary folder in the scheme all programs share: `lock-<random>` is held while `temp-dir-<random>` is in use, so
@@ -53,6 +53,8 @@ export async function createTempDir(parent: string): Promise<TempDir> {
 
 async function removeTempDir(path: string, lockPath: string, lock: LockHandle): Promise<void> {
   try {
+    // What it leaves is dealt with, or reported, here.
+    await removeWithProgram(path).catch(() => undefined);
     await removeTree(path, { detachMounts: true });
     await unlink(lockPath).catch((error: unknown) => {
       if (!hasCode(error, 'ENOENT')) throw error;

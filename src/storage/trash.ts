@@ -3,8 +3,8 @@ import { removeTree } from './remove-tree.ts';
 import { createTempDir } from './temp-dirs.ts';
 import type { TempDir } from './temp-dirs.ts';
 
-/** Deletions within this time share a folder, so that a burst of them makes few. */
-const sweepMs = 20;
+/** Deletions within this time share a folder and a deleting program, and are out of the way of the calls after them. */
+const sweepMs = 1000;
 
 /**
  * Where deleted layers go first: a rename is instant, the deletion itself happens in the background, and what a crash
