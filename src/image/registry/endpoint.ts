@@ -54,6 +54,7 @@ export class Endpoint {
   readonly #breaker = new Breaker();
   readonly #plainAgent: HttpAgent;
   readonly #tlsAgents = new Map<string, Promise<HttpsAgent>>();
+  #detecting: Promise<'http' | 'https'> | undefined;
   #scheme: { readonly name: 'http' | 'https'; readonly atMs: number } | undefined;
 
   constructor(options: EndpointOptions) {
@@ -152,7 +153,9 @@ export class Endpoint {
   async #base(signal: AbortSignal): Promise<string> {
     if (!this.insecure) return `https://${this.host}`;
     if (this.#scheme === undefined || performance.now() - this.#scheme.atMs > schemeMemoryMs) {
-      this.#scheme = { name: await this.#detectScheme(signal), atMs: performance.now() };
+      // One question for all requests that start now; the caller's end must not be the others'.
+      this.#detecting ??= this.#detectScheme(neverAborted).finally(() => (this.#detecting = undefined));
+      this.#scheme = { name: await untilAborted(this.#detecting, signal), atMs: performance.now() };
     }
     return `${this.#scheme.name}://${this.host}`;
   }
@@ -214,6 +217,23 @@ class Breaker {
     this.#failures += 1;
     this.#untilMs = performance.now() + pauseMs;
     this.#reason = reason;
+  }
+}
+
+const neverAborted = new AbortController().signal;
+
+/** Waits for something that goes on when this waiter has gone. */
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  // Its failure may come when nobody is left to see it.
+  promise.catch(() => {});
+  signal.throwIfAborted();
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
   }
 }
 
