@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { getStaticTOMLValue, parseTOML } from 'toml-eslint-parser';
 import { CrioError, hasCode, messageOf, wrap } from '../base/errors.ts';
 import { isShortName, parseReference } from './reference.ts';
+import { TomlTableReader } from './toml-table-reader.ts';
 import type { MirrorRule, PullFromMirror, RegistriesConf, RegistryRule, ShortNameMode } from './registries-conf.ts';
 
 export interface RegistriesPaths {
@@ -90,7 +91,7 @@ function merge(layers: readonly Layer[], source: string): RegistriesConf {
 
 function parseLayer(text: string, file: string, options: { readonly allowVersion1: boolean }): Layer {
   try {
-    const table = new Table(getStaticTOMLValue(parseTOML(text)), '');
+    const table = new TomlTableReader(getStaticTOMLValue(parseTOML(text)), '');
     const version1 = table.table('registries');
     if (version1 === undefined) return readVersion2(table);
     if (!options.allowVersion1) throw new CrioError('invalid', 'version 1 format is not allowed in a drop-in file');
@@ -111,7 +112,7 @@ function position(error: unknown): string {
   return `:${error.lineNumber}${column}`;
 }
 
-function readVersion2(table: Table): Layer {
+function readVersion2(table: TomlTableReader): Layer {
   return {
     searchRegistries: table.strings('unqualified-search-registries')?.map((item) => parseLocation(item)),
     shortNameMode: readMode(table.string('short-name-mode')),
@@ -121,7 +122,7 @@ function readVersion2(table: Table): Layer {
   };
 }
 
-function readVersion1(table: Table): Layer {
+function readVersion1(table: TomlTableReader): Layer {
   const list = (key: string) => (table.table(key)?.strings('registries') ?? []).map((item) => parseLocation(item));
   const insecure = new Set(list('insecure'));
   const blocked = new Set(list('block'));
@@ -136,7 +137,7 @@ function readVersion1(table: Table): Layer {
   return { ...emptyLayer, searchRegistries: list('search'), rules };
 }
 
-function readRules(tables: readonly Table[]): readonly RegistryRule[] {
+function readRules(tables: readonly TomlTableReader[]): readonly RegistryRule[] {
   const rules = new Map<string, RegistryRule>();
   for (const table of tables) {
     const rule = readRule(table);
@@ -154,7 +155,7 @@ function readRules(tables: readonly Table[]): readonly RegistryRule[] {
   return [...rules.values()];
 }
 
-function readRule(table: Table): RegistryRule {
+function readRule(table: TomlTableReader): RegistryRule {
   const prefix = table.string('prefix') ?? '';
   const locationText = table.string('location') ?? '';
   const isWildcard = prefix.startsWith('*.');
@@ -184,7 +185,7 @@ function readRule(table: Table): RegistryRule {
   };
 }
 
-function readMirror(table: Table, mirrorByDigestOnly: boolean, prefix: string): MirrorRule {
+function readMirror(table: TomlTableReader, mirrorByDigestOnly: boolean, prefix: string): MirrorRule {
   const mode = table.string('pull-from-mirror') ?? '';
   if (mode !== '' && mirrorByDigestOnly) {
     throw new CrioError(
@@ -219,7 +220,7 @@ function readMode(text: string | undefined): ShortNameMode | undefined {
   }
 }
 
-function readAliases(table: Table | undefined): ReadonlyMap<string, string> {
+function readAliases(table: TomlTableReader | undefined): ReadonlyMap<string, string> {
   const aliases = new Map<string, string>();
   for (const name of table?.keys ?? []) {
     const value = table?.string(name) ?? '';
@@ -274,66 +275,4 @@ async function dropIns(dirs: readonly string[]): Promise<readonly string[]> {
     }
   }
   return files;
-}
-
-/** Typed access to a TOML table; errors name the key. */
-class Table {
-  readonly #values: Readonly<Record<string, unknown>>;
-  readonly #path: string;
-
-  constructor(value: unknown, path: string) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value))
-      throw new CrioError('invalid', `${path}: expected a table`);
-    this.#values = Object.fromEntries(Object.entries(value));
-    this.#path = path;
-  }
-
-  get keys(): readonly string[] {
-    return Object.keys(this.#values);
-  }
-
-  string(key: string): string | undefined {
-    const value = this.#get(key);
-    if (value === undefined || typeof value === 'string') return value;
-    throw this.#wrong(key, 'a string');
-  }
-
-  boolean(key: string): boolean | undefined {
-    const value = this.#get(key);
-    if (value === undefined || typeof value === 'boolean') return value;
-    throw this.#wrong(key, 'true or false');
-  }
-
-  strings(key: string): readonly string[] | undefined {
-    const value = this.#get(key);
-    if (value === undefined) return undefined;
-    if (!Array.isArray(value)) throw this.#wrong(key, 'a list of strings');
-    return value.map((item: unknown) => {
-      if (typeof item !== 'string') throw this.#wrong(key, 'a list of strings');
-      return item;
-    });
-  }
-
-  table(key: string): Table | undefined {
-    const value = this.#get(key);
-    return value === undefined ? undefined : new Table(value, this.#name(key));
-  }
-
-  tables(key: string): readonly Table[] {
-    const value = this.#get(key) ?? [];
-    if (!Array.isArray(value)) throw this.#wrong(key, 'a list of tables');
-    return value.map((item: unknown, index) => new Table(item, `${this.#name(key)}[${index}]`));
-  }
-
-  #get(key: string): unknown {
-    return Object.hasOwn(this.#values, key) ? this.#values[key] : undefined;
-  }
-
-  #name(key: string): string {
-    return this.#path === '' ? key : `${this.#path}.${key}`;
-  }
-
-  #wrong(key: string, want: string): CrioError {
-    return new CrioError('invalid', `${this.#name(key)}: expected ${want}`);
-  }
 }
