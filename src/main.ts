@@ -10,6 +10,7 @@ import { runtimeVersion } from './base/version.ts';
 import { openCgroups } from './cgroup/cgroups.ts';
 import { runCli, type DaemonStart } from './cli/run.ts';
 import type { Config, RuntimeHandlerConfig } from './config/config.ts';
+import { stringFlag } from './config/flags.ts';
 import { defaultMinMemory, parseMemory } from './config/memory.ts';
 import { createContainers, type Containers } from './container/containers.ts';
 import { bindService } from './cri/dispatch.ts';
@@ -26,6 +27,7 @@ import { createNetwork } from './network/network.ts';
 import { createPods, type Pods } from './pod/pods.ts';
 import { createRuntimes } from './runtime/create-runtimes.ts';
 import { watchExits } from './runtime/exits.ts';
+import type { ContainerRuntime } from './runtime/runtime.ts';
 import { specSettings } from './runtime/spec/settings.ts';
 import { readHostFacts } from './security/host-facts.ts';
 import { ImageMounts } from './security/image-mounts.ts';
@@ -35,6 +37,7 @@ import { SeccompCache } from './security/seccomp-cache.ts';
 import { createStats } from './stats/create-stats.ts';
 import { statusListener } from './status-api/listener.ts';
 import { openStore } from './storage/open-store.ts';
+import { createStreaming } from './stream/streaming.ts';
 import { releaseUnusedMemory } from './sys/memory.ts';
 import { closeOnExecInherited, setChildSubreaper } from './sys/process.ts';
 import { startReaper } from './sys/reaper.ts';
@@ -62,7 +65,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   const config = () => start.config;
   await using stack = new AsyncDisposableStack();
   stack.use(startReaper());
-  const daemon = await construct(config, log, stack);
+  const daemon = await construct(start, stack);
   const grpc = await serve(daemon, stack);
   await restore(daemon);
   stack.use(watchContainerExits(daemon));
@@ -96,7 +99,9 @@ function reloadOnHangup(start: DaemonStart, { images, log }: Daemon): void {
 type Daemon = Awaited<ReturnType<typeof construct>>;
 
 /** Builds every part; nothing answers requests yet. */
-async function construct(config: () => Config, log: Logger, stack: AsyncDisposableStack) {
+async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
+  const { log, flags } = start;
+  const config = () => start.config;
   const { crio, runtime } = config();
   await Promise.all(
     [runtime.containerExitsDir, runtime.containerAttachSocketDir].map((folder) =>
@@ -108,7 +113,7 @@ async function construct(config: () => Config, log: Logger, stack: AsyncDisposab
   const store = stack.use(await openConfiguredStore(crio, log));
   const seccompCache = new SeccompCache(log);
   const [images, runtimes, network] = await Promise.all([
-    createImages({ store, config: config(), log }),
+    createImages({ store, config: config(), log, registries: registriesFlags(flags) }),
     createRuntimes({
       config: config(),
       log,
@@ -173,8 +178,36 @@ async function construct(config: () => Config, log: Logger, stack: AsyncDisposab
     collectionPeriod: config().stats.collectionPeriod,
     log,
   });
+  const streaming = stack.use(
+    await createStreaming({
+      config,
+      requireExecutable: (id) => containers.requireExecutable(id),
+      runtimeOf: ({ runtimeHandler }) => runtimeOf(runtimes, config(), runtimeHandler),
+      findPod: (id) => pods.find(id),
+      log,
+    }),
+  );
   const { promise: isReady, resolve: ready } = Promise.withResolvers<void>();
-  return { config, log, shutdown, store, images, runtimes, network, pods, containers, stats, isReady, ready };
+  return { config, log, shutdown, store, images, runtimes, network, pods, containers, stats, streaming, isReady, ready };
+}
+
+/** These two are flags only: no file has them. */
+function registriesFlags(flags: DaemonStart['flags']): { file?: string; dropInDir?: string } {
+  const file = stringFlag(flags, 'registries-conf');
+  const dropInDir = stringFlag(flags, 'registries-conf-dir');
+  return { ...(file === undefined ? {} : { file }), ...(dropInDir === undefined ? {} : { dropInDir }) };
+}
+
+/** An empty handler name means the default one. */
+function runtimeOf(
+  runtimes: ReadonlyMap<string, ContainerRuntime>,
+  { runtime: { defaultRuntime } }: Config,
+  handler: string,
+): ContainerRuntime {
+  const name = handler === '' ? defaultRuntime : handler;
+  const runtime = runtimes.get(name);
+  if (runtime === undefined) throw new CrioError('not-found', `failed to find runtime handler ${name} from runtime list`);
+  return runtime;
 }
 
 function openConfiguredStore(
