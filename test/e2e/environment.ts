@@ -11,11 +11,15 @@ import { assertNothingLeft } from '../run/inside-world.ts';
  * One daemon for the tests of a file. After them all pods are removed and it is checked that nothing of them is left.
  * The getter throws before the tests have begun.
  */
-export function useDaemon(options: DaemonOptions = {}): { readonly daemon: Daemon; readonly client: CriClient } {
+export function useDaemon(
+  options: DaemonOptions = {},
+  prepare: (client: CriClient) => Promise<void> = async () => undefined,
+): { readonly daemon: Daemon; readonly client: CriClient } {
   let daemon: Daemon | undefined;
   before(async () => {
     daemon = await startDaemon(options);
     await ensureImage(daemon.client, busybox);
+    await prepare(daemon.client);
   });
   after(async () => {
     if (daemon === undefined) return;

@@ -96,7 +96,7 @@ async function world({ client }: Daemon): Promise<Map<string, string>> {
         stateName,
         metadata?.name,
         createdAt,
-        JSON.stringify(Object.entries(labels).toSorted()),
+        JSON.stringify(Object.entries(labels).toSorted(([a], [b]) => (a < b ? -1 : 1))),
         status?.network?.ip,
       ].join(' '),
     );

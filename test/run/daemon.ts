@@ -23,6 +23,8 @@ export interface DaemonOptions {
   /** TOML in addition to (after) that of the test environment. */
   readonly config?: string;
   readonly defaultRuntime?: 'crun' | 'runc';
+  /** `runtime_root` of the handler runc; default: /run/runc. */
+  readonly runcRoot?: string;
   /** Default: debug. */
   readonly logLevel?: string;
   readonly args?: readonly string[];
@@ -104,7 +106,12 @@ function tail(file: string): string {
 }
 
 /** What differs from the built-in defaults: cgroupfs, Debian's plugin folder, both runtimes. */
-export function testConfig({ config = '', defaultRuntime = 'crun', logLevel = 'debug' }: DaemonOptions): string {
+export function testConfig({
+  config = '',
+  defaultRuntime = 'crun',
+  logLevel = 'debug',
+  runcRoot = '/run/runc',
+}: DaemonOptions): string {
   return `
 [crio.runtime]
 cgroup_manager = "cgroupfs"
@@ -116,7 +123,7 @@ runtime_root = "/run/crun"
 monitor_path = "/usr/bin/conmon"
 [crio.runtime.runtimes.runc]
 runtime_path = "/usr/sbin/runc"
-runtime_root = "/run/runc"
+runtime_root = "${runcRoot}"
 monitor_path = "/usr/bin/conmon"
 [crio.network]
 plugin_dirs = ["/usr/lib/cni"]
