@@ -167,6 +167,7 @@ export class CniNetwork implements Network {
     }
     if (errors.length === 0) {
       await this.#cache.removeContainer(pod.id);
+      this.#log.info(() => `Successfully cleaned up network for pod ${pod.id}`);
       return;
     }
     this.#retryLater(pod.id, 0);

@@ -1,6 +1,6 @@
 import type { ExitRecord } from '../runtime/runtime.ts';
 import type { Context } from './context.ts';
-import { markStopped } from './stop.ts';
+import { finishState, markStopped } from './stop.ts';
 
 /**
  * An infra container that has ended takes its pod down: the marker says so, its containers keep running until somebody
@@ -11,7 +11,9 @@ export async function handleInfraExit(context: Context, record: ExitRecord): Pro
   if (pod === undefined || pod.infraDropped) return false;
   // A stop or removal that is under way ends it on purpose and marks the pod itself.
   await context.locks.run(pod.id, async () => {
-    if (context.index.get(pod.id) === pod) await markStopped(context, pod);
+    if (context.index.get(pod.id) !== pod) return;
+    await markStopped(context, pod);
+    await finishState(pod, { timeNs: record.finishedAtNs, exitCode: record.exitCode });
   });
   return true;
 }

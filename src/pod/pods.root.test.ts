@@ -155,6 +155,8 @@ test('the exit of the infra container makes its pod not ready', async () => {
   assert.equal(await world.pods.handleExit(record), true);
   assert.equal(pod.isReady, false);
   assert.ok(existsSync(join(pod.directory, 'stopped')));
+  const state = JSON.parse(readFileSync(join(pod.directory, 'state.json'), 'utf8'));
+  assert.deepEqual([state.status, state.exitCode, state.pid], ['stopped', 0, undefined]);
   await world.pods.remove(testCall(), pod.id);
   assert.deepEqual(traces(world), []);
 });

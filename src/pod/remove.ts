@@ -10,7 +10,7 @@ import { unmountShm } from './shm.ts';
 
 /** Removes a pod with its containers, running or not; unknown is success. The log folder stays. */
 export async function removePod(context: Context, call: Call, id: string): Promise<void> {
-  refuseUnfinished(context, id, `RemovePodSandbox failed as the sandbox is not created: ${id}`);
+  refuseUnfinished(context, id, `sandbox ${id} is not yet created`);
   const pod = context.index.find(id);
   if (pod === undefined) return;
   await context.locks.run(pod.id, () => removeLocked(context, call, pod));

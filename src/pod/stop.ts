@@ -39,6 +39,8 @@ export async function stopLocked(context: Context, call: Call, pod: Pod): Promis
   await allOrFirstError(running.map((container) => context.stopContainer(call, container.id, timeoutMs)));
   await stopInfra(pod);
   unpinPodNamespaces(pod.namespacePaths.values());
+  const netns = pod.namespacePaths.get('network');
+  if (netns !== undefined) call.log.info(() => `Removed netns path ${netns} from pod sandbox ${pod.name}(${pod.id})`);
   if (pod.shmPath.startsWith(`${pod.runDirectory}/`)) await unmountShm(pod.shmPath);
   await markStopped(context, pod);
   call.log.info(() => `Stopped pod sandbox: ${pod.id}`);
@@ -75,7 +77,7 @@ export async function markStopped(context: Context, pod: Pod): Promise<void> {
   if (!pod.isReady) return;
   pod.isReady = false;
   const timeNs = context.clock.nowNs();
-  await Promise.all([writeMarker(pod, 'stopped'), finishState(pod, timeNs)]);
+  await Promise.all([writeMarker(pod, 'stopped'), finishState(pod, { timeNs })]);
   context.onEvent({ type: 'stopped', pod, timeNs });
 }
 
@@ -101,13 +103,15 @@ async function writeMarker(pod: Pod, name: 'stopped' | 'network-stopped'): Promi
   }
 }
 
-async function finishState(pod: Pod, timeNs: bigint): Promise<void> {
+/** Writes the end into state.json; the exit code is known when the monitor has told it. */
+export async function finishState(pod: Pod, end: { timeNs: bigint; exitCode?: number }): Promise<void> {
   const path = `${stateDirectory(pod)}/state.json`;
   try {
     const value: unknown = JSON.parse(await readFile(path, 'utf8'));
     if (!isJsonObject(value)) return;
     const { pid: _pid, ...kept } = value;
-    const state = { ...kept, status: 'stopped', finished: formatTimeNs(timeNs) };
+    const exit = end.exitCode === undefined ? {} : { exitCode: end.exitCode };
+    const state = { ...kept, status: 'stopped', finished: formatTimeNs(end.timeNs), ...exit };
     await replaceFile(path, `${escapeForHtml(JSON.stringify(state))}\n`);
   } catch (error) {
     // The marker file says the same; a lost state file is not worth a failed stop.

@@ -371,4 +371,12 @@ export class FakeRuntime implements ContainerRuntime {
   execSync(): never {
     throw new Error('not used here');
   }
+
+  execStream(): never {
+    throw new Error('not used here');
+  }
+
+  attach(): never {
+    throw new Error('not used here');
+  }
 }
