@@ -263,6 +263,8 @@ export class FakeHost {
           timedOut: false,
         };
       },
+      execStream: () => Promise.reject(new Error('no streams in this fake')),
+      attach: () => Promise.reject(new Error('no streams in this fake')),
       reopenLog: async () => {},
     };
   }

@@ -1,5 +1,5 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { CrioError } from '../base/errors.ts';
+import { CrioError, wrap } from '../base/errors.ts';
 import type { Container } from '../container/container.ts';
 import type { Containers } from '../container/containers.ts';
 import type { Config } from '../config/config.ts';
@@ -8,6 +8,7 @@ import type { Pod } from '../pod/pod.ts';
 import type { Pods } from '../pod/pods.ts';
 import type { ContainerRuntime } from '../runtime/runtime.ts';
 import type { Stats } from '../stats/stats.ts';
+import type { Streaming } from '../stream/streaming.ts';
 import { exactNumber, toMap } from './checked.ts';
 import { inChunks } from './chunks.ts';
 import { toContainerConfig } from './container-config.ts';
@@ -26,6 +27,7 @@ export interface RuntimeServiceDeps {
   readonly containers: Containers;
   readonly network: Network;
   readonly stats: Stats;
+  readonly streaming: Streaming;
   readonly runtimes: ReadonlyMap<string, ContainerRuntime>;
   /** Read at each call: a reload replaces it. */
   readonly config: () => Config;
@@ -42,7 +44,13 @@ const maxExecOutputBytes = 16 * 1024 * 1024;
 
 /** CRI's RuntimeService: messages to calls of the pod and container features and back. */
 export function createRuntimeService(deps: RuntimeServiceDeps): ServiceHandlers<typeof cri.RuntimeService> {
-  return { ...nodeHandlers(deps), ...podHandlers(deps), ...containerHandlers(deps), ...statsHandlers(deps) };
+  return {
+    ...nodeHandlers(deps),
+    ...podHandlers(deps),
+    ...containerHandlers(deps),
+    ...streamHandlers(deps),
+    ...statsHandlers(deps),
+  };
 }
 
 function nodeHandlers(deps: RuntimeServiceDeps) {
@@ -203,6 +211,26 @@ function containerHandlers(deps: RuntimeServiceDeps) {
       return containers.execSync(call, containerId, { command: cmd, timeoutMs, maxOutputBytes: maxExecOutputBytes });
     },
   } satisfies ServiceHandlers<typeof cri.RuntimeService>;
+}
+
+function streamHandlers({ streaming }: RuntimeServiceDeps) {
+  return {
+    exec: async (_call, { containerId, cmd, stdin, stdout, stderr, tty }) =>
+      endpoint('exec', () => streaming.exec({ containerId, command: cmd, stdin, stdout, stderr, tty })),
+    attach: async (_call, { containerId, stdin, stdout, stderr, tty }) =>
+      endpoint('attach', () => streaming.attach({ containerId, stdin, stdout, stderr, tty })),
+    portForward: async (_call, { podSandboxId, port }) =>
+      endpoint('portforward', () => streaming.portForward({ podId: podSandboxId, ports: port })),
+  } satisfies ServiceHandlers<typeof cri.RuntimeService>;
+}
+
+/** The words around an error are CRI-O's. */
+function endpoint(kind: string, prepare: () => string): { url: string } {
+  try {
+    return { url: prepare() };
+  } catch (error) {
+    throw wrap(`unable to prepare ${kind} endpoint`, error);
+  }
 }
 
 function containerInfo(container: Container): string {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { lastError } from './exec-sync.ts';
+import { lastError } from './exec-files.ts';
 import { withoutUnset } from './oci.ts';
 
 test('lastError finds the last error line of either runtime’s log', () => {

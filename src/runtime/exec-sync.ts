@@ -1,9 +1,5 @@
-import { closeSync, readFileSync, rmSync } from 'node:fs';
-import { pid as ownPid } from 'node:process';
 import type { Call } from '../base/call.ts';
-import { CrioError, hasCode } from '../base/errors.ts';
-import { memfdCreate, readDescriptor } from '../sys/descriptor.ts';
-import { createDetachedTmpfs } from '../sys/mount.ts';
+import { CrioError } from '../base/errors.ts';
 import { boundedTake, collectPipe } from '../sys/pipe-reader.ts';
 import { expectOrphan } from '../sys/reaper.ts';
 import type { ExpectedOrphan } from '../sys/reaper.ts';
@@ -11,12 +7,9 @@ import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, ExitStatus } from '../sys/spawn.ts';
 import { exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
+import { ExecFiles, exitCodeOf, lastError } from './exec-files.ts';
 import { killExec } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
-import { writeExactIntegers } from './spec/exact-integer.ts';
-
-const maxLogBytes = 65536;
-const signalBase = 128;
 
 /**
  * Runs a command in a container: one process of the runtime, no file on a disk.
@@ -29,7 +22,8 @@ const signalBase = 128;
  */
 export async function execSync(call: Call, command: RuntimeCommand, options: ExecSyncOptions): Promise<ExecSyncResult> {
   call.throwIfAborted();
-  using files = new ExecFiles(options);
+  // Without a terminal even if the container has one: both outputs stay apart and unchanged.
+  using files = new ExecFiles({ ...options.process, terminal: false });
   using orphan = expectOrphan();
   const child = start(command, options, files);
   const take = boundedTake(options.maxOutputBytes);
@@ -85,9 +79,7 @@ async function waitForEnd(
   if (killing !== undefined) await killExec(runtime, pid);
   const status = await process.exited;
   await killing;
-  if (status.code !== undefined) return status.code;
-  if (status.signal !== undefined) return signalBase + status.signal;
-  throw new CrioError('internal', `wait for exec ${pid}: somebody else took its exit status`);
+  return exitCodeOf(pid, status);
 }
 
 function notStarted(status: ExitStatus, files: ExecFiles, stdout: Buffer, stderr: Buffer): CrioError {
@@ -127,80 +119,5 @@ class TimeLimit {
     if (this.#isOver) return;
     this.#isOver = true;
     this.#onOver?.();
-  }
-}
-
-/** A tmpfs that only this process knows, for the runtimes' pid files. */
-let pidFolder: number | undefined;
-const pidFolderBytes = 1 << 20;
-let pidFileCount = 0;
-
-/**
- * What an exec exchanges with the runtime, all in memory. The runtime opens it through /proc/<daemon>/fd instead of
- * inheriting descriptors, which could reach the container (CVE-2024-21626).
- */
-class ExecFiles implements Disposable {
-  readonly #process: number;
-  readonly #log: number;
-  readonly pidPath: string;
-
-  constructor(options: ExecSyncOptions) {
-    // Without a terminal even if the container has one: both outputs stay apart and unchanged.
-    this.#process = memfdCreate('process', JSON.stringify({ ...options.process, terminal: false }, writeExactIntegers));
-    this.#log = memfdCreate('log');
-    pidFolder ??= createDetachedTmpfs(pidFolderBytes);
-    this.pidPath = `${pathOf(pidFolder)}/exec-${++pidFileCount}`;
-  }
-
-  get processPath(): string {
-    return pathOf(this.#process);
-  }
-
-  get logPath(): string {
-    return pathOf(this.#log);
-  }
-
-  readPid(): number | undefined {
-    try {
-      const pid = Number(readFileSync(this.pidPath, 'latin1'));
-      return Number.isInteger(pid) && pid > 1 ? pid : undefined;
-    } catch (error) {
-      if (hasCode(error, 'ENOENT')) return undefined;
-      throw error;
-    }
-  }
-
-  readLog(): string {
-    return readDescriptor(this.#log, maxLogBytes).toString();
-  }
-
-  [Symbol.dispose](): void {
-    closeSync(this.#process);
-    closeSync(this.#log);
-    rmSync(this.pidPath, { force: true });
-  }
-}
-
-function pathOf(fd: number): string {
-  return `/proc/${ownPid}/fd/${fd}`;
-}
-
-/** The runtime's log holds one JSON object per line; the last one of level error is why it failed. */
-export function lastError(log: string): string | undefined {
-  for (const line of log.split('\n').toReversed()) {
-    const entry = parseLogLine(line);
-    if (entry !== undefined && (entry.level === 'error' || entry.level === 'fatal')) return entry.msg.trimEnd();
-  }
-  return undefined;
-}
-
-function parseLogLine(line: string): { level: string; msg: string } | undefined {
-  try {
-    const value: unknown = JSON.parse(line);
-    if (typeof value !== 'object' || value === null) return undefined;
-    const { level, msg } = value as { level?: unknown; msg?: unknown }; // an object; both are checked
-    return typeof level === 'string' && typeof msg === 'string' ? { level, msg } : undefined;
-  } catch {
-    return undefined;
   }
 }

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import type { Call } from '../base/call.ts';
 import { CrioError, hasCode } from '../base/errors.ts';
 import { run } from '../sys/run.ts';
+import { attach } from './attach.ts';
 import { callRuntime, exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { createWithConmon } from './conmon.ts';
 import type { MonitorSettings } from './conmon.ts';
+import { execStream } from './exec-stream.ts';
 import { execSync } from './exec-sync.ts';
 import { Limiter } from './limiter.ts';
 import { reopenLog } from './reopen-log.ts';
@@ -45,6 +47,8 @@ export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
     resume: async (_call, id) => void (await callRuntime(command, ['resume', id])),
     update: (_call, id, resources) => updateContainer(command, id, resources),
     execSync: (call, exec) => execSync(call, command, exec),
+    execStream: (call, exec) => execStream(call, command, exec),
+    attach: async (_call, { id, bundle }) => attach(join(monitor.attachSocketDir, id, 'attach'), bundle),
     reopenLog: (call, reopen) => reopenLog(call, reopen),
   };
 

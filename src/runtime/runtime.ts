@@ -1,4 +1,5 @@
 import type { Call } from '../base/call.ts';
+import type { TerminalSize } from '../sys/terminal.ts';
 import type { Spec, LinuxResources } from './spec/oci.ts';
 
 /** What the OCI runtime and its monitor are asked to do; `oci/` (conmon + runc, crun) implements it, later vm and pod types. */
@@ -24,6 +25,10 @@ export interface ContainerRuntime {
   update(call: Call, id: string, resources: LinuxResources): Promise<void>;
   /** Runs one command to its end; nothing is written to disk. */
   execSync(call: Call, options: ExecSyncOptions): Promise<ExecSyncResult>;
+  /** Starts a command whose input and output are streams. Throws with the runtime's text when it does not start. */
+  execStream(call: Call, options: ExecStreamOptions): Promise<ExecProcess>;
+  /** Connects to the container's own input and output at its monitor. */
+  attach(call: Call, options: { id: string; bundle: string }): Promise<Attachment>;
   /** Asks the monitor to open the log anew after a rotation; returns when the new file is there. */
   reopenLog(call: Call, options: { bundle: string; logPath: string }): Promise<void>;
   readonly features: RuntimeFeatures;
@@ -96,6 +101,60 @@ export interface ExecSyncResult {
   readonly stderr: Uint8Array;
   readonly exitCode: number;
   readonly timedOut: boolean;
+}
+
+export interface ExecStreamOptions {
+  readonly id: string;
+  /** `process` of the container's config.json with args and terminal replaced. */
+  readonly process: NonNullable<Spec['process']>;
+  /** Which of the command's descriptors are wanted; the others are /dev/null. With a terminal all output is stdout. */
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+  /** Host ids that the command's user has, for the owner of its pipes. */
+  readonly owner: { readonly uid: number; readonly gid: number };
+}
+
+/** A command that runs in a container. Disposing closes the descriptors; it does not end the command. */
+export interface ExecProcess extends Disposable {
+  readonly stdin: OutputStream | undefined;
+  readonly stdout: InputStream | undefined;
+  readonly stderr: InputStream | undefined;
+  /** Resolves with the exit code (128 + N for signal N); background processes may go on. */
+  readonly exited: Promise<number>;
+  /** Without a terminal nothing happens. */
+  resize(size: TerminalSize): void;
+  /** Kills every process of the command's session. */
+  kill(): Promise<void>;
+}
+
+/** What somebody writes for us, by demand. */
+export interface InputStream {
+  /** Undefined at the end. One caller at a time. */
+  read(): Promise<Buffer | undefined>;
+  /** The end comes as soon as nothing is left to read. */
+  endWhenEmpty(): void;
+  close(): void;
+}
+
+/** What somebody reads from us; waits while they do not. */
+export interface OutputStream {
+  /** False when nobody reads any more. One caller at a time. */
+  write(data: Uint8Array): Promise<boolean>;
+  /** No more will come; the other side reads an end. */
+  end(): void;
+  close(): void;
+}
+
+export interface Attachment extends Disposable {
+  /** The next piece of output, which must be fetched without delay: the container waits for it. Undefined at its end. */
+  receive(): Promise<{ readonly stream: 'stdout' | 'stderr'; readonly data: Buffer } | undefined>;
+  /** False when the container takes no input any more. One caller at a time. */
+  send(data: Uint8Array): Promise<boolean>;
+  /** Ends the container's input if it was created with `stdinOnce`. */
+  endInput(): void;
+  /** Only for a container with a terminal. */
+  resize(size: TerminalSize): void;
 }
 
 /** How a container ended, from the monitor's exit file. */

@@ -8,7 +8,6 @@ interface KnownSpec {
 
 /** Specs that do not pass yet or cannot here; docs/conformance.md lists the same with more words. */
 const known: readonly KnownSpec[] = [
-  { spec: 'Streaming', reason: 'exec, attach and port-forward streams are not built yet' },
   {
     spec: 'runtime should support MaskedPaths',
     handler: 'runc',

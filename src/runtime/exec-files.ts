@@ -1,0 +1,99 @@
+import { closeSync, readFileSync, rmSync } from 'node:fs';
+import { pid as ownPid } from 'node:process';
+import { CrioError, hasCode } from '../base/errors.ts';
+import { memfdCreate, readDescriptor } from '../sys/descriptor.ts';
+import { createDetachedTmpfs } from '../sys/mount.ts';
+import type { ExitStatus } from '../sys/spawn.ts';
+import { writeExactIntegers } from './spec/exact-integer.ts';
+import type { Process } from './spec/oci.ts';
+
+const maxLogBytes = 65536;
+const signalBase = 128;
+
+/** A tmpfs that only this process knows, for the runtimes' pid files. */
+let pidFolder: number | undefined;
+const pidFolderBytes = 1 << 20;
+let pidFileCount = 0;
+
+/**
+ * What an exec exchanges with the runtime, all in memory. The runtime opens it through /proc/<daemon>/fd instead of
+ * inheriting descriptors, which could reach the container (CVE-2024-21626).
+ */
+export class ExecFiles implements Disposable {
+  readonly #process: number;
+  readonly #log: number;
+  readonly pidPath: string;
+
+  constructor(process: Process) {
+    this.#process = memfdCreate('process', JSON.stringify(process, writeExactIntegers));
+    this.#log = memfdCreate('log');
+    pidFolder ??= createDetachedTmpfs(pidFolderBytes);
+    this.pidPath = `${pathOf(pidFolder)}/exec-${++pidFileCount}`;
+  }
+
+  get processPath(): string {
+    return pathOf(this.#process);
+  }
+
+  get logPath(): string {
+    return pathOf(this.#log);
+  }
+
+  /** Where the runtime can be told to send a terminal to; nothing is there yet. */
+  get consolePath(): string {
+    return `${this.pidPath}-tty`;
+  }
+
+  /** Undefined when the runtime did not get that far. */
+  readPid(): number | undefined {
+    try {
+      const pid = Number(readFileSync(this.pidPath, 'latin1'));
+      return Number.isInteger(pid) && pid > 1 ? pid : undefined;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return undefined;
+      throw error;
+    }
+  }
+
+  readLog(): string {
+    return readDescriptor(this.#log, maxLogBytes).toString();
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#process);
+    closeSync(this.#log);
+    rmSync(this.pidPath, { force: true });
+    rmSync(this.consolePath, { force: true });
+  }
+}
+
+function pathOf(fd: number): string {
+  return `/proc/${ownPid}/fd/${fd}`;
+}
+
+/** The runtime's log holds one JSON object per line; the last one of level error is why it failed. */
+export function lastError(log: string): string | undefined {
+  for (const line of log.split('\n').toReversed()) {
+    const entry = parseLogLine(line);
+    if (entry !== undefined && (entry.level === 'error' || entry.level === 'fatal')) return entry.msg.trimEnd();
+  }
+  return undefined;
+}
+
+function parseLogLine(line: string): { level: string; msg: string } | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    if (typeof value !== 'object' || value === null) return undefined;
+    const { level, msg } = value as { level?: unknown; msg?: unknown }; // an object; both are checked
+    return typeof level === 'string' && typeof msg === 'string' ? { level, msg } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** As a shell counts: 128 + N for a command that signal N ended. */
+export function exitCodeOf(pid: number, { code, signal }: ExitStatus): number {
+  if (code !== undefined) return code;
+  if (signal !== undefined) return signalBase + signal;
+  throw new CrioError('internal', `wait for exec ${pid}: somebody else took its exit status`);
+}

@@ -1,0 +1,112 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
+import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import type { SecureContextOptions, TlsOptions } from 'node:tls';
+import type { Refusal } from './negotiation.ts';
+
+/** Time for a client to send the head of its request. */
+const headersLimitMs = 30_000;
+const keepAliveMs = 30_000;
+
+/** A connection whose request asks for an upgrade. */
+export interface UpgradeRequest {
+  readonly request: IncomingMessage;
+  readonly socket: Duplex;
+  /** What came after the request's head already. */
+  readonly head: Buffer;
+}
+
+export interface StreamServerOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly tls: TlsOptions | undefined;
+  /** For requests without an upgrade: why there is none. */
+  readonly refuse: (request: IncomingMessage) => Refusal;
+  readonly upgrade: (upgrade: UpgradeRequest) => void;
+}
+
+export interface StreamServer extends AsyncDisposable {
+  /** `http://127.0.0.1:40123`, with the address it really listens on. */
+  readonly baseUrl: string;
+  /** For new connections. */
+  setCertificate(context: SecureContextOptions): void;
+}
+
+/** The HTTP/1.1 server of the URLs that Exec, Attach and PortForward answer with. */
+export async function listenForStreams(options: StreamServerOptions): Promise<StreamServer> {
+  const limits = { headersTimeout: headersLimitMs, requestTimeout: headersLimitMs };
+  const secure =
+    options.tls === undefined ? undefined : createTlsServer({ ...limits, ...options.tls, ALPNProtocols: ['http/1.1'] });
+  const server: Server | TlsServer = secure ?? createServer(limits);
+  server.on('request', (request: IncomingMessage, response: ServerResponse) => {
+    request.resume();
+    const { status, body, headers = [] } = options.refuse(request);
+    for (const [name, value] of headers) response.appendHeader(name, value);
+    response.statusCode = status;
+    response.end(body);
+  });
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on('error', () => socket.destroy());
+    if (socket instanceof Socket) {
+      socket.setTimeout(0);
+      socket.setNoDelay(true);
+      // A client whose machine has gone says nothing more.
+      socket.setKeepAlive(true, keepAliveMs);
+    }
+    options.upgrade({ request, socket, head });
+  });
+  await listen(server, options);
+  return {
+    baseUrl: `${options.tls === undefined ? 'http' : 'https'}://${hostAndPort(server.address())}`,
+    setCertificate(context) {
+      secure?.setSecureContext(context);
+    },
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+function listen(server: Server, { host, port }: StreamServerOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function hostAndPort(address: string | AddressInfo | null): string {
+  if (address === null || typeof address === 'string') throw new TypeError('a stream server without an address');
+  return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`;
+}
+
+/** Answers a request for an upgrade with something else, and closes. */
+export function refuseUpgrade(socket: Duplex, { status, body, headers = [] }: Refusal): void {
+  const lines = [
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
+    'Content-Type: text/plain; charset=utf-8',
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    'Connection: close',
+    ...headers.map(([name, value]) => `${name}: ${value}`),
+  ];
+  socket.end(`${lines.join('\r\n')}\r\n\r\n${body}`);
+}
+
+/** The answer to a SPDY upgrade. Nothing may follow before the client's first frame: it would be thrown away. */
+export function acceptSpdy({ socket, head }: UpgradeRequest, protocol: string): Duplex {
+  const lines = [
+    'HTTP/1.1 101 Switching Protocols',
+    'Connection: Upgrade',
+    'Upgrade: SPDY/3.1',
+    `X-Stream-Protocol-Version: ${protocol}`,
+  ];
+  socket.write(`${lines.join('\r\n')}\r\n\r\n`);
+  if (head.length > 0) socket.unshift(head);
+  return socket;
+}

@@ -1,0 +1,71 @@
+import { readFileSync, statSync } from 'node:fs';
+import type { SecureContextOptions, SecureVersion, TlsOptions } from 'node:tls';
+import { wrap } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
+
+export interface TlsSettings {
+  readonly cert: string;
+  readonly key: string;
+  /** Empty: clients need no certificate. */
+  readonly ca: string;
+  readonly minVersion: SecureVersion;
+  /** OpenSSL's names joined by colons; undefined: the default. */
+  readonly ciphers: string | undefined;
+}
+
+/** Certificate, key and client CA as files, which may be replaced while the daemon runs. */
+export class CertificateFiles {
+  readonly #settings: TlsSettings;
+  #version: string;
+
+  constructor(settings: TlsSettings) {
+    this.#settings = settings;
+    this.#version = this.#readVersion();
+  }
+
+  /** Throws when a file cannot be read. */
+  options(): TlsOptions {
+    const asksForCertificate = this.#settings.ca !== '';
+    return { ...this.#read(), requestCert: asksForCertificate, rejectUnauthorized: asksForCertificate };
+  }
+
+  /** Hands over the new content when a file has changed. Files that cannot be read, or do not fit, leave all as it is. */
+  reloadIfChanged(use: (context: SecureContextOptions) => void, log: Logger): void {
+    try {
+      const version = this.#readVersion();
+      if (version === this.#version) return;
+      use(this.#read());
+      this.#version = version;
+      log.info('Using the changed certificate of the stream server');
+    } catch (error) {
+      log.warn('reload the certificate of the stream server', error);
+    }
+  }
+
+  #read(): SecureContextOptions {
+    const { cert, key, ca, minVersion, ciphers } = this.#settings;
+    try {
+      return {
+        cert: readFileSync(cert),
+        key: readFileSync(key),
+        ...(ca === '' ? {} : { ca: readFileSync(ca) }),
+        minVersion,
+        ...(ciphers === undefined ? {} : { ciphers }),
+      };
+    } catch (error) {
+      throw wrap('read the certificate of the stream server', error);
+    }
+  }
+
+  /** Changes with each replacement of a file. */
+  #readVersion(): string {
+    const { cert, key, ca } = this.#settings;
+    const files = [cert, key, ca].filter((path) => path !== '');
+    return files.map((path) => versionOf(path)).join();
+  }
+}
+
+function versionOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? 'none' : `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`;
+}

@@ -1,0 +1,64 @@
+import type { Socket } from 'node:net';
+import type { WebSocket } from 'ws';
+import { Channels } from './channels.ts';
+import { copyBothWays, forwardErrorText } from './port-forward.ts';
+
+/** Sub-protocols of the old port-forward over WebSocket, and whether it is base64. */
+export const webSocketForwardProtocols: ReadonlyMap<string, boolean> = new Map([
+  ['v4.channel.k8s.io', false],
+  ['v4.base64.channel.k8s.io', true],
+]);
+
+export interface WebSocketPortForward {
+  readonly socket: WebSocket;
+  readonly protocol: string;
+  readonly podId: string;
+  /** Of the CRI request: one connection each. */
+  readonly ports: readonly number[];
+  readonly idleTimeoutMs: number;
+  readonly dial: (port: number) => Promise<Socket>;
+}
+
+/** Two channels for each port: data, and errors of the server. Resolves when all connections have ended. */
+export async function serveWebSocketPortForward(session: WebSocketPortForward): Promise<void> {
+  const { socket, protocol, ports, idleTimeoutMs } = session;
+  const channels = new Channels(socket, {
+    base64: webSocketForwardProtocols.get(protocol) ?? false,
+    canHalfClose: false,
+    idleTimeoutMs,
+    inputs: ports.map((_, index) => dataChannel(index)),
+  });
+  for (const [index, port] of ports.entries()) {
+    const bytes = Buffer.alloc(2);
+    bytes.writeUInt16LE(port);
+    await channels.send(dataChannel(index), bytes);
+    await channels.send(dataChannel(index) + 1, bytes);
+  }
+  await Promise.all(ports.map((port, index) => forward(channels, session, port, dataChannel(index))));
+  channels.end();
+}
+
+function dataChannel(index: number): number {
+  return index * 2;
+}
+
+async function forward(
+  channels: Channels,
+  { dial, podId }: WebSocketPortForward,
+  port: number,
+  channel: number,
+): Promise<void> {
+  const input = channels.input(channel);
+  if (input === undefined) return;
+  const gone = new Promise<void>((resolve) => {
+    channels.closed.addEventListener('abort', () => resolve(), { once: true });
+  });
+  try {
+    const target = await dial(port);
+    const write = (data: Uint8Array) => channels.send(channel, data);
+    await copyBothWays({ read: () => input.read(), write, end() {}, gone }, target);
+  } catch (error) {
+    await channels.send(channel + 1, Buffer.from(forwardErrorText(podId, port, error)));
+  }
+  input.ignoreInput();
+}
