@@ -70,6 +70,9 @@ async function create(options: ContainerStoreOptions, container: NewContainer): 
     if (state.containers.get(container.id) !== undefined) {
       throw new CrioError('already-exists', `container "${container.id}" exists`);
     }
+    if (parent !== undefined && state.layers.get(parent) === undefined && (await sources.find(parent)) === undefined) {
+      throw new CrioError('not-found', `layer "${parent}" of image "${container.imageId}" is not in storage`);
+    }
     const layerId = newId();
     const createdNs = systemClock.nowNs();
     const { mountLabel } = container;
@@ -77,7 +80,7 @@ async function create(options: ContainerStoreOptions, container: NewContainer): 
     state.layers.put(layer, state.files.containerLayers);
     try {
       const record = state.containers.put(containerJson(container, layerId, createdNs), state.files.containers);
-      await makeFolders(options, container.id, layerId, parent);
+      await makeLayer(options, container, layerId, parent);
       return record;
     } catch (error) {
       state.layers.remove(layerId);
@@ -88,23 +91,26 @@ async function create(options: ContainerStoreOptions, container: NewContainer): 
 }
 
 /** All of it or nothing. */
-async function makeFolders(
+async function makeLayer(
   options: ContainerStoreOptions,
-  id: string,
+  container: NewContainer,
   layerId: string,
   parent: string | undefined,
 ): Promise<void> {
   const { state, driver } = options;
-  const { containers, runContainers } = state.paths;
+  const folders = [`${state.paths.containers}/${container.id}`, `${state.paths.runContainers}/${container.id}`];
   try {
-    await Promise.all([
-      driver.create(layerId, { parent }),
-      makePrivateFolder(`${containers}/${id}`),
-      makePrivateFolder(`${runContainers}/${id}`),
-    ]);
+    // Each comes to its end before anything is taken back.
+    const work = [driver.create(layerId, { parent }), ...folders.map(makePrivateFolder)];
+    for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
+    if (container.mount !== true) return;
+    const { mountLabel: label, uidMap, gidMap } = container;
+    const root = await driver.mount(layerId, { isVolatile: true, label, uidMap, gidMap });
+    state.mounts.set(layerId, root, 1);
   } catch (error) {
+    await driver.unmount(layerId);
     await options.trash.use((trash) => driver.remove(layerId, trash));
-    await Promise.all([removeTree(`${containers}/${id}`), removeTree(`${runContainers}/${id}`)]);
+    for (const folder of folders) await removeTree(folder);
     throw error;
   }
 }

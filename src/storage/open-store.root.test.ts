@@ -454,6 +454,31 @@ test('an image is mounted read-only on any folder', async (t) => {
   await undoSingle();
 });
 
+test('a container is mounted in the step that creates it', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  await storeImage(store, image, 'example.org/a:1');
+  const { layerId } = await store.containers.create(container('c', { imageId: image.id, mount: true }));
+  const root = store.containers.mountPoint(id('c'));
+  assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
+  const counts = JSON.parse(readFileSync(`${base}/run/overlay-layers/mountpoints.json`, 'utf8'));
+  assert.deepEqual(counts, [{ id: layerId, path: root, count: 1 }]);
+  assert.equal(await store.containers.mount(id('c')), root);
+  await store.containers.delete(id('c'));
+  // A create that cannot mount leaves nothing: ids beyond what the kernel takes.
+  const map = [{ containerId: 0, hostId: -5, size: 1 }];
+  await assert.rejects(
+    store.containers.create(container('d', { imageId: image.id, uidMap: map, gidMap: map, mount: true })),
+  );
+  assert.deepEqual(await store.containers.list(), []);
+  assert.deepEqual(
+    readdirSync(`${base}/root/overlay`)
+      .filter((name) => name.length === 64)
+      .toSorted(),
+    layerIds(store, image).toSorted(),
+  );
+});
+
 test('a second copy of a container is refused, and a failed create leaves nothing', async (t) => {
   const { base, open } = setUp(t);
   const store = await open();

@@ -143,4 +143,6 @@ export interface NewContainer {
   readonly mountLabel: string;
   readonly uidMap: readonly IdMapping[];
   readonly gidMap: readonly IdMapping[];
+  /** Mounts the root file system in the same step, which costs less than a `mount` afterwards; that then only looks. */
+  readonly mount?: boolean;
 }

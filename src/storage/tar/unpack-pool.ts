@@ -144,7 +144,7 @@ class UnpackWorker {
       name: 'unpack',
       // Descriptors that native calls opened are closed by Node's: its book-keeping would warn for each.
       trackUnmanagedFds: false,
-      resourceLimits: { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 16 },
+      resourceLimits: { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 4 },
     });
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#ended = promise;
