@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs';
 import { lstat, realpath, stat, unlink } from 'node:fs/promises';
 import { dirname, isAbsolute, normalize } from 'node:path';
 import { CrioError, hasCode } from '../base/errors.ts';
@@ -20,14 +21,19 @@ export function containerLogPath(options: { logDirectory: string; logPath: strin
 /** The monitor does not make folders and tells nobody why it failed. A broken symlink in the file's place is removed. */
 export async function prepareLogPath(path: string): Promise<void> {
   const directory = dirname(path);
-  const stats = await stat(directory).catch((error: unknown) => {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw error;
-  });
+  const [stats] = await Promise.all([statOf(directory), removeBrokenLink(path)]);
   if (stats?.isDirectory() !== true) {
     throw new CrioError('unknown', `create container log "${path}": directory "${directory}" does not exist`);
   }
-  await removeBrokenLink(path);
+}
+
+async function statOf(directory: string): Promise<Stats | undefined> {
+  try {
+    return await stat(directory);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
+    throw error;
+  }
 }
 
 async function removeBrokenLink(path: string): Promise<void> {
@@ -35,9 +41,9 @@ async function removeBrokenLink(path: string): Promise<void> {
     if (!(await lstat(path)).isSymbolicLink()) return;
     await realpath(path);
   } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error;
+    if (!hasCode(error, 'ENOENT', 'ENOTDIR')) throw error;
     await unlink(path).catch((unlinkError: unknown) => {
-      if (!hasCode(unlinkError, 'ENOENT')) throw unlinkError;
+      if (!hasCode(unlinkError, 'ENOENT', 'ENOTDIR')) throw unlinkError;
     });
   }
 }

@@ -1,5 +1,5 @@
-import { chownSync, renameSync, writeFileSync } from 'node:fs';
-import { lstat, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { chownSync, closeSync, fstatSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
 
@@ -17,16 +17,22 @@ export function writeOwned(path: string, text: string | Uint8Array, owner: Owner
   if (owner.uid !== 0 || owner.gid !== 0) chownSync(path, owner.uid, owner.gid);
 }
 
-/** The host's resolv.conf; a host without one gives an empty file. */
-export async function readHostResolvConf(): Promise<Uint8Array> {
+/** The host's resolv.conf; a host without one gives an empty file. Small and always in the page cache: read at once. */
+export function readHostResolvConf(): Uint8Array {
+  let fd: number;
   try {
-    const { size } = await stat(hostResolvConf);
-    if (size > maxResolvConfBytes)
-      throw new CrioError('invalid', `read "${hostResolvConf}": larger than ${maxResolvConfBytes} bytes`);
-    return await readFile(hostResolvConf);
+    fd = openSync(hostResolvConf, 'r');
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return new Uint8Array();
     throw error;
+  }
+  try {
+    const { size } = fstatSync(fd);
+    if (size > maxResolvConfBytes)
+      throw new CrioError('invalid', `read "${hostResolvConf}": larger than ${maxResolvConfBytes} bytes`);
+    return readFileSync(fd);
+  } finally {
+    closeSync(fd);
   }
 }
 

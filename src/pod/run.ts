@@ -218,7 +218,7 @@ async function makeFiles(context: Context, call: Call, { plan, places, undo }: F
     mountShm(places.shmPath, { sizeBytes: plan.shmSizeBytes, owner });
     undo.defer(attempt(context, 'unmount shm', () => unmountShm(places.shmPath)));
   }
-  writeOwned(places.resolvPath, formatResolvConf(plan.config.dns) ?? (await readHostResolvConf()), owner);
+  writeOwned(places.resolvPath, formatResolvConf(plan.config.dns) ?? readHostResolvConf(), owner);
   writeOwned(places.hostnamePath, `${plan.hostname}\n`, owner);
   writeOwned(places.containerEnvPath, '', { uid: 0, gid: 0 });
   const cgroup = createInfraCgroup(context, plan);
