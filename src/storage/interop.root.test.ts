@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
@@ -24,7 +23,8 @@ interface World {
 }
 
 async function setUp(t: TestContext): Promise<World> {
-  const base = mkdtempSync(`${tmpdir()}/interop-`);
+  // podman takes no run root of more than 50 characters, so the folder for temporary files may be too deep.
+  const base = mkdtempSync('/var/tmp/interop-');
   const roots = ['--root', `${base}/root`, '--runroot', `${base}/run`, '--storage-driver', 'overlay'];
   const store = await openStore({
     graphRoot: `${base}/root`,
