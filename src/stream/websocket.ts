@@ -1,5 +1,4 @@
 import type { IncomingMessage } from 'node:http';
-import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { createWebSocketStream, WebSocketServer, type RawData, type WebSocket } from 'ws';
 
@@ -30,8 +29,7 @@ export function acceptWebSocket(
       if (which === request && protocol !== '') lines.push(`Sec-WebSocket-Protocol: ${protocol}`);
     };
     server.on('headers', addProtocol);
-    // The type of the `upgrade` event says Duplex, but it is the connection's socket, plain or TLS.
-    server.handleUpgrade(request, transport.socket as Socket, transport.head, resolve);
+    server.handleUpgrade(request, transport.socket, transport.head, resolve);
     server.off('headers', addProtocol);
   });
 }

@@ -13,10 +13,13 @@ import { repository } from '../run/stage.ts';
 import { buildTools, type Tools } from './build.ts';
 import { knownReason } from './known.ts';
 
+/** Run over SPDY with all others, and once more over WebSocket. */
+const streamingSpecs = 'Streaming';
+const webSocketFlags = ['-websocket-exec', '-websocket-attach', '-websocket-portforward'];
 const digestSpec = 'public image with digest should be pulled and removed';
 const logs = join(repository, 'build/logs/conformance');
 /** The groups that must pass; what `make test` runs. */
-const namedGroups = 'PodSandbox|basic operations|Image Manager|Idempotence|Runtime info';
+const namedGroups = 'PodSandbox|basic operations|Image Manager|Idempotence|Runtime info|Streaming';
 
 interface Spec {
   readonly name: string;
@@ -100,8 +103,14 @@ async function runSuite(tools: Tools, handler: string): Promise<Spec[]> {
   const focused = focus === '' ? [] : ['-ginkgo.focus', focus];
   const all = await critest(tools.critest, `${handler}`, [...common, ...focused, '-ginkgo.skip', digestSpec]);
   const digest = await critest(tools.critestOwnDigest, `${handler}-digest`, [...common, '-ginkgo.focus', digestSpec]);
+  const overWebSocket = await critest(tools.critest, `${handler}-websocket`, [
+    ...common,
+    ...webSocketFlags,
+    '-ginkgo.focus',
+    streamingSpecs,
+  ]);
   const wanted = new RegExp(focus);
-  return [...all, ...digest]
+  return [...all, ...digest, ...overWebSocket.map((spec) => ({ ...spec, name: `${spec.name} over WebSocket` }))]
     .filter((spec) => spec.state !== 'skipped' || (spec.message !== '' && wanted.test(spec.name)))
     .filter((spec) => wanted.test(spec.name));
 }
