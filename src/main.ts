@@ -113,7 +113,15 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
   const store = stack.use(await openConfiguredStore(crio, log));
   const seccompCache = new SeccompCache(log);
   const [images, runtimes, network] = await Promise.all([
-    createImages({ store, config: config(), log, registries: registriesFlags(flags) }),
+    createImages({
+      store,
+      config: config(),
+      log,
+      registries: registriesFlags(flags),
+      newCall: (name, signal) => newCall(name, log, signal),
+      volumeUser: (imageId) => containers.list().find(({ mounts }) => mounts.some(({ image }) => image === imageId))?.id,
+      beforeDelete: (imageId) => imageMounts.unmount(imageId),
+    }),
     createRuntimes({
       config: config(),
       log,
@@ -162,6 +170,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
       cgroups,
       log,
       findPod: (id) => pods.find(id),
+      verifyImage: (use) => images.verifyUse(use),
       prepare: createPrepare({
         config,
         host,
@@ -282,9 +291,9 @@ function exactly<T extends { readonly id: string }>(found: T | undefined, id: st
   return found?.id === id ? found : undefined;
 }
 
-function newCall(name: string, log: Logger): Call {
+function newCall(name: string, log: Logger, signal?: AbortSignal): Call {
   const id = randomUUID();
-  return new Call({ name, id, log: log.with({ id, name }) });
+  return new Call({ name, id, log: log.with({ id, name }), ...(signal === undefined ? {} : { signal }) });
 }
 
 /** Takes over what an earlier daemon left, and watches exits from then on. */

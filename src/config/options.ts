@@ -95,37 +95,30 @@ const api = {
   stream_address: string('127.0.0.1', 'Address of the server for exec, attach and port-forward.', {
     flag: 'stream-address',
     env: 'CONTAINER_STREAM_ADDRESS',
-    implemented: false,
   }),
   stream_port: string('0', 'Port of the server for exec, attach and port-forward. "0" takes a free one.', {
     flag: 'stream-port',
     env: 'CONTAINER_STREAM_PORT',
-    implemented: false,
   }),
   stream_enable_tls: bool(false, 'Serve exec, attach and port-forward over TLS. Needs a certificate and a key.', {
     flag: 'stream-enable-tls',
     env: 'CONTAINER_ENABLE_TLS',
-    implemented: false,
   }),
   stream_idle_timeout: string('', 'Time after which an idle stream is closed, such as "30m". Empty: 4 hours.', {
     flag: 'stream-idle-timeout',
     env: 'STREAM_IDLE_TIMEOUT',
-    implemented: false,
   }),
   stream_tls_cert: string('', 'Certificate of the stream server. A changed file is picked up.', {
     flag: 'stream-tls-cert',
     env: 'CONTAINER_TLS_CERT',
-    implemented: false,
   }),
   stream_tls_key: string('', 'Private key of the stream server. A changed file is picked up.', {
     flag: 'stream-tls-key',
     env: 'CONTAINER_TLS_KEY',
-    implemented: false,
   }),
   stream_tls_ca: string('', 'Authority that signs client certificates. When it is set, clients must present one.', {
     flag: 'stream-tls-ca',
     env: 'CONTAINER_TLS_CA',
-    implemented: false,
   }),
   tls_min_version: string(
     'VersionTLS12',
@@ -134,7 +127,6 @@ const api = {
       flag: 'tls-min-version',
       env: 'CONTAINER_TLS_MIN_VERSION',
       goName: 'TLSMinVersion',
-      implemented: false,
     },
   ),
   tls_cipher_suites: strings(
@@ -144,7 +136,6 @@ const api = {
       flag: 'tls-cipher-suites',
       env: 'CONTAINER_TLS_CIPHER_SUITES',
       goName: 'TLSCipherSuites',
-      implemented: false,
     },
   ),
   grpc_max_send_msg_size: int(83886080, 'Largest gRPC message sent, in bytes. Zero or less: the default.', {
@@ -574,7 +565,6 @@ const image = {
     flag: 'pause-image-auth-file',
     env: 'CONTAINER_PAUSE_IMAGE_AUTH_FILE',
     reloadable: true,
-    implemented: false,
   }),
   pause_command: string('/pause', "Command of infra containers. Empty: the image's entry point and command.", {
     flag: 'pause-command',

@@ -17,6 +17,8 @@ export interface ContainerMount {
   readonly recursiveReadOnly: boolean;
   /** Image to mount instead of a host path; undefined for an ordinary mount. */
   readonly image: string | undefined;
+  /** The name that the user wrote for `image`; policies go by it. */
+  readonly userSpecifiedImage?: string;
   readonly imageSubPath: string;
   readonly mountOptions: readonly string[];
 }

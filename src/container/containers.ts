@@ -118,6 +118,7 @@ function contextOf(deps: ContainersDeps): Context {
     writeState,
     onEvent: () => {},
     onMonitorLost: () => {},
+    verifyImage: async () => {},
     ...deps,
     index: new ContainerStore(),
     ownCall,

@@ -22,6 +22,14 @@ export type ContainerEvent = {
   readonly timeNs: bigint;
 };
 
+/** An image that a container is about to use. */
+export interface ImageUse {
+  readonly imageId: string;
+  /** As the user wrote it; `` when the request does not say. */
+  readonly userSpecifiedImage: string;
+  readonly namespace: string;
+}
+
 /** What `main.ts` hands in. */
 export interface ContainersDeps {
   /** Read at each call: a reload replaces it. */
@@ -34,6 +42,8 @@ export interface ContainersDeps {
   readonly log: Logger;
   readonly clock?: Clock;
   readonly findPod: (idOrPrefix: string) => Pod | undefined;
+  /** Throws when the configured signature policy refuses the image for this namespace. */
+  readonly verifyImage?: (use: ImageUse) => Promise<void>;
   /** Computes the spec and everything it names; see prepare.ts. */
   readonly prepare: PrepareContainer;
   /** Told of every change of life; must not throw. */

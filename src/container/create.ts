@@ -94,6 +94,7 @@ async function createEntry(context: Context, call: Call, creation: Creation): Pr
   const { metadata } = podConfig;
   context.log.info(() => `Creating container: ${metadata.namespace}/${metadata.name}/${config.metadata.name}`);
   const image = await requireImage(context, config.image);
+  await verifyImages(context, creation, image);
   const draft = draftOf(context, creation, image);
   await using undo = new AsyncDisposableStack();
   await createStorage(context, call, draft, undo);
@@ -148,8 +149,22 @@ function draftOf(context: Context, creation: Creation, image: Image): Draft {
 
 async function requireImage(context: Context, reference: string): Promise<Image> {
   const image = await context.images.find(reference);
-  if (image !== undefined) return image;
-  throw new CrioError('unknown', `find image "${reference}": not present locally`);
+  if (image === undefined) throw new CrioError('unknown', `find image "${reference}": not present locally`);
+  if (image.artifact === undefined) return image;
+  const type = JSON.stringify(image.artifact.artifactType);
+  throw new CrioError('invalid', `image "${reference}" is an OCI artifact of type ${type}: it can be mounted, not run`);
+}
+
+/** What was pulled for one namespace, or by another tool, may be refused to this one. */
+async function verifyImages(context: Context, { config, pod }: Creation, image: Image): Promise<void> {
+  const { namespace } = pod.metadata;
+  await context.verifyImage({ imageId: image.id, userSpecifiedImage: config.userSpecifiedImage, namespace });
+  for (const { image: name, userSpecifiedImage = '' } of config.mounts) {
+    const mounted = name === undefined ? undefined : await context.images.find(name);
+    // An image that is not there is an error of the mount. Artifacts have no signatures.
+    if (mounted === undefined || mounted.artifact !== undefined) continue;
+    await context.verifyImage({ imageId: mounted.id, userSpecifiedImage, namespace });
+  }
 }
 
 async function createStorage(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<void> {

@@ -69,6 +69,7 @@ function toMount(mount: cri.Mount): ContainerMount {
     gidMappings: mount.gidMappings.map(toIdMapping),
     recursiveReadOnly: mount.recursiveReadOnly,
     image: mount.image === undefined || mount.image.image === '' ? undefined : mount.image.image,
+    ...(mount.image === undefined ? {} : { userSpecifiedImage: mount.image.userSpecifiedImage }),
     imageSubPath: mount.imageSubPath,
     mountOptions: mount.mountOptions,
   };

@@ -39,6 +39,8 @@ export interface ImagesOptions {
   readonly newCall?: (name: string, signal: AbortSignal) => Call;
   /** Who uses an image as a volume; such an image is not removed. */
   readonly volumeUser?: (imageId: string) => string | undefined;
+  /** Ends what uses the layers of an image that is about to be deleted. */
+  readonly beforeDelete?: (imageId: string) => Promise<void>;
   /** Where things are and how long they may take, when not as usual; for tests. */
   readonly places?: Partial<ImagePlaces>;
 }
@@ -159,6 +161,7 @@ class StoredImages implements ImageService {
     const user = this.#options.volumeUser?.(image.id);
     if (user !== undefined) throw new CrioError('failed-precondition', `the image is in use by ${user}`);
     call.throwIfAborted();
+    await this.#options.beforeDelete?.(image.id);
     await this.#store.images.delete(image.id);
   }
 
