@@ -89,7 +89,7 @@ export function containerConfig({
   const linux = config.linux as ContainerLinuxInit | undefined;
   return {
     metadata: { name, attempt: 0 },
-    image: { image },
+    image: { image, userSpecifiedImage: image },
     command: [...command],
     logPath: `${name}.log`,
     ...config,

@@ -127,7 +127,5 @@ runtime_root = "${runcRoot}"
 monitor_path = "/usr/bin/conmon"
 [crio.network]
 plugin_dirs = ["/usr/lib/cni"]
-[crio.image]
-signature_policy = "/etc/containers/policy.json"
 ${config}`;
 }

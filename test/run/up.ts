@@ -1,6 +1,6 @@
 /** `make run`: starts the daemon and runs a pod with one container. Argument: the image, else a small one of our own. */
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type CriClient } from '../client/client.ts';
@@ -183,7 +183,5 @@ function printNext(id: string): void {
   ]) {
     console.log(`    ${line}`);
   }
-  console.log(
-    `The daemon's log: ${join(runFolder, 'daemon.log')} (${readdirSync(runFolder).length} files of this run beside it)`,
-  );
+  console.log(`The daemon's log: ${join(runFolder, 'daemon.log')}`);
 }
