@@ -67,7 +67,7 @@ function printTargets({ handlers, list, rssMiB, startMs }: Omit<Report, 'unit'>)
   }
   lines.push([
     'slowest list p99 with 500 (ms)',
-    Math.max(0, ...Object.values(list['500'] ?? {}).map((times) => times.p99)),
+    Math.max(0, ...listsOnly(list['500'] ?? {}).map((times) => times.p99)),
     5,
   ]);
   lines.push(['RSS with 100 pods (MiB)', rssMiB.after, 90], ['start (ms)', startMs, 400]);
@@ -76,6 +76,13 @@ function printTargets({ handlers, list, rssMiB, startMs }: Omit<Report, 'unit'>)
     console.log(
       `  ${value <= limit ? 'met   ' : 'MISSED'} ${name.padEnd(34)}${value.toFixed(2)} (at most ${limit.toFixed(2)})`,
     );
+}
+
+/** Statistics of containers are read anew for each answer: they are shown, but have no target. */
+function listsOnly(calls: Record<string, Percentiles>): Percentiles[] {
+  return Object.entries(calls)
+    .filter(([name]) => !name.endsWith('Stats'))
+    .map(([, times]) => times);
 }
 
 function cells({ p50, p95, p99 }: Percentiles): string {
