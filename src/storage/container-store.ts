@@ -1,10 +1,9 @@
-import { mkdir } from 'node:fs';
-import { promisify } from 'node:util';
 import { systemClock } from '../base/clock.ts';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
 import { newId } from '../base/ids.ts';
 import { KeyedLock } from '../base/keyed-lock.ts';
 import type { Driver } from './driver.ts';
+import type { FileCalls } from './file-calls.ts';
 import { containerJson } from './index/container-record.ts';
 import type { IndexedContainer } from './index/container-record.ts';
 import { containerLayerJson } from './index/layer-record.ts';
@@ -14,8 +13,6 @@ import type { ContainerRecord, ContainerStore, NewContainer } from './store.ts';
 import type { StoreState } from './store-state.ts';
 import type { TempDir } from './temp-dirs.ts';
 import type { Trash } from './trash.ts';
-
-const makeFolder: (path: string, options: { mode: number; recursive?: boolean }) => Promise<unknown> = promisify(mkdir);
 
 export interface ContainerStoreOptions {
   readonly state: StoreState;
@@ -98,10 +95,16 @@ async function makeLayer(
   parent: string | undefined,
 ): Promise<void> {
   const { state, driver } = options;
-  const folders = [`${state.paths.containers}/${container.id}`, `${state.paths.runContainers}/${container.id}`];
+  const folders: readonly (readonly [string, FileCalls])[] = [
+    [`${state.paths.containers}/${container.id}`, state.graphCalls],
+    [`${state.paths.runContainers}/${container.id}`, state.runCalls],
+  ];
   try {
     // Each comes to its end before anything is taken back.
-    const work = [driver.create(layerId, { parent }), ...folders.map(makePrivateFolder)];
+    const work = [
+      driver.create(layerId, { parent }),
+      ...folders.map(([folder, calls]) => makePrivateFolder(folder, calls)),
+    ];
     for (const result of await Promise.allSettled(work)) if (result.status === 'rejected') throw result.reason;
     if (container.mount !== true) return;
     const { mountLabel: label, uidMap, gidMap } = container;
@@ -110,20 +113,20 @@ async function makeLayer(
   } catch (error) {
     await driver.unmount(layerId);
     await options.trash.use((trash) => driver.remove(layerId, trash));
-    for (const folder of folders) await removeTree(folder);
+    for (const [folder] of folders) await removeTree(folder);
     throw error;
   }
 }
 
-async function makePrivateFolder(path: string): Promise<void> {
+async function makePrivateFolder(path: string, calls: FileCalls): Promise<void> {
   try {
-    await makeFolder(path, { mode: 0o700 });
+    await calls.mkdir(path, 0o700);
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error;
     await removeTree(path);
-    await makeFolder(path, { mode: 0o700 });
+    await calls.mkdir(path, 0o700);
   }
-  await makeFolder(`${path}/userdata`, { mode: 0o700 });
+  await calls.mkdir(`${path}/userdata`, 0o700);
 }
 
 /** Order of the format: layer, then both folders, then the record, so that a deletion cut short can be repeated. */

@@ -45,8 +45,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const state = undo.adopt(new StoreState(paths, options.log), (opened) => opened.close());
     const driver = undo.adopt(createDriver(paths, driverOptions, options.log), (opened) => opened[Symbol.dispose]?.());
     await driver.prepare();
-    const trash = undo.use(new Trash(driver.stagingParent, options.log));
-    const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log));
+    const trash = undo.use(new Trash(driver.stagingParent, options.log, state.graphCalls));
+    const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log, state.runCalls));
     await cleanUp({ state, driver, trash });
     const additional = driverOptions.additionalRoots.map((root) =>
       undo.adopt(new AdditionalStore(root, driverName, options.log), (opened) => opened.close()),

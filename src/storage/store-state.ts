@@ -1,5 +1,7 @@
 import type { Logger } from '../base/log.ts';
 import type { LockHandle, LockMode } from '../sys/lock.ts';
+import { fileCallsFor } from './file-calls.ts';
+import type { FileCalls } from './file-calls.ts';
 import { parseContainer } from './index/container-record.ts';
 import type { IndexedContainer } from './index/container-record.ts';
 import { parseImage } from './index/image-record.ts';
@@ -9,6 +11,7 @@ import type { IndexedLayer } from './index/layer-record.ts';
 import { LockFile } from './index/lock-file.ts';
 import { MountCounts } from './index/mount-counts.ts';
 import { RecordIndex } from './index/record-index.ts';
+import type { RecordFileOptions } from './index/record-index.ts';
 import type { StorePaths } from './paths.ts';
 
 export type IndexKind = 'layers' | 'images' | 'containers';
@@ -30,6 +33,9 @@ export interface IndexFiles {
  */
 export class StoreState {
   readonly paths: StorePaths;
+  /** Of the file systems of the two roots */
+  readonly graphCalls: FileCalls;
+  readonly runCalls: FileCalls;
   readonly log: Logger;
   readonly files: IndexFiles;
   readonly layers: RecordIndex<IndexedLayer>;
@@ -49,6 +55,10 @@ export class StoreState {
 
   constructor(paths: StorePaths, log: Logger) {
     this.paths = paths;
+    const graphCalls = fileCallsFor(paths.graphRoot);
+    const runCalls = fileCallsFor(paths.runRoot);
+    this.graphCalls = graphCalls;
+    this.runCalls = runCalls;
     this.log = log;
     const imageStoreLayers = `${paths.imageRoot}/${paths.driver}-layers`;
     const hasImageStore = paths.imageRoot !== paths.graphRoot;
@@ -58,23 +68,23 @@ export class StoreState {
       images: `${paths.images}/images.json`,
       containers: `${paths.containers}/volatile-containers.json`,
     };
-    const layerFiles = [{ path: `${paths.layers}/layers.json`, durable: true }];
+    const layerFiles: RecordFileOptions[] = [{ path: `${paths.layers}/layers.json`, durable: true }];
     if (hasImageStore) layerFiles.push({ path: this.files.imageLayers, durable: true });
-    layerFiles.push({ path: this.files.containerLayers, durable: false });
+    layerFiles.push({ path: this.files.containerLayers, durable: false, calls: graphCalls });
     this.layers = new RecordIndex({ files: layerFiles, parse: parseLayer, log });
     this.images = new RecordIndex({ files: [{ path: this.files.images, durable: true }], parse: parseImage, log });
     const containerFiles = [
       { path: `${paths.containers}/containers.json`, durable: true },
-      { path: this.files.containers, durable: false },
+      { path: this.files.containers, durable: false, calls: graphCalls },
     ];
     this.containers = new RecordIndex({ files: containerFiles, parse: parseContainer, log });
-    this.mounts = new MountCounts(`${paths.runLayers}/mountpoints.json`, log);
+    this.mounts = new MountCounts(`${paths.runLayers}/mountpoints.json`, log, runCalls);
     this.#storageLock = new LockFile(`${paths.graphRoot}/storage.lock`);
-    this.#layersLock = new LockFile(`${paths.layers}/layers.lock`);
+    this.#layersLock = new LockFile(`${paths.layers}/layers.lock`, graphCalls);
     this.#imageStoreLayersLock = hasImageStore ? new LockFile(`${imageStoreLayers}/layers.lock`) : undefined;
-    this.#mountsLock = new LockFile(`${paths.runLayers}/mountpoints.lock`);
+    this.#mountsLock = new LockFile(`${paths.runLayers}/mountpoints.lock`, runCalls);
     this.#imagesLock = new LockFile(`${paths.images}/images.lock`);
-    this.#containersLock = new LockFile(`${paths.containers}/containers.lock`);
+    this.#containersLock = new LockFile(`${paths.containers}/containers.lock`, graphCalls);
   }
 
   /** Makes memory as new as the disk. Costs one 64-byte read when nobody else wrote. */

@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rename, unlink } from 'node:fs/promises';
+import { mkdir, readdir, unlink } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { tryAcquireFileLock } from '../sys/lock.ts';
 import type { LockHandle } from '../sys/lock.ts';
 import { removeTree, removeWithProgram } from './remove-tree.ts';
+import { pooledCalls } from './file-calls.ts';
+import type { FileCalls } from './file-calls.ts';
 
 /**
  * A temporary folder in the scheme all programs share: `lock-<random>` is held while `temp-dir-<random>` is in use, so
@@ -21,7 +23,7 @@ export interface TempDir extends AsyncDisposable {
 }
 
 /** `parent` is created if need be; it stays, empty, when nothing is in use. */
-export async function createTempDir(parent: string): Promise<TempDir> {
+export async function createTempDir(parent: string, calls: FileCalls = pooledCalls): Promise<TempDir> {
   await mkdir(parent, { recursive: true, mode: 0o700 });
   const random = randomBytes(8).toString('hex');
   const lockPath = `${parent}/lock-${random}`;
@@ -42,7 +44,7 @@ export async function createTempDir(parent: string): Promise<TempDir> {
     entry,
     async take(source) {
       try {
-        await rename(source, entry(basename(source)));
+        await calls.rename(source, entry(basename(source)));
       } catch (error) {
         if (!hasCode(error, 'ENOENT')) throw error;
       }

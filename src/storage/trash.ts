@@ -1,4 +1,5 @@
 import type { Logger } from '../base/log.ts';
+import type { FileCalls } from './file-calls.ts';
 import { removeTree } from './remove-tree.ts';
 import { createTempDir } from './temp-dirs.ts';
 import type { TempDir } from './temp-dirs.ts';
@@ -13,10 +14,12 @@ const sweepMs = 1000;
 export class Trash implements AsyncDisposable {
   readonly #parent: string;
   readonly #log: Logger;
+  readonly #calls: FileCalls;
   #current: Bin | undefined;
   readonly #sweeping = new Set<Promise<void>>();
 
-  constructor(parent: string, log: Logger) {
+  constructor(parent: string, log: Logger, calls: FileCalls) {
+    this.#calls = calls;
     this.#parent = parent;
     this.#log = log;
   }
@@ -36,7 +39,7 @@ export class Trash implements AsyncDisposable {
   /** Deleting must work on a full disk, too, where no folder can be made: then things are deleted where they are. */
   async #create(): Promise<TempDir> {
     try {
-      return await createTempDir(this.#parent);
+      return await createTempDir(this.#parent, this.#calls);
     } catch (error) {
       this.#log.warn('make a folder for deleted layers', error);
       return deleteInPlace(this.#parent);

@@ -1,26 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  constants,
-  fdatasync as fdatasyncCallback,
-  fstatSync,
-  fsync as fsyncCallback,
-  open as openCallback,
-  rename as renameCallback,
-  unlink as unlinkCallback,
-  write as writeCallback,
-} from 'node:fs';
+import { closeSync, constants, fdatasync as fdatasyncCallback, fstatSync, fsync as fsyncCallback } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
+import { pooledCalls } from '../file-calls.ts';
+import type { FileCalls } from '../file-calls.ts';
 
 // The callback forms behind `promisify` cost a third of `fs.promises`, whose file handles are objects with finalizers.
-const open = promisify(openCallback);
-const rename = promisify(renameCallback);
-const unlink = promisify(unlinkCallback);
 const fdatasync = promisify(fdatasyncCallback);
 const fsync = promisify(fsyncCallback);
-const write: (fd: number, data: Uint8Array, offset: number, length: number) => Promise<{ bytesWritten: number }> =
-  promisify(writeCallback);
 
 const createNew = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
@@ -45,19 +32,26 @@ export interface WriteOptions {
   /** The content is synced before the name is there, and the name after. */
   readonly durable: boolean;
   readonly mode?: number;
+  /** Those of the file system; on the thread pool by default. */
+  readonly calls?: FileCalls;
 }
 
 /** Writes new content of `path` beside it. */
 export async function prepareWrite(path: string, data: Uint8Array, options: WriteOptions): Promise<PreparedWrite> {
   const folder = dirname(path);
+  const calls = options.calls ?? pooledCalls;
   const temporary = `${folder}/.tmp-${basename(path)}${temporarySuffix()}`;
   const discard = async () => {
-    await unlink(temporary).catch(() => undefined);
+    try {
+      await calls.unlink(temporary);
+    } catch {
+      // The next open of the store cleans up.
+    }
   };
-  const fd = await open(temporary, createNew, options.mode ?? 0o600);
+  const fd = await calls.open(temporary, createNew, options.mode ?? 0o600);
   let mtimeNs: bigint;
   try {
-    await writeAll(fd, data);
+    await writeAll(calls, fd, data);
     if (options.durable) await fdatasync(fd);
     mtimeNs = fstatSync(fd, { bigint: true }).mtimeNs;
   } catch (error) {
@@ -68,7 +62,7 @@ export async function prepareWrite(path: string, data: Uint8Array, options: Writ
   }
   const commit = async () => {
     try {
-      await rename(temporary, path);
+      await calls.rename(temporary, path);
     } catch (error) {
       await discard();
       throw error;
@@ -85,17 +79,22 @@ export async function atomicWrite(path: string, data: Uint8Array, options: Write
 }
 
 /** Writes a new small file that nobody reads before this returns. */
-export async function writeNewFile(path: string, data: Uint8Array, mode: number): Promise<void> {
-  const fd = await open(path, createNew, mode);
+export async function writeNewFile(
+  path: string,
+  data: Uint8Array,
+  options: { readonly mode: number; readonly calls?: FileCalls },
+): Promise<void> {
+  const calls = options.calls ?? pooledCalls;
+  const fd = await calls.open(path, createNew, options.mode);
   try {
-    await writeAll(fd, data);
+    await writeAll(calls, fd, data);
   } finally {
     closeSync(fd);
   }
 }
 
 export async function syncFolder(path: string): Promise<void> {
-  const fd = await open(path, constants.O_RDONLY, 0);
+  const fd = await pooledCalls.open(path, constants.O_RDONLY, 0);
   try {
     await fsync(fd);
   } finally {
@@ -103,9 +102,6 @@ export async function syncFolder(path: string): Promise<void> {
   }
 }
 
-async function writeAll(fd: number, data: Uint8Array): Promise<void> {
-  for (let at = 0; at < data.length;) {
-    const { bytesWritten } = await write(fd, data, at, data.length - at);
-    at += bytesWritten;
-  }
+async function writeAll(calls: FileCalls, fd: number, data: Uint8Array): Promise<void> {
+  for (let at = 0; at < data.length;) at += await calls.write(fd, data, at, null);
 }

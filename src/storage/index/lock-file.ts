@@ -1,12 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, readSync, write } from 'node:fs';
-import { promisify } from 'node:util';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { hasCode } from '../../base/errors.ts';
 import { acquireFileLock, tryAcquireFileLock } from '../../sys/lock.ts';
 import type { LockHandle, LockMode } from '../../sys/lock.ts';
+import { pooledCalls } from '../file-calls.ts';
+import type { FileCalls } from '../file-calls.ts';
 
 const tokenLength = 64;
-const writeAsync = promisify(write);
 let tokenCounter = 0n;
 
 /**
@@ -15,13 +15,15 @@ let tokenCounter = 0n;
  */
 export class LockFile {
   readonly path: string;
+  readonly #calls: FileCalls;
   /** Token of the last load or own write; undefined before the first load. */
   #known: Buffer | undefined;
   /** Kept open to look at the token without taking the lock. */
   #watchFd: number | undefined;
 
-  constructor(path: string) {
+  constructor(path: string, calls: FileCalls = pooledCalls) {
     this.path = path;
+    this.#calls = calls;
   }
 
   async acquire(mode: LockMode): Promise<LockHandle> {
@@ -57,7 +59,7 @@ export class LockFile {
   /** Writes a new token; the write lock is held. Not synced: after a crash every reader loads anyway. */
   async touch(held: LockHandle): Promise<void> {
     const token = newToken();
-    await writeAsync(held.fd, token, 0, tokenLength, 0);
+    await this.#calls.write(held.fd, token, 0, 0);
     this.#known = token;
   }
 

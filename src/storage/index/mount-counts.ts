@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import type { FileCalls } from '../file-calls.ts';
 import { prepareWrite } from './atomic-write.ts';
 import type { PreparedWrite } from './atomic-write.ts';
 import { FieldError, integerField, textField } from './json-fields.ts';
@@ -24,10 +25,12 @@ function mountCount(id: string, path: string, count: number): MountCount {
 export class MountCounts {
   readonly #path: string;
   readonly #log: Logger;
+  readonly #calls: FileCalls;
   #counts = new Map<string, MountCount>();
   #isDirty = false;
 
-  constructor(path: string, log: Logger) {
+  constructor(path: string, log: Logger, calls: FileCalls) {
+    this.#calls = calls;
     this.#path = path;
     this.#log = log;
   }
@@ -73,6 +76,6 @@ export class MountCounts {
     if (!this.#isDirty) return [];
     this.#isDirty = false;
     const list = Array.from(this.#counts.values(), ({ text }) => text).join(',');
-    return [await prepareWrite(this.#path, Buffer.from(`[${list}]`), { durable: false })];
+    return [await prepareWrite(this.#path, Buffer.from(`[${list}]`), { durable: false, calls: this.#calls })];
   }
 }

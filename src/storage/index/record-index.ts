@@ -4,6 +4,7 @@ import { statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import type { FileCalls } from '../file-calls.ts';
 import { atomicWrite, prepareWrite } from './atomic-write.ts';
 import type { PreparedWrite } from './atomic-write.ts';
 import { FieldError } from './json-fields.ts';
@@ -20,6 +21,7 @@ export interface RecordFileOptions {
   readonly path: string;
   /** Synced at every save; files of what a reboot ends are not. */
   readonly durable: boolean;
+  readonly calls?: FileCalls;
 }
 
 interface Entry<R> {
@@ -151,7 +153,7 @@ export class RecordIndex<R extends Named> {
     for (const file of dirty) file.dirty = false;
     return Promise.all(
       dirty.map(async (file) => {
-        const prepared = await prepareWrite(file.path, join(file.entries), { durable: file.durable });
+        const prepared = await prepareWrite(file.path, join(file.entries), file);
         const commit = async () => {
           await prepared.commit();
           file.mtimeNs = prepared.mtimeNs;

@@ -1,27 +1,21 @@
 import { randomBytes } from 'node:crypto';
 import {
-  chmod as chmodCallback,
-  chown as chownCallback,
-  mkdir as mkdirCallback,
   readdir as readdirCallback,
   readFile as readFileCallback,
   readlink as readlinkCallback,
-  rename as renameCallback,
   stat as statCallback,
   symlink as symlinkCallback,
 } from 'node:fs';
 import { promisify } from 'node:util';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { pooledCalls } from '../file-calls.ts';
+import type { FileCalls } from '../file-calls.ts';
 import { writeNewFile } from '../index/atomic-write.ts';
 import { removeTree } from '../remove-tree.ts';
 
-const chmod = promisify(chmodCallback);
-const chown = promisify(chownCallback);
-const mkdir: (path: string, mode: number) => Promise<void> = promisify(mkdirCallback);
 const readFile: (path: string, encoding: 'utf8') => Promise<string> = promisify(readFileCallback);
 const readdir: (path: string) => Promise<string[]> = promisify(readdirCallback);
 const readlink = promisify(readlinkCallback);
-const rename = promisify(renameCallback);
 const stat = promisify(statCallback);
 const symlink: (target: string, path: string) => Promise<void> = promisify(symlinkCallback);
 
@@ -88,7 +82,7 @@ async function readLink(home: string, id: string): Promise<string> {
 async function rebuildLink(home: string, id: string): Promise<string> {
   for (const [name, owner] of await shortLinks(home)) {
     if (owner !== id) continue;
-    await writeNewFile(`${home}/${id}/link`, Buffer.from(name), 0o644);
+    await writeNewFile(`${home}/${id}/link`, Buffer.from(name), { mode: 0o644 });
     return name;
   }
   throw new CrioError('not-found', `layer "${id}" has no short name`);
@@ -103,43 +97,49 @@ export async function createLayerDirs(options: {
   id: string;
   parent: ParentFacts | undefined;
   content: string | undefined;
+  calls: FileCalls;
 }): Promise<string> {
-  const { home, id, parent, content } = options;
+  const { home, id, parent, content, calls } = options;
   const folder = `${home}/${id}`;
-  await makeFresh(folder);
+  await makeFresh(folder, calls);
   const link = newShortLink();
   const owner = { uid: parent?.uid ?? 0, gid: parent?.gid ?? 0 };
   await Promise.all([
     content === undefined
-      ? makeFolder(`${folder}/diff`, parent?.mode ?? rootMode, owner)
-      : rename(content, `${folder}/diff`),
-    makeFolder(`${folder}/work`, 0o700, owner),
-    makeFolder(`${folder}/merged`, 0o700, owner),
+      ? makeFolder(`${folder}/diff`, parent?.mode ?? rootMode, owner, calls)
+      : calls.rename(content, `${folder}/diff`),
+    makeFolder(`${folder}/work`, 0o700, owner, calls),
+    makeFolder(`${folder}/merged`, 0o700, owner, calls),
     parent === undefined
-      ? mkdir(`${folder}/empty`, 0o700)
-      : writeNewFile(`${folder}/lower`, Buffer.from(parent.lower), 0o644),
-    writeNewFile(`${folder}/link`, Buffer.from(link), 0o644),
-    symlink(`../${id}/diff`, `${home}/l/${link}`),
+      ? calls.mkdir(`${folder}/empty`, 0o700)
+      : writeNewFile(`${folder}/lower`, Buffer.from(parent.lower), { mode: 0o644, calls }),
+    writeNewFile(`${folder}/link`, Buffer.from(link), { mode: 0o644, calls }),
+    calls.symlink(`../${id}/diff`, `${home}/l/${link}`),
   ]);
   return link;
 }
 
 /** Leftovers of an earlier attempt with this id go first: no index names them. */
-async function makeFresh(folder: string): Promise<void> {
+async function makeFresh(folder: string, calls: FileCalls): Promise<void> {
   try {
-    await mkdir(folder, 0o700);
+    await calls.mkdir(folder, 0o700);
   } catch (error) {
     if (!hasCode(error, 'EEXIST')) throw error;
     await removeTree(folder);
-    await mkdir(folder, 0o700);
+    await calls.mkdir(folder, 0o700);
   }
 }
 
 /** The mode is set whatever the umask says. */
-export async function makeFolder(path: string, mode: number, owner: { uid: number; gid: number }): Promise<void> {
-  await mkdir(path, mode);
-  if ((mode & 0o022) !== 0 || mode > 0o777) await chmod(path, mode);
-  if (owner.uid !== 0 || owner.gid !== 0) await chown(path, owner.uid, owner.gid);
+export async function makeFolder(
+  path: string,
+  mode: number,
+  owner: { uid: number; gid: number },
+  calls: FileCalls = pooledCalls,
+): Promise<void> {
+  await calls.mkdir(path, mode);
+  if ((mode & 0o022) !== 0 || mode > 0o777) await calls.chmod(path, mode);
+  if (owner.uid !== 0 || owner.gid !== 0) await calls.chown(path, owner.uid, owner.gid);
 }
 
 /** The short name in the `link` file, for deletion; undefined when it cannot be told. */

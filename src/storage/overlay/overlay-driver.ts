@@ -16,6 +16,8 @@ import {
   openTree,
   umountAsync,
 } from '../../sys/mount.ts';
+import { fileCallsFor } from '../file-calls.ts';
+import type { FileCalls } from '../file-calls.ts';
 import type { Driver, MountOptions } from '../driver.ts';
 import { removeTree } from '../remove-tree.ts';
 import type { TempDir } from '../temp-dirs.ts';
@@ -62,6 +64,7 @@ export class OverlayDriver implements Driver, Disposable {
   readonly #parents = new Map<string, ParentFacts>();
   /** Container layers that this process made: what their files say, and that nobody has mounted them yet. */
   readonly #made = new Map<string, MadeLayer>();
+  readonly #callsOf = new Map<string, FileCalls>();
   #canVolatile: boolean;
 
   constructor(options: OverlayOptions) {
@@ -89,8 +92,17 @@ export class OverlayDriver implements Driver, Disposable {
   async create(id: string, options: { parent: string | undefined; content?: string }): Promise<void> {
     const parent = options.parent === undefined ? undefined : await this.#parentFacts(options.parent);
     const home = options.content === undefined ? this.home : this.#imageHome;
-    const link = await createLayerDirs({ home, id, parent, content: options.content });
+    const link = await createLayerDirs({ home, id, parent, content: options.content, calls: this.#calls(home) });
     if (options.content === undefined) this.#made.set(id, { link, lower: parent?.lower ?? '', parent, isFresh: true });
+  }
+
+  #calls(home: string): FileCalls {
+    let calls = this.#callsOf.get(home);
+    if (calls === undefined) {
+      calls = fileCallsFor(home);
+      this.#callsOf.set(home, calls);
+    }
+    return calls;
   }
 
   async remove(id: string, trash: TempDir): Promise<void> {
