@@ -119,7 +119,8 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
       log,
       registries: registriesFlags(flags),
       newCall: (name, signal) => newCall(name, log, signal),
-      volumeUser: (imageId) => containers.list().find(({ mounts }) => mounts.some(({ image }) => image === imageId))?.id,
+      volumeUser: (imageId) =>
+        containers.list().find(({ mounts }) => mounts.some(({ image }) => image === imageId))?.id,
       beforeDelete: (imageId) => imageMounts.unmount(imageId),
     }),
     createRuntimes({
@@ -197,7 +198,21 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
     }),
   );
   const { promise: isReady, resolve: ready } = Promise.withResolvers<void>();
-  return { config, log, shutdown, store, images, runtimes, network, pods, containers, stats, streaming, isReady, ready };
+  return {
+    config,
+    log,
+    shutdown,
+    store,
+    images,
+    runtimes,
+    network,
+    pods,
+    containers,
+    stats,
+    streaming,
+    isReady,
+    ready,
+  };
 }
 
 /** These two are flags only: no file has them. */
@@ -215,7 +230,8 @@ function runtimeOf(
 ): ContainerRuntime {
   const name = handler === '' ? defaultRuntime : handler;
   const runtime = runtimes.get(name);
-  if (runtime === undefined) throw new CrioError('not-found', `failed to find runtime handler ${name} from runtime list`);
+  if (runtime === undefined)
+    throw new CrioError('not-found', `failed to find runtime handler ${name} from runtime list`);
   return runtime;
 }
 
@@ -269,6 +285,13 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<Serve
       containersOf: (podId) => containers.ofPod(podId),
       pause: (id) => containers.pause(newCall('pause', log), id),
       unpause: (id) => containers.resume(newCall('unpause', log), id),
+      pulls: {
+        list: () => images.pulls(),
+        pull: async ({ reference, namespace }, signal) => {
+          const request = { reference, namespace, credentials: undefined, cgroupParent: '' };
+          return (await images.pull(newCall('PullImage', log, signal), request)).id;
+        },
+      },
     },
     log,
   );

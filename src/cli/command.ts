@@ -12,6 +12,8 @@ export interface Command {
   readonly arguments?: string;
   readonly hidden?: boolean;
   readonly flags: readonly Flag[];
+  /** Flags may also follow the arguments; CRI-O's commands do not take them there. */
+  readonly flagsAnywhere?: boolean;
   readonly subcommands?: readonly Command[];
   /** Returns the exit code; throws CrioError for what ends as one fatal line. Without it the help is printed. */
   readonly run?: (context: CommandContext) => number | Promise<number>;
@@ -33,6 +35,8 @@ export interface CommandContext {
 export interface Output {
   readonly stdout: (text: string) => void;
   readonly stderr: (text: string) => void;
+  /** True when people see standard output as it is written. */
+  readonly isTerminal?: boolean;
 }
 
 export function findCommand(commands: readonly Command[], name: string): Command | undefined {

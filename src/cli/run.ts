@@ -23,6 +23,8 @@ import { configCommand } from './config.ts';
 import { appHelp, commandHelp, helpFlag, versionFlag } from './help.ts';
 import { refuseLiveSocket } from './live-socket.ts';
 import { manPage, markdownPage } from './manual.ts';
+import { policyCommand } from './policy.ts';
+import { pullCommand } from './pull.ts';
 import { RunningConfig } from './running-config.ts';
 import { statusCommand } from './status.ts';
 import { versionCommand, versionSummary } from './version.ts';
@@ -60,6 +62,7 @@ function ignoreBrokenPipe(error: Error): void {
 const processOutput: Output = {
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),
+  isTerminal: process.stdout.isTTY === true,
 };
 
 class Cli {
@@ -168,7 +171,7 @@ class Cli {
     from: Pick<CommandContext, 'loaded' | 'parentFlags'>,
   ): Promise<number> {
     const help = () => commandHelp(command, path);
-    const { values, rest } = this.#parse([...command.flags, helpFlag], args, help);
+    const { values, rest } = this.#parseCommand(command, args, help);
     if (boolFlag(values, 'help')) return this.#print(help());
     const [name, ...more] = rest;
     if (command.subcommands !== undefined) {
@@ -189,6 +192,14 @@ class Cli {
       log: this.#log,
       output: this.#output,
     });
+  }
+
+  #parseCommand(command: Command, args: readonly string[], help: () => string): ReturnType<typeof parseFlags> {
+    const { values, rest } = this.#parse([...command.flags, helpFlag], args, help);
+    const [word, ...more] = rest;
+    if (command.flagsAnywhere !== true || word === undefined) return { values, rest };
+    const later = this.#parseCommand(command, more, help);
+    return { values: new Map([...values, ...later.values]), rest: [word, ...later.rest] };
   }
 
   #help(commands: readonly Command[], path: string, topic: string | undefined, all: () => string): number {
@@ -232,6 +243,8 @@ function allCommands(deps: CliDeps): readonly Command[] {
       flags: publishFlags,
       run: () => 0,
     },
+    policyCommand,
+    pullCommand,
     statusCommand,
     versionCommand,
     wipeCommand(deps),

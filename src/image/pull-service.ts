@@ -88,7 +88,7 @@ export class PullService {
 
   async #run(request: PullOptions, candidates: readonly Reference[], signal: AbortSignal): Promise<ImageId> {
     const { log } = this.#options;
-    const tracker = new PullTracker(request.reference);
+    const tracker = new PullTracker(request.reference, request.namespace);
     this.#trackers.add(tracker);
     const stalled = new AbortController();
     const timer = this.#watchProgress(tracker, stalled);

@@ -6,6 +6,8 @@ import type { Container } from '../container/container.ts';
 import type { IdMapping } from '../pod/config.ts';
 import type { Pod } from '../pod/pod.ts';
 import { encodeContainer, encodeInfra } from './container-info.ts';
+import { encodePulls, pullEvents, pullWithEvents } from './pulls.ts';
+import type { PullsDeps } from './pulls.ts';
 
 /** What the HTTP API on the daemon's socket reads and does. All look-ups take the full id. */
 export interface StatusDeps {
@@ -20,44 +22,61 @@ export interface StatusDeps {
   /** Throw CrioError `failed-precondition` naming the state when it is the wrong one. */
   readonly pause: (id: string) => Promise<void>;
   readonly unpause: (id: string) => Promise<void>;
+  readonly pulls: PullsDeps;
 }
 
 export interface StatusRequest {
   readonly method: string;
   /** Path with query, as in the request line. */
   readonly url: string;
+  /** Aborted when the client is gone. */
+  readonly signal: AbortSignal;
 }
 
 export interface StatusResponse {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
+  /** A stream of events, or the whole. */
+  readonly body: string | AsyncIterable<string>;
 }
 
-type Handler = (deps: StatusDeps, id: string) => StatusResponse | Promise<StatusResponse>;
+type Handler = (deps: StatusDeps, id: string, request: StatusRequest) => StatusResponse | Promise<StatusResponse>;
 
-const routes: readonly (readonly [pattern: RegExp, handler: Handler])[] = [
-  [/^\/config$/, (deps) => ok('application/toml', printEffective(deps.config()))],
-  [/^\/info$/, (deps) => ok('application/json', encodeInfo(deps))],
-  [/^\/containers\/([^/]+)$/, containerInfo],
-  [/^\/pause\/([^/]+)$/, (deps, id) => changeState(deps, id, deps.pause)],
-  [/^\/unpause\/([^/]+)$/, (deps, id) => changeState(deps, id, deps.unpause)],
+interface Route {
+  readonly pattern: RegExp;
+  readonly GET?: Handler;
+  readonly POST?: Handler;
+}
+
+const routes: readonly Route[] = [
+  { pattern: /^\/config$/, GET: (deps) => ok('application/toml', printEffective(deps.config())) },
+  { pattern: /^\/info$/, GET: (deps) => ok('application/json', encodeInfo(deps)) },
+  { pattern: /^\/containers\/([^/]+)$/, GET: containerInfo },
+  { pattern: /^\/pause\/([^/]+)$/, GET: (deps, id) => changeState(deps, id, deps.pause) },
+  { pattern: /^\/unpause\/([^/]+)$/, GET: (deps, id) => changeState(deps, id, deps.unpause) },
+  { pattern: /^\/pulls$/, GET: ({ pulls }) => ok('application/json', encodePulls(pulls.list())), POST: startPull },
+  { pattern: /^\/pulls\/events$/, GET: ({ pulls }, _, { signal }) => events(pullEvents(pulls, signal)) },
 ];
 
 /** Answers one request of the HTTP API; never throws. */
 export async function handleStatusRequest(request: StatusRequest, deps: StatusDeps): Promise<StatusResponse> {
   const path = request.url.replace(/[?#].*$/s, '');
-  for (const [pattern, handler] of routes) {
-    const match = pattern.exec(path);
+  for (const route of routes) {
+    const match = route.pattern.exec(path);
     if (match === null) continue;
-    if (request.method !== 'GET') return { status: 405, headers: { Allow: 'GET' }, body: '' };
+    const handler = request.method === 'GET' || request.method === 'POST' ? route[request.method] : undefined;
+    if (handler === undefined) return { status: 405, headers: { Allow: allowed(route) }, body: '' };
     try {
-      return await handler(deps, decode(match[1] ?? ''));
+      return await handler(deps, decode(match[1] ?? ''), request);
     } catch (error) {
       return failure(kindOf(error) === 'failed-precondition' ? 409 : 500, messageOf(error));
     }
   }
   return failure(404, '404 page not found');
+}
+
+function allowed(route: Route): string {
+  return (['GET', 'POST'] as const).filter((method) => route[method] !== undefined).join(', ');
 }
 
 /** A malformed escape is no id of anything. */
@@ -71,6 +90,17 @@ function decode(id: string): string {
 
 function ok(contentType: string, body: string): StatusResponse {
   return { status: 200, headers: { 'Content-Type': contentType }, body };
+}
+
+function events(body: AsyncIterable<string>): StatusResponse {
+  return { status: 200, headers: { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' }, body };
+}
+
+function startPull({ pulls }: StatusDeps, _: string, { url, signal }: StatusRequest): StatusResponse {
+  const query = new URLSearchParams(/\?([^#]*)/.exec(url)?.[1] ?? '');
+  const reference = query.get('image') ?? '';
+  if (reference === '') return failure(400, 'no image specified');
+  return events(pullWithEvents(pulls, { reference, namespace: query.get('namespace') ?? '' }, signal));
 }
 
 function failure(status: number, text: string): StatusResponse {

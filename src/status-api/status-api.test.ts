@@ -46,11 +46,14 @@ const deps: StatusDeps = {
   findPod: (id) => (id === podId ? pod : undefined),
   containersOf: () => [container],
   pause: () => Promise.resolve(),
+  pulls: { list: () => [], pull: async () => 'id' },
   unpause: () => Promise.reject(new CrioError('failed-precondition', 'container is running, not paused')),
 };
 
-function get(url: string, method = 'GET') {
-  return handleStatusRequest({ method, url }, deps);
+async function get(url: string, method = 'GET') {
+  const { body, ...rest } = await handleStatusRequest({ method, url, signal: new AbortController().signal }, deps);
+  assert.ok(typeof body === 'string');
+  return { ...rest, body };
 }
 
 test('GET /info answers as CRI-O does', async () => {
@@ -95,7 +98,7 @@ test('unknown ids and orphans are 404 with the texts of CRI-O', async () => {
   assert.equal(missing.body, "can't find the container with id 2c60\n");
   assert.equal(missing.headers['X-Content-Type-Options'], 'nosniff');
   const orphan = await handleStatusRequest(
-    { method: 'GET', url: `/containers/${containerId}` },
+    { method: 'GET', url: `/containers/${containerId}`, signal: new AbortController().signal },
     { ...deps, findPod: () => undefined },
   );
   assert.equal(orphan.body, `can't find the sandbox for container id ${containerId}\n`);

@@ -1,0 +1,98 @@
+import { CrioError, wrap } from '../base/errors.ts';
+import { isJsonArray, isJsonObject } from '../base/go-json.ts';
+import type { Json } from '../base/go-json.ts';
+import { flag, stringFlag } from '../config/flags.ts';
+import type { Command, CommandContext } from './command.ts';
+import { barsView, linesView } from './pull-view.ts';
+import type { ShownPull, View } from './pull-view.ts';
+
+export const pullCommand: Command = {
+  name: 'pull',
+  aliases: [],
+  usage: 'pull an image through the running daemon and show its progress',
+  arguments: 'IMAGE',
+  flagsAnywhere: true,
+  flags: [
+    flag({ name: 'socket', aliases: ['s'], usage: 'socket of the daemon; that of the configuration when it is empty' }),
+    flag({ name: 'namespace', aliases: ['n'], usage: 'namespace whose signature policy and credentials count' }),
+  ],
+  run: pull,
+};
+
+/** The image's id is the only line on standard output that is no progress: the last one. */
+async function pull(context: CommandContext): Promise<number> {
+  const [image = '', ...more] = context.args;
+  if (image === '' || more.length > 0) throw new CrioError('invalid', 'expected one image');
+  const { stdout } = context.output;
+  const view: View = context.output.isTerminal === true ? barsView(() => process.stdout.columns ?? 80) : linesView();
+  for await (const { name, data } of events(context, image)) {
+    if (name === 'progress') stdout(view(toPull(data)));
+    if (name === 'failed') throw new CrioError('unknown', textOf(data, 'error'));
+    if (name !== 'done') continue;
+    stdout(`${textOf(data, 'id')}\n`);
+    return 0;
+  }
+  throw new CrioError('unavailable', 'the daemon ended the connection before the pull was over');
+}
+
+interface ServerEvent {
+  readonly name: string;
+  readonly data: Json;
+}
+
+/** Server-sent events of `POST /pulls`, as far as our daemon writes them: one line of event, one of data. */
+async function* events(context: CommandContext, image: string): AsyncGenerator<ServerEvent> {
+  let text = '';
+  for await (const chunk of await post(context, image)) {
+    text += chunk;
+    const blocks = text.split('\n\n');
+    text = blocks.pop() ?? '';
+    for (const block of blocks) {
+      const match = /^event: (\w+)\ndata: (.*)$/s.exec(block);
+      // JSON.parse returns any.
+      if (match !== null) yield { name: match[1] ?? '', data: JSON.parse(match[2] ?? '') as Json };
+    }
+  }
+}
+
+async function post(context: CommandContext, image: string): Promise<AsyncIterable<string>> {
+  const given = stringFlag(context.flags, 'socket') ?? '';
+  const socketPath = given === '' ? context.loaded.config.api.listen : given;
+  const namespace = stringFlag(context.flags, 'namespace') ?? '';
+  const path = `/pulls?${new URLSearchParams({ image, namespace }).toString()}`;
+  const { request } = await import('node:http');
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, path, method: 'POST', headers: { host: 'crio' } }, (response) => {
+      response.setEncoding('utf8');
+      if (response.statusCode === 200) resolve(response);
+      else reject(new CrioError('unavailable', `pull on "${socketPath}": the daemon answered ${response.statusCode}`));
+    });
+    call.on('error', (error) => reject(wrap(`connect to the daemon on "${socketPath}"`, error)));
+    call.end();
+  });
+}
+
+function toPull(data: Json): ShownPull {
+  const layers = isJsonObject(data) && isJsonArray(data['layers']) ? data['layers'] : [];
+  return {
+    phase: textOf(data, 'phase'),
+    layers: layers.map((layer) => ({
+      digest: textOf(layer, 'digest'),
+      size: numberOf(layer, 'size'),
+      downloaded: numberOf(layer, 'downloaded'),
+      phase: textOf(layer, 'phase'),
+      endpoint: textOf(layer, 'endpoint'),
+      bytesPerSecond: numberOf(layer, 'bytes_per_second'),
+    })),
+  };
+}
+
+function textOf(data: Json | undefined, key: string): string {
+  const value = isJsonObject(data) ? data[key] : undefined;
+  return typeof value === 'string' ? value : '';
+}
+
+function numberOf(data: Json, key: string): number {
+  const value = isJsonObject(data) ? data[key] : undefined;
+  return typeof value === 'number' ? value : 0;
+}
