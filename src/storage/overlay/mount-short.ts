@@ -5,7 +5,7 @@ import { planMount } from './mount-plan.ts';
 import type { PlanInput } from './mount-plan.ts';
 
 /** mount(2) takes one page of options. */
-const maxData = 4095;
+export const maxMountData = 4095;
 
 /**
  * Mounts a chain too long for full paths: relative to the driver's home, and if that is still too long by descriptors,
@@ -14,14 +14,14 @@ const maxData = 4095;
  */
 export function mountWithShortPaths(input: PlanInput, target: string, homes: readonly string[]): void {
   const relative = planMount(shorten(input, homes[0] ?? '/'));
-  if (Buffer.byteLength(relative.data) < maxData) {
+  if (Buffer.byteLength(relative.data) < maxMountData) {
     inFolder(homes[0] ?? '/', () => mount('overlay', target, 'overlay', relative.flags, relative.data));
     return;
   }
   using fds = new DisposableStack();
   const lowers = input.lowers.map((lower) => String(fds.adopt(openSync(lower, 'r'), closeSync)));
   const plan = planMount({ ...input, lowers });
-  if (Buffer.byteLength(plan.data) >= maxData) {
+  if (Buffer.byteLength(plan.data) >= maxMountData) {
     throw new CrioError('failed-precondition', `mount options of ${input.lowers.length} layers are too long`);
   }
   inFolder('/proc/self/fd', () => mount('overlay', target, 'overlay', plan.flags, plan.data));

@@ -10,13 +10,14 @@ import {
   MS_PRIVATE,
   OPEN_TREE_CLONE,
   UMOUNT_NOFOLLOW,
+  mount,
   mountAsync,
   mountSetattr,
   moveMount,
   openTree,
   umountAsync,
 } from '../../sys/mount.ts';
-import { fileCallsFor } from '../file-calls.ts';
+import { directCalls, fileCallsFor } from '../file-calls.ts';
 import type { FileCalls } from '../file-calls.ts';
 import type { Driver, MountOptions } from '../driver.ts';
 import { removeTree } from '../remove-tree.ts';
@@ -31,7 +32,7 @@ import {
   shortLinks,
 } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
-import { mountWithShortPaths } from './mount-short.ts';
+import { maxMountData, mountWithShortPaths } from './mount-short.ts';
 import { planMount } from './mount-plan.ts';
 import type { PlanInput } from './mount-plan.ts';
 import { UserNamespaces, mappedRoot } from './user-namespace.ts';
@@ -256,8 +257,10 @@ export class OverlayDriver implements Driver, Disposable {
 
   async #mountOnce(input: PlanInput, target: string): Promise<void> {
     const { flags, data } = planMount(input);
-    if (Buffer.byteLength(data) < 4095) await mountAsync('overlay', target, 'overlay', flags, data);
-    else mountWithShortPaths(input, target, this.#homes);
+    if (Buffer.byteLength(data) >= maxMountData) mountWithShortPaths(input, target, this.#homes);
+    // Overlay makes folders in `work`: on a disk that may take long, in memory it does not.
+    else if (this.#calls(this.home) === directCalls) mount('overlay', target, 'overlay', flags, data);
+    else await mountAsync('overlay', target, 'overlay', flags, data);
   }
 
   /** Lowers through a copy of their tree's mount that maps ids; the copies go when overlay holds them. */
