@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
@@ -40,6 +40,9 @@ async function setUp(t: TestContext): Promise<World> {
       if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
     rmSync(base, { recursive: true });
   });
+  // Its locks would stay in /dev/shm for good.
+  writeFileSync(`${base}/containers.conf`, '[engine]\nlock_type = "file"\n');
+  process.env['CONTAINERS_CONF'] = `${base}/containers.conf`;
   const run = (file: string, args: readonly string[]) => execFileSync(file, args, { encoding: 'utf8', cwd: base });
   return {
     base,
