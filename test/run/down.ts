@@ -6,7 +6,16 @@ import { connect } from '../client/client.ts';
 import { removeAllPods } from '../client/pods.ts';
 import { run } from '../fixtures/process.ts';
 import { removeCgroups } from './cgroups.ts';
-import { forwardFile, links, runFolder, runSocket, tables, volatileFolder, type Before } from './run-state.ts';
+import {
+  forwardFile,
+  links,
+  runFolder,
+  runSocket,
+  sideFolders,
+  tables,
+  volatileFolder,
+  type Before,
+} from './run-state.ts';
 
 const recordFile = join(runFolder, 'before.json');
 if (existsSync(recordFile)) await takeDown();
@@ -26,8 +35,7 @@ async function takeDown(): Promise<void> {
   }
   writeFileSync(forwardFile, before.ipForward);
   removeCgroups('crio-ts');
-  if (!before.cniState) removeEmpty('/var/lib/cni');
-  if (existsSync(join(runFolder, 'hugetlb'))) removeEmpty('/sys/fs/cgroup/hugetlb');
+  for (const folder of sideFolders) if (!before.folders.includes(folder)) removeEmpty(folder);
   for (const folder of [volatileFolder, runFolder])
     rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 200 });
   console.log('Stopped; nothing is left.');

@@ -10,13 +10,17 @@ export const runSocket = join(volatileFolder, 'crio.sock');
 export const bridgeName = 'crio-ts0';
 export const forwardFile = '/proc/sys/net/ipv4/ip_forward';
 
+/** Folders that the plugins, the runtimes (`crun features`) and mount(8) make; empty when all have ended. */
+export const sideFolders = ['/var/lib/cni', '/run/crun', '/run/runc', '/run/mount', '/sys/fs/cgroup/hugetlb'];
+
 /** What there was before the daemon, so that `make stop` takes away only what came with it. */
 export interface Before {
   readonly links: readonly string[];
   /** nftables tables as `family name`. */
   readonly tables: readonly string[];
   readonly ipForward: string;
-  readonly cniState: boolean;
+  /** Those of `sideFolders` that were there. */
+  readonly folders: readonly string[];
   readonly supervisor: number;
 }
 
@@ -25,7 +29,7 @@ export function recordBefore(): Omit<Before, 'supervisor'> {
     links: links(),
     tables: tables(),
     ipForward: readFileSync(forwardFile, 'utf8').trim(),
-    cniState: existsSync('/var/lib/cni'),
+    folders: sideFolders.filter((folder) => existsSync(folder)),
   };
 }
 

@@ -39,6 +39,7 @@ async function isRunning(cri: CriClient): Promise<boolean> {
 }
 
 async function startDaemon(cri: CriClient): Promise<void> {
+  const before = recordBefore();
   mkdirSync(runFolder, { recursive: true });
   mkdirSync(volatileFolder, { recursive: true, mode: 0o755 });
   const images = await buildImages('small');
@@ -65,7 +66,6 @@ async function startDaemon(cri: CriClient): Promise<void> {
     ...daemon,
   ];
   const environment = { ...process.env, CONTAINER_REGISTRIES_CONF: join(runFolder, 'registries.conf') };
-  const before = recordBefore();
   const child = spawn(
     'unshare',
     ['--mount', '--propagation', 'private', buildReaper(), join(runFolder, 'leftovers'), ...supervisor],

@@ -8,7 +8,7 @@ build=$PWD/build
 mkdir -p "$build"
 
 packages="ca-certificates conmon containernetworking-plugins crun runc iptables nftables iproute2 mount util-linux
-  busybox-static docker-registry gcc libc6-dev"
+  busybox-static docker-registry gcc libc6-dev curl"
 [ "$kind" = run ] || packages="$packages skopeo podman procps"
 
 say() { echo "setup: $*" >&2; }
@@ -69,12 +69,21 @@ install_go() {
     { cat "$build/apt.log" >&2; exit 1; }
 }
 
+# npm 9 takes the link to Node away together with the package of the other architecture, which it skips.
+link_node() {
+  for package in node_modules/node-linux-*; do
+    [ -x "$package/bin/node" ] && ln -sf "../${package#node_modules/}/bin/node" node_modules/.bin/node
+  done
+  [ -x node_modules/.bin/node ] || { say "no Node for $(uname -m) among the packages"; exit 1; }
+}
+
 # node_modules as package-lock.json says; the pinned Node itself is one of the packages.
 install_modules() {
   if ! cmp -s package-lock.json "$build/installed-lock.json" || [ ! -x node_modules/.bin/node ]; then
     command -v npm >/dev/null || install npm
     say "npm ci"
     npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+    link_node
     cp package-lock.json "$build/installed-lock.json"
   fi
 }
