@@ -15,6 +15,7 @@ import type { PullOptions } from './images.ts';
 import { JoinedWork } from './joined-work.ts';
 import { PolicyError } from './policy/decide.ts';
 import { fetchAttachments } from './policy/attachments.ts';
+import { fetchLookaside } from './policy/lookaside.ts';
 import { loadPolicy, policyFiles } from './policy/policy-file.ts';
 import { findSignaturePlaces, loadRegistriesD } from './policy/registries-d.ts';
 import type { SignaturesByDigest } from './policy/stored-signatures.ts';
@@ -166,10 +167,15 @@ export class PullService {
   /** Signatures of the manifest, and of the lists that name it. */
   async #signatures(reference: Reference, fetched: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest> {
     const config = await loadRegistriesD(this.#options.registriesD);
-    if (!findSignaturePlaces(config, reference).useSigstoreAttachments) return new Map();
-    const digests = [fetched.digest, ...fetched.lists.map((list) => list.digest)];
-    const fetch = async (digest: Digest) => [digest, await fetchAttachments(digest, fetched.places, signal)] as const;
-    return new Map(await Promise.all(digests.map(fetch)));
+    const { lookaside, useSigstoreAttachments } = findSignaturePlaces(config, reference);
+    const { endpoints } = this.#options;
+    const fetch = async (digest: Digest) => {
+      const kept =
+        lookaside === undefined ? [] : fetchLookaside(lookaside, { reference, digest }, { endpoints, signal });
+      const attached = useSigstoreAttachments ? fetchAttachments(digest, fetched.places, signal) : [];
+      return [digest, (await Promise.all([kept, attached])).flat()] as const;
+    };
+    return new Map(await Promise.all([fetched.digest, ...fetched.lists.map((list) => list.digest)].map(fetch)));
   }
 
   /** `pull_progress_timeout`; 0 means no limit. */

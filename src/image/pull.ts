@@ -30,7 +30,7 @@ export interface PullDependencies {
   /** Undefined when artifacts are switched off. */
   readonly artifacts: ArtifactStore | undefined;
   readonly log: Logger;
-  /** Sigstore signatures of an image, as far as registries.d says to look for them. */
+  /** Signatures of an image, from where registries.d says to look for them. */
   signaturesOf(reference: Reference, image: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest>;
   /** Places to read a name from, best first. Throws when its registry is blocked. */
   placesFor(reference: Reference): readonly Place[];
@@ -88,7 +88,7 @@ async function pullCandidate(
   let signatures: SignaturesByDigest = new Map();
   await checkPolicy(request.policy, reference, {
     digests: [fetched.digest, ...fetched.lists.map((list) => list.digest)],
-    async sigstoreSignatures() {
+    async signatures() {
       signatures = await dependencies.signaturesOf(reference, fetched, call.signal);
       return [...signatures.values()].flat();
     },

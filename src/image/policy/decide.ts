@@ -1,4 +1,3 @@
-import type { KeyObject } from 'node:crypto';
 import { CrioError, messageOf } from '../../base/errors.ts';
 import type { Digest } from '../../base/ids.ts';
 import { formatReference, repositoryOf } from '../reference.ts';
@@ -7,8 +6,10 @@ import { matchesIdentity } from './identity.ts';
 import type { SignedIdentity } from './identity.ts';
 import type { Policy, Requirement } from './policy-file.ts';
 import { isSignedByKey, readSigstoreRequirement } from './sigstore.ts';
-import type { SigstoreSignature } from './sigstore.ts';
+import { openSignedMessage, readSignedByRequirement } from './simple-signing.ts';
 import { claimTypes, readClaim } from './signed-payload.ts';
+import type { SignedClaim } from './signed-payload.ts';
+import type { ImageSignature } from './stored-signatures.ts';
 
 /** An image that the policy refuses. Clients see `SignatureValidationFailed` before its text. */
 export class PolicyError extends CrioError {
@@ -58,7 +59,7 @@ export function policyScopes(reference: Reference): readonly string[] {
 export interface ImageEvidence {
   /** The manifest's digest first, then those of the lists that name it. */
   readonly digests: readonly Digest[];
-  sigstoreSignatures(): Promise<readonly SigstoreSignature[]>;
+  signatures(): Promise<readonly ImageSignature[]>;
 }
 
 /** Throws PolicyError when the policy refuses the image whatever it is; needs no network. */
@@ -93,13 +94,14 @@ async function checkRequirement(
   reference: Reference,
   evidence: ImageEvidence,
 ): Promise<void> {
-  if (requirement.type !== 'sigstoreSigned') throw new Error(`"${requirement.type}" is not supported yet`);
-  const { keys, identity } = await readSigstoreRequirement(requirement, where);
-  const signatures = await evidence.sigstoreSignatures();
+  const { identity, open } = await readCheck(requirement, where);
+  const signatures = (await evidence.signatures()).filter(
+    (signature) => Buffer.isBuffer(signature) === (requirement.type === 'signedBy'),
+  );
   if (signatures.length === 0) throw new Error('A signature was required, but no signature exists');
   const reasons: string[] = [];
   for (const signature of signatures) {
-    const reason = refusal(signature, keys, identity, { reference, digests: evidence.digests });
+    const reason = await refusal(() => open(signature), identity, { reference, digests: evidence.digests });
     if (reason === undefined) return;
     reasons.push(reason);
   }
@@ -108,16 +110,43 @@ async function checkRequirement(
   );
 }
 
-/** Why a signature does not count; undefined when it does. The payload is read only after its signature was checked. */
-function refusal(
-  signature: SigstoreSignature,
-  keys: readonly KeyObject[],
+interface SignatureCheck {
+  readonly identity: SignedIdentity;
+  /** What a signature claims, once it is known to be made by a key of the requirement; throws when it is not. */
+  readonly open: (signature: ImageSignature) => Promise<SignedClaim>;
+}
+
+async function readCheck(requirement: Requirement, where: string): Promise<SignatureCheck> {
+  if (requirement.type === 'signedBy') {
+    const { keys, identity } = await readSignedByRequirement(requirement, where);
+    return {
+      identity,
+      async open(signature) {
+        if (!Buffer.isBuffer(signature)) throw new Error('not a simple signature');
+        return readClaim(await openSignedMessage(signature, keys), claimTypes.simple);
+      },
+    };
+  }
+  if (requirement.type !== 'sigstoreSigned') throw new Error(`"${requirement.type}" is not supported yet`);
+  const { keys, identity } = await readSigstoreRequirement(requirement, where);
+  return {
+    identity,
+    async open(signature) {
+      if (Buffer.isBuffer(signature) || !isSignedByKey(signature, keys))
+        throw new Error('cryptographic signature verification failed: made by none of the keys');
+      return readClaim(signature.payload, claimTypes.sigstore);
+    },
+  };
+}
+
+/** Why a signature does not count; undefined when it does. */
+async function refusal(
+  open: () => Promise<SignedClaim>,
   identity: SignedIdentity,
   image: { readonly reference: Reference; readonly digests: readonly Digest[] },
-): string | undefined {
+): Promise<string | undefined> {
   try {
-    if (!isSignedByKey(signature, keys)) return 'cryptographic signature verification failed: made by none of the keys';
-    const claim = readClaim(signature.payload, claimTypes.sigstore);
+    const claim = await open();
     if (!matchesIdentity(identity, image.reference, claim.reference)) {
       return `Signature for identity "${formatReference(claim.reference)}" is not accepted`;
     }

@@ -4,8 +4,11 @@ import type { ImageRecord, ImageStore } from '../../storage/store.ts';
 import { JsonReader, parseLooseJson } from '../json.ts';
 import type { SigstoreSignature } from './sigstore.ts';
 
+/** A simple signature is the bytes of its OpenPGP message. */
+export type ImageSignature = SigstoreSignature | Buffer;
+
 /** The signatures of each manifest that led to an image. */
-export type SignaturesByDigest = ReadonlyMap<Digest, readonly SigstoreSignature[]>;
+export type SignaturesByDigest = ReadonlyMap<Digest, readonly ImageSignature[]>;
 
 const sigstorePrefix = Buffer.from('\0sigstore-json\n');
 
@@ -24,14 +27,14 @@ export function encodeSignatures(signatures: SignaturesByDigest): {
   };
 }
 
-/** The sigstore signatures a store has for these manifests; other kinds are left out. */
+/** The signatures a store has for these manifests; kinds that are not known are left out. */
 export async function readStoredSignatures(
   images: ImageStore,
   record: ImageRecord,
-): Promise<readonly SigstoreSignature[]> {
+): Promise<readonly ImageSignature[]> {
   const metadata = record.metadata === '' ? new Map() : parseLooseJson(Buffer.from(record.metadata), 'image metadata');
   const sizes = new JsonReader(metadata, 'image metadata').object('signatures-sizes');
-  const found: SigstoreSignature[] = [];
+  const found: ImageSignature[] = [];
   for (const digest of sizes?.keys ?? []) {
     const data = (await images.readBigData(record.id, signatureKey(digest))) ?? Buffer.alloc(0);
     let offset = 0;
@@ -51,12 +54,16 @@ function signatureKey(digest: Digest): string {
   return `signature-${digest.slice(digest.indexOf(':') + 1)}`;
 }
 
-function encodeSignature({ mimeType, payload, annotations }: SigstoreSignature): Buffer {
+function encodeSignature(signature: ImageSignature): Buffer {
+  if (Buffer.isBuffer(signature)) return signature;
+  const { mimeType, payload, annotations } = signature;
   const json = { mimeType, payload: payload.toString('base64'), annotations: Object.fromEntries(annotations) };
   return Buffer.concat([sigstorePrefix, Buffer.from(JSON.stringify(json))]);
 }
 
-function decodeSignature(data: Buffer): SigstoreSignature | undefined {
+function decodeSignature(data: Buffer): ImageSignature | undefined {
+  // The first byte of every OpenPGP packet has its highest bit set (RFC 9580, 4.2); other kinds begin with a zero byte.
+  if (((data[0] ?? 0) & 0x80) !== 0) return data;
   if (!data.subarray(0, sigstorePrefix.length).equals(sigstorePrefix)) return undefined;
   const reader = new JsonReader(
     parseLooseJson(data.subarray(sigstorePrefix.length), 'stored signature'),

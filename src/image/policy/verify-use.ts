@@ -26,7 +26,7 @@ export async function verifyUse(images: ImageStore, request: UseRequest): Promis
   }
   const record = await images.find(request.imageId);
   if (record === undefined) throw new CrioError('not-found', `image "${request.imageId}" is not in storage`);
-  const evidence = { digests: record.digests, sigstoreSignatures: () => readStoredSignatures(images, record) };
+  const evidence = { digests: record.digests, signatures: () => readStoredSignatures(images, record) };
   const refusals: unknown[] = [];
   for (const reference of request.resolve(request.userSpecifiedImage)) {
     try {

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { buildImages } from '../../../test/fixtures/build.ts';
+import { run } from '../../../test/fixtures/process.ts';
+import { startRegistry } from '../../../test/fixtures/registry.ts';
+import type { Registry } from '../../../test/fixtures/registry.ts';
+import { silentLog } from '../../base/log.ts';
+import { defaultConfig } from '../../config/config.ts';
+import { createImages } from '../create-images.ts';
+import type { ImageService } from '../create-images.ts';
+import { failure, testCall } from '../testing/bench.ts';
+import { createFakeStore } from '../testing/fake-store.ts';
+
+/** Keys and signatures of the real gpg and skopeo, images in a real docker-registry. */
+const folder = mkdtempSync(join(tmpdir(), 'signed-by-'));
+/** The agent's socket has a short path only. */
+const gnupg = mkdtempSync('/tmp/gpg-');
+const env = { ...process.env, GNUPGHOME: gnupg };
+const gpg = (...args: readonly string[]) => run('gpg', ['--batch', '--quiet', ...args], { env });
+
+let registry: Registry;
+let images: ImageService;
+const policy = join(folder, 'policy.json');
+
+before(async () => {
+  for (const [name, algorithm] of [
+    ['rsa', 'rsa3072'],
+    ['ed', 'ed25519'],
+    ['ec', 'nistp256'],
+    ['stranger', 'ed25519'],
+  ] as const) {
+    gpg('--passphrase', '', '--quick-generate-key', `${name}@example.com`, algorithm, 'sign');
+    gpg('--output', join(folder, `${name}.gpg`), '--export', `${name}@example.com`);
+    gpg('--armor', '--output', join(folder, `${name}.asc`), '--export', `${name}@example.com`);
+  }
+  const small = await buildImages('small');
+  cpSync(small.storage, join(folder, 'registry'), { recursive: true });
+  registry = await startRegistry({ storage: join(folder, 'registry') });
+  mkdirSync(join(folder, 'registries.d'));
+  writeFileSync(join(folder, 'registries.d/a.yaml'), `default-docker:\n  sigstore: file://${folder}/sigs\n`);
+  const file = join(folder, 'registries.conf');
+  writeFileSync(file, `[[registry]]\nlocation = "${registry.address}"\ninsecure = true\n`);
+  images = await createImages({
+    store: createFakeStore(folder),
+    log: silentLog,
+    config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
+    places: {
+      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
+      policyFiles: [policy],
+      registriesD: join(folder, 'registries.d'),
+      authFiles: [],
+      certificateDirs: [],
+    },
+  });
+});
+
+after(async () => {
+  await images[Symbol.asyncDispose]();
+  await registry[Symbol.asyncDispose]();
+  run('gpgconf', ['--kill', 'all'], { env });
+  for (const path of [folder, gnupg]) rmSync(path, { recursive: true, force: true });
+});
+
+function copySigned(key: string, name: string, flags: readonly string[] = []): void {
+  const options = ['--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false', ...flags];
+  const source = `docker://${registry.address}/docker.io/library/busybox:latest`;
+  const registriesD = ['--registries.d', join(folder, 'registries.d')];
+  run('skopeo', [...registriesD, 'copy', ...options, '--sign-by', `${key}@example.com`, source, `docker://${name}`], {
+    env,
+  });
+}
+
+function require(rule: object): void {
+  writeFileSync(policy, JSON.stringify({ default: [{ type: 'signedBy', keyType: 'GPGKeys', ...rule }] }));
+}
+
+async function pull(reference: string): Promise<string> {
+  return (await images.pull(testCall, { reference, credentials: undefined, namespace: '', cgroupParent: '' })).id;
+}
+
+describe('an image that skopeo signed with gpg', () => {
+  for (const key of ['rsa', 'ed', 'ec']) {
+    it(`is accepted with the ${key} key that signed it, and refused with another`, async () => {
+      const name = `${registry.address}/signed/${key}:1`;
+      copySigned(key, name);
+      require({ keyPath: join(folder, 'stranger.gpg') });
+      assert.match(await failure(pull(name)), /^SignatureValidationFailed: .*signed by key .* is not accepted/);
+      require({ keyPaths: [join(folder, 'stranger.asc'), join(folder, `${key}.asc`)] });
+      const id = await pull(name);
+      require({ keyPath: join(folder, `${key}.gpg`) });
+      assert.equal(await pull(name), id);
+    });
+  }
+
+  it('is accepted when another signature lies before the good one', async () => {
+    const name = `${registry.address}/signed/two:1`;
+    copySigned('stranger', name);
+    copySigned('rsa', name);
+    assert.ok(readdirSync(join(folder, 'sigs/signed')).some((entry) => entry.startsWith('two@sha256=')));
+    require({ keyPath: join(folder, 'rsa.gpg') });
+    await pull(name);
+  });
+
+  it('is refused under another tag, unless the policy takes the repository', async () => {
+    const name = `${registry.address}/signed/moved`;
+    copySigned('rsa', `${name}:1`);
+    const options = ['--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false'];
+    run('skopeo', ['copy', ...options, `docker://${name}:1`, `docker://${name}:2`]);
+    require({ keyPath: join(folder, 'rsa.gpg') });
+    assert.match(await failure(pull(`${name}:2`)), /Signature for identity ".*moved:1" is not accepted/);
+    require({ keyPath: join(folder, 'rsa.gpg'), signedIdentity: { type: 'matchRepository' } });
+    await pull(`${name}:2`);
+  });
+
+  it('is refused when its key has been revoked', async () => {
+    const name = `${registry.address}/signed/revoked:1`;
+    gpg('--passphrase', '', '--quick-generate-key', 'late@example.com', 'ed25519', 'sign');
+    copySigned('late', name);
+    gpg('--output', join(folder, 'late.gpg'), '--export', 'late@example.com');
+    require({ keyPath: join(folder, 'late.gpg') });
+    await pull(name);
+    const fingerprint = /^fpr:+([0-9A-F]+)/m.exec(gpg('--with-colons', '--list-keys', 'late@example.com'))?.[1] ?? '';
+    const revocation = join(gnupg, 'openpgp-revocs.d', `${fingerprint}.rev`);
+    run('sed', ['-i', 's/^:---/---/', revocation]);
+    gpg('--import', revocation);
+    gpg('--output', join(folder, 'revoked.gpg'), '--export', 'late@example.com');
+    require({ keyPath: join(folder, 'revoked.gpg') });
+    assert.match(await failure(pull(name)), /SignatureValidationFailed: .*revoked/);
+  });
+});
