@@ -77,15 +77,25 @@ link_node() {
   [ -x node_modules/.bin/node ] || { say "no Node for $(uname -m) among the packages"; exit 1; }
 }
 
+npm_ci() {
+  NODE_OPTIONS=--no-deprecation npm ci --ignore-scripts --no-audit --no-fund --loglevel=error "$@"
+  link_node
+}
+
 # node_modules as package-lock.json says; the pinned Node itself is one of the packages.
 install_modules() {
-  if ! cmp -s package-lock.json "$build/installed-lock.json" || [ ! -x node_modules/.bin/node ]; then
-    command -v npm >/dev/null || install npm
-    say "npm ci"
-    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-    link_node
-    cp package-lock.json "$build/installed-lock.json"
+  cmp -s package-lock.json "$build/installed-lock.json" && [ -x node_modules/.bin/node ] && return
+  command -v npm >/dev/null || install npm
+  say "npm ci"
+  # npm leaves out what does not take the Node that npm runs on: an old one only fetches the pinned one.
+  if [ "$(node -p 'parseInt(process.versions.node)')" -lt 22 ]; then
+    npm_ci --omit=dev
+    mkdir -p "$build/node"
+    cp node_modules/.bin/node "$build/node/node"
+    PATH=$build/node:$PATH
   fi
+  npm_ci
+  cp package-lock.json "$build/installed-lock.json"
 }
 
 [ "$(id -u)" = 0 ] || { say "run as root"; exit 1; }
