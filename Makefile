@@ -1,6 +1,7 @@
 # All work is done by scripts; this file only names it. `make help` lists the targets.
-node := node_modules/.bin/node
-export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
+node := node_modules/node-linux-$(arch)/bin/node
+export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
 .PHONY: help run stop check test e2e conformance bench setup clean
 

@@ -4,12 +4,12 @@
  * Exit code: the command's, or 90 when a process outlived it.
  */
 import { spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { dirname } from 'node:path';
 import { buildImages } from '../fixtures/build.ts';
 import { startRegistry } from '../fixtures/registry.ts';
 import { writeNodeFiles } from './node-files.ts';
 import { removeCgroups } from './cgroups.ts';
-import { repository, runInStage, stageCgroup } from './stage.ts';
+import { runInStage, stageCgroup } from './stage.ts';
 
 const leftoverCode = 90;
 const inside = '--inside';
@@ -20,7 +20,7 @@ process.exitCode =
 async function enter(command: readonly string[]): Promise<number> {
   await buildImages('test');
   const { code, leftovers } = await runInStage([process.execPath, import.meta.filename, inside, ...command], {
-    PATH: `${join(repository, 'node_modules/.bin')}:${process.env['PATH'] ?? ''}`,
+    PATH: `${dirname(process.execPath)}:${process.env['PATH'] ?? ''}`,
   });
   for (const line of leftovers) console.error(`left behind: ${line}`);
   return code === 0 && leftovers.length > 0 ? leftoverCode : code;

