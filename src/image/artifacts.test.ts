@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
@@ -50,6 +50,13 @@ describe('artifacts', () => {
     assert.deepEqual(await readdir(join(dir, 'artifacts/blobs/sha256')), []);
     const index = JSON.parse(await readFile(join(dir, 'artifacts/index.json'), 'utf8')) as unknown;
     assert.deepEqual(index, { schemaVersion: 2, manifests: [] });
+  });
+
+  it('CVE-2021-41103, CVE-2024-25621: are in a folder that no other user reaches', async () => {
+    await using bench = await openBench();
+    putArtifact(bench.registry, 'files', '1', { 'a.txt': 'A' });
+    await bench.pull(`${bench.registry.host}/files:1`);
+    assert.equal((await stat(join(bench.dir, 'artifacts'))).mode & 0o077, 0);
   });
 
   it('share blobs, and a moved tag takes the name', async () => {

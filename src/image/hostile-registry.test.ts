@@ -262,6 +262,46 @@ describe('hostile registries', () => {
     assert.equal(({} as { x?: string }).x, undefined);
   });
 
+  it('CVE-2023-25153: reads no more than 4 MiB of an image config, announced or not', async () => {
+    await using bench = await openBench();
+    const { registry } = bench;
+    const { manifest } = putImage(registry, 'a', '1');
+    const big = registry.putBlob(Buffer.alloc(5 << 20, 0x20));
+    const withConfig = (size: number) =>
+      registry.putManifest('a', '1', {
+        ...manifest,
+        config: { mediaType: mediaTypes.ociConfig, digest: big.digest, size },
+      });
+    withConfig(big.size);
+    assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /5242880 bytes, more than 4194304/);
+    assert.ok(registry.requests.every(({ line }) => !line.includes(big.digest)));
+    withConfig(100);
+    assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /more than 4194304 bytes/);
+  });
+
+  it('CVE-2026-53488: labels of an image are data, whatever they are called', async () => {
+    await using bench = await openBench();
+    const { registry, images } = bench;
+    const labels = {
+      'io.containerd.image.unpack': '/bin/sh -c id',
+      'io.kubernetes.cri-o.PinnedImage': 'true',
+      'run.oci.hooks.prestart': '/bin/sh',
+      pinned: 'true',
+    };
+    putImage(registry, 'a', 'plain');
+    putImage(registry, 'a', 'labels', { config: { Labels: labels } });
+    await bench.pull(`${registry.host}/a:plain`);
+    await bench.pull(`${registry.host}/a:labels`);
+    const [plain, labelled] = await Promise.all(
+      ['plain', 'labels'].map((tag) => images.find(`${registry.host}/a:${tag}`)),
+    );
+    assert.ok(plain !== undefined && labelled !== undefined);
+    assert.deepEqual(Object.fromEntries(labelled.config.labels), labels);
+    assert.deepEqual([labelled.pinned, labelled.artifact], [false, undefined]);
+    assert.deepEqual(labelled.annotations, plain.annotations);
+    assert.deepEqual({ ...labelled.config, labels: 0, document: 0 }, { ...plain.config, labels: 0, document: 0 });
+  });
+
   it('refuses deeply nested JSON without a stack overflow', async () => {
     await using bench = await openBench();
     const { registry } = bench;

@@ -115,6 +115,14 @@ test('a container is created, mounted, unmounted and deleted', async (t) => {
   ]);
 });
 
+test('CVE-2021-41103, CVE-2024-25621: no other user reaches the folders of the store', async (t) => {
+  const world = setUp(t);
+  await world.open({ imageStore: `${world.base}/images` });
+  for (const folder of ['root', 'run', 'images']) {
+    assert.equal(statSync(`${world.base}/${folder}`).mode & 0o077, 0, folder);
+  }
+});
+
 test('files on disk are as the format wants them', async (t) => {
   const { base, open } = setUp(t);
   const store = await open();

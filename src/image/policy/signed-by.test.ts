@@ -155,6 +155,15 @@ describe('signedBy', () => {
     await assert.rejects(openSignedMessage(changed, [trusted.toPublic()]));
   });
 
+  it('CVE-2025-47934: a signed message with another message around it says nothing', async () => {
+    const signed = await sign({ a: 1 }, [trusted]);
+    const forged = await openpgp.createMessage({ binary: Buffer.from('{"a":2}') });
+    const literal = Buffer.from(forged.write());
+    for (const data of [Buffer.concat([signed, literal]), Buffer.concat([literal, signed]), literal]) {
+      await assert.rejects(openSignedMessage(data, [trusted.toPublic()]));
+    }
+  });
+
   it('names what is wrong in a requirement', async () => {
     for (const [rule, want] of [
       [{ keyType: 'X509Certificates' }, /keyType "X509Certificates" is not supported/],

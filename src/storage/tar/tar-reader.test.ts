@@ -158,6 +158,16 @@ test('TarReader refuses damaged archives', () => {
   assert.throws(() => read(buildTar([{ name: 'x', pax: { size: '99999999999999999999' } }])), TarError);
 });
 
+test('CVE-2025-58183: TarReader refuses sparse files before it reads their maps', () => {
+  const bomb = Array.from({ length: 100_000 }, (_, index) => `${index},1`).join(',');
+  assert.throws(
+    () => read(buildTar([{ name: 'x', pax: { 'GNU.sparse.major': '0', 'GNU.sparse.map': bomb } }])),
+    /sparse/,
+  );
+  const version1 = { 'GNU.sparse.major': '1', 'GNU.sparse.minor': '0', 'GNU.sparse.realsize': '1' };
+  assert.throws(() => read(buildTar([{ name: 'x', pax: version1, data: '99999999999\n' }])), /sparse/);
+});
+
 const entrySpec: fc.Arbitrary<EntrySpec> = fc.record(
   {
     name: fc.stringMatching(/^[a-z]{1,8}(\/[a-zäö]{1,8}){0,3}$/),

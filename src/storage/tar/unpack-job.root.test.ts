@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { dirname } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { gunzipSync, gzipSync, zstdCompressSync } from 'node:zlib';
@@ -61,7 +62,7 @@ const isWhiteout = (path: string) => {
   return (stat.mode & 0o170000) === 0o020000 && stat.rdevMajor === 0 && stat.rdevMinor === 0;
 };
 
-test('names that lead out of the layer stay inside', async (t) => {
+test('CVE-2025-11395: names that lead out of the layer stay inside', async (t) => {
   const { root } = await unpack(t, [
     { name: '../evil', data: '1' },
     { name: 'x/../../evil2', data: '2' },
@@ -70,7 +71,7 @@ test('names that lead out of the layer stay inside', async (t) => {
   assert.deepEqual(readdirSync(root).sort(), ['abs', 'evil', 'evil2']);
 });
 
-test('symlinks are created as they are, and entries below them stay inside the root', async (t) => {
+test('CVE-2020-10696, CVE-2025-11395: symlinks are created as they are, and entries below them stay inside the root', async (t) => {
   const { root } = await unpack(t, [
     { name: 'etc/', type: '5' },
     { name: 'abs', type: '2', linkName: '/etc' },
@@ -82,7 +83,7 @@ test('symlinks are created as they are, and entries below them stay inside the r
   assert.deepEqual(readdirSync(`${root}/etc`).sort(), ['a', 'b']);
 });
 
-test('a file replaces a symlink instead of writing through it', async (t) => {
+test('CVE-2020-10696: a file replaces a symlink instead of writing through it', async (t) => {
   const { root } = await unpack(t, [
     { name: 'a', data: 'old' },
     { name: 'd/f', type: '2', linkName: '../a' },
@@ -139,6 +140,50 @@ test('hard links reach files of this layer only, and give their own attributes t
     ]),
     /ENOENT/,
   );
+});
+
+test('CVE-2021-32760: mode, owner and times of a link to a link never reach what it points to', async (t) => {
+  const host = `${mkdtempSync(`${tmpdir()}/unpack-host-`)}/file`;
+  t.after(() => rmSync(dirname(host), { recursive: true }));
+  writeFileSync(host, 'host', { mode: 0o600 });
+  const before = lstatSync(host);
+  const { root } = await unpack(t, [
+    { name: 's', type: '2', linkName: host, mode: 0o777, uid: 7, mtime: 1000 },
+    { name: 'h', type: '1', linkName: 's', mode: 0o4777, uid: 7, mtime: 1000 },
+  ]);
+  assert.equal(lstatSync(`${root}/h`).isSymbolicLink(), true);
+  const after = lstatSync(host);
+  assert.deepEqual([after.mode, after.uid, after.mtimeMs], [before.mode, before.uid, before.mtimeMs]);
+});
+
+test('CVE-2025-47290: a folder that becomes a link while its layer is unpacked leads nowhere', async (t) => {
+  const base = mkdtempSync(`${tmpdir()}/unpack-race-`);
+  t.after(() => rmSync(base, { recursive: true }));
+  const [root, host] = [`${base}/root`, `${base}/host`];
+  for (const folder of [root, host]) mkdirSync(folder);
+  using job = new UnpackJob({
+    diffFolder: root,
+    tarSplit: `${base}/split.gz`,
+    whiteouts: 'overlay',
+    warn: () => undefined,
+  });
+  const bytes = buildTar([
+    { name: 'd/', type: '5' },
+    { name: 'd/first', data: '1' },
+    { name: 'd/second', data: '2' },
+    { name: 'd/deep/third', data: '3' },
+  ]);
+  // The folder, and the first file in it.
+  await job.push(bytes.subarray(0, 3 * 512));
+  rmSync(`${root}/d`, { recursive: true });
+  symlinkSync('../host', `${root}/d`);
+  try {
+    await job.push(bytes.subarray(3 * 512));
+    await job.end();
+  } catch {
+    // An error is as good as a result inside.
+  }
+  assert.deepEqual(readdirSync(host), []);
 });
 
 test('the root entry is ignored', async (t) => {
@@ -318,7 +363,7 @@ test('the compression is told by the first bytes, and both forms are hashed', as
   }
 });
 
-test('a damaged or cut off blob is an error, never a hang', { timeout: 20_000 }, async (t) => {
+test('CVE-2021-20291: a damaged or cut off blob is an error, never a hang', { timeout: 20_000 }, async (t) => {
   const blob = gzipSync(buildTar([{ name: 'f', data: randomBytes(400_000) }]));
   await assert.rejects(unpack(t, blob.subarray(0, blob.length - 100), { pieces: 5 }));
   const broken = Buffer.from(blob);
