@@ -7,12 +7,7 @@ interface KnownSpec {
 }
 
 /** Specs that do not pass yet or cannot here; docs/conformance.md lists the same with more words. */
-const known: readonly KnownSpec[] = [
-  {
-    spec: 'runtime should support MaskedPaths',
-    reason: "the shell of Debian's busybox runs ls itself and never looks at the masked /bin/ls",
-  },
-];
+const known: readonly KnownSpec[] = [];
 
 export function knownReason(handler: string, name: string): string | undefined {
   return known.find((item) => name.includes(item.spec) && (item.handler ?? handler) === handler)?.reason;

@@ -92,7 +92,7 @@ install_modules() {
   if [ "$(node -p 'parseInt(process.versions.node)')" -lt 22 ]; then
     npm_ci --omit=dev
     mkdir -p "$build/node"
-    cp node_modules/.bin/node "$build/node/node"
+    cp "$node_folder/node" "$build/node/node"
     PATH=$build/node:$PATH
   fi
   npm_ci
