@@ -27,6 +27,7 @@ const pull: PullProgress = {
       digest: `sha256:${'a'.repeat(64)}`,
       sizeBytes: 2_500_000,
       downloadedBytes: 1_250_000,
+      unpackedBytes: 1_000_000,
       phase: 'downloading',
       endpoint: 'https://r.io',
       bytesPerSecond: 10,
@@ -76,7 +77,10 @@ test('crio pull shows the progress in lines and ends with the id', async () => {
   setTimeout(() => end.resolve('1234'), 300);
   const { code, stdout } = await crio('pull', 'r.io/a:1', '--namespace', 'team');
   assert.equal(code, 0);
-  assert.equal(stdout, 'layers\nlayer aaaaaaaaaaaa: downloading (2.5 MB) from https://r.io\n1234\n');
+  assert.equal(
+    stdout,
+    'layers\nlayer aaaaaaaaaaaa: downloading (2.5 MB) from https://r.io\ndone\nlayer aaaaaaaaaaaa: done (2.5 MB)\n1234\n',
+  );
 });
 
 test('crio pull fails with the error of the pull', async () => {
@@ -110,7 +114,13 @@ test('GET /pulls and GET /pulls/events show the same pull', async () => {
       call.end();
     });
   const list: unknown = JSON.parse(await read('/pulls', /\}$/));
-  const shown = { digest: `sha256:${'a'.repeat(64)}`, size: 2_500_000, downloaded: 1_250_000, phase: 'downloading' };
+  const shown = {
+    digest: `sha256:${'a'.repeat(64)}`,
+    size: 2_500_000,
+    downloaded: 1_250_000,
+    unpacked: 1_000_000,
+    phase: 'downloading',
+  };
   const layer = { ...shown, endpoint: 'https://r.io', bytes_per_second: 10 };
   assert.deepEqual(list, {
     pulls: [{ reference: 'r.io/b:1', namespace: '', started: 5, phase: 'layers', layers: [layer] }],

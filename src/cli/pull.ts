@@ -24,15 +24,33 @@ async function pull(context: CommandContext): Promise<number> {
   const [image = '', ...more] = context.args;
   if (image === '' || more.length > 0) throw new CrioError('invalid', 'expected one image');
   const { stdout } = context.output;
-  const view: View = context.output.isTerminal === true ? barsView(() => process.stdout.columns ?? 80) : linesView();
+  const view: View = context.output.isTerminal === true ? barsView(terminalWidth) : linesView();
+  let pull: ShownPull | undefined;
   for await (const { name, data } of events(context, image)) {
-    if (name === 'progress') stdout(view(toPull(data)));
+    if (name === 'progress') stdout(view((pull = toPull(data))));
     if (name === 'failed') throw new CrioError('unknown', textOf(data, 'error'));
     if (name !== 'done') continue;
+    if (pull !== undefined) stdout(view(finished(pull)));
     stdout(`${textOf(data, 'id')}\n`);
     return 0;
   }
   throw new CrioError('unavailable', 'the daemon ended the connection before the pull was over');
+}
+
+/** A terminal of unknown size says 0. */
+function terminalWidth(): number {
+  return process.stdout.columns > 20 ? process.stdout.columns : 80;
+}
+
+/** The last event comes a moment before the end. */
+function finished({ layers }: ShownPull): ShownPull {
+  const over = layers.map((layer) => ({
+    ...layer,
+    phase: layer.phase === 'exists' ? 'exists' : 'done',
+    downloaded: layer.size,
+    bytesPerSecond: 0,
+  }));
+  return { phase: 'done', layers: over };
 }
 
 interface ServerEvent {

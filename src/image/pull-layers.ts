@@ -103,6 +103,7 @@ async function unpackLayer(layer: PlannedLayer, options: PullLayersOptions, sign
       onBytes: (count) => tracker.addBytes(count),
       onEndpoint: (label) => tracker.setEndpoint(label),
     }),
+    onUnpacked: (count) => tracker.addUnpacked(count),
     signal,
   });
 }

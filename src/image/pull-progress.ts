@@ -7,6 +7,8 @@ export interface LayerProgress {
   /** Of the blob, bytes */
   readonly sizeBytes: number;
   readonly downloadedBytes: number;
+  /** Bytes of the blob that are unpacked on disk. */
+  readonly unpackedBytes: number;
   readonly phase: LayerPhase;
   /** What serves it now; empty before. */
   readonly endpoint: string;
@@ -74,6 +76,7 @@ export class LayerTracker {
   readonly #sizeBytes: number;
   readonly #touch: () => void;
   #downloadedBytes = 0;
+  #unpackedBytes = 0;
   #phase: LayerPhase = 'waiting';
   #endpoint = '';
   readonly #speed = new SpeedMeter();
@@ -99,11 +102,17 @@ export class LayerTracker {
     this.#touch();
   }
 
+  addUnpacked(count: number): void {
+    this.#unpackedBytes += count;
+    this.#touch();
+  }
+
   get snapshot(): LayerProgress {
     return {
       digest: this.#digest,
       sizeBytes: this.#sizeBytes,
       downloadedBytes: this.#downloadedBytes,
+      unpackedBytes: this.#unpackedBytes,
       phase: this.#phase,
       endpoint: this.#endpoint,
       bytesPerSecond: this.#phase === 'downloading' ? this.#speed.bytesPerSecond(performance.now()) : 0,

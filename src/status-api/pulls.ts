@@ -102,6 +102,7 @@ function encodePull(pull: PullProgress): string {
       digest: layer.digest,
       size: layer.sizeBytes,
       downloaded: layer.downloadedBytes,
+      unpacked: layer.unpackedBytes,
       phase: layer.phase,
       endpoint: layer.endpoint,
       bytes_per_second: layer.bytesPerSecond,

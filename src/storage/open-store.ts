@@ -80,9 +80,9 @@ export async function openStore(options: StoreOptions): Promise<Store> {
 /** Unpacks in a worker, and believes nothing that does not have the digests it should. */
 function createUnpackBlob(pool: UnpackPool, driverName: 'overlay' | 'vfs'): UnpackBlob {
   const whiteouts = driverName === 'overlay' ? 'overlay' : 'delete';
-  return async ({ diffFolder, tarSplit, blob, signal, diffId, blobDigest, blobSize }) => {
+  return async ({ diffFolder, tarSplit, blob, signal, onUnpacked, diffId, blobDigest, blobSize }) => {
     const limited = blobSize === undefined ? blob : atMost(blob, blobSize);
-    const content = await pool.unpack({ diffFolder, tarSplit, whiteouts, blob: limited, signal });
+    const content = await pool.unpack({ diffFolder, tarSplit, whiteouts, blob: limited, onUnpacked, signal });
     checkDigest('blob digest', blobDigest, content.compressedDigest);
     if (blobSize !== undefined && blobSize !== content.compressedSize) {
       throw new CrioError('invalid', `blob has ${content.compressedSize} bytes, expected ${blobSize}`);

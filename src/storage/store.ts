@@ -108,6 +108,8 @@ export interface UnpackOptions {
   readonly blobDigest: Digest | undefined;
   readonly blobSize: number | undefined;
   readonly blob: AsyncIterable<Uint8Array>;
+  /** Told how many more bytes of the blob are on disk, unpacked. */
+  readonly onUnpacked?: (bytes: number) => void;
   readonly signal: AbortSignal;
 }
 

@@ -74,3 +74,14 @@ test('a blob that fails, hangs or is canceled ends its job', { timeout: 30_000 }
   await assert.rejects(pool.unpack(task(cut())));
   assert.equal((await pool.unpack(task(pieces(good)))).inodes, 50, 'the worker goes on');
 });
+
+test('the bytes that are told to be unpacked add up to the blob', async (t) => {
+  const task = setUp(t);
+  await using pool = new UnpackPool(silentLog);
+  const told: number[] = [];
+  await pool.unpack({ ...task(pieces(good, 500)), onUnpacked: (bytes) => told.push(bytes) });
+  assert.equal(
+    told.reduce((sum, bytes) => sum + bytes, 0),
+    good.length,
+  );
+});

@@ -18,6 +18,8 @@ export interface UnpackTask {
   readonly tarSplit: string;
   readonly whiteouts: WhiteoutForm;
   readonly blob: AsyncIterable<Uint8Array>;
+  /** Told how many more bytes of the blob are unpacked. */
+  readonly onUnpacked?: ((bytes: number) => void) | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -125,6 +127,7 @@ interface UnpackJobHandle {
 interface RunningJob {
   inFlight: number;
   room: (() => void) | undefined;
+  readonly onUnpacked: ((bytes: number) => void) | undefined;
   readonly resolve: (content: UnpackedContent) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -166,7 +169,7 @@ class UnpackWorker {
   start(id: number, task: UnpackTask): UnpackJobHandle {
     clearTimeout(this.#idle);
     const { promise: result, resolve, reject } = Promise.withResolvers<UnpackedContent>();
-    const job: RunningJob = { inFlight: 0, room: undefined, resolve, reject };
+    const job: RunningJob = { inFlight: 0, room: undefined, onUnpacked: task.onUnpacked, resolve, reject };
     this.#jobs.set(id, job);
     this.#worker.ref();
     const { diffFolder, tarSplit, whiteouts } = task;
@@ -211,6 +214,7 @@ class UnpackWorker {
 
   #taken(job: RunningJob, bytes: number): void {
     job.inFlight -= bytes;
+    job.onUnpacked?.(bytes);
     if (job.inFlight > window) return;
     job.room?.();
     job.room = undefined;
