@@ -20,6 +20,8 @@ export interface ForwardedStream {
   write(data: Uint8Array): Promise<boolean>;
   /** Nothing more comes from the pod. */
   end(): void;
+  /** The client can say that it has no more to send, so it may still speak when the pod has ended. */
+  readonly canHalfClose: boolean;
   /** Resolves when the client has given the connection up. */
   readonly gone: Promise<unknown>;
 }
@@ -99,7 +101,7 @@ export async function copyBothWays(client: ForwardedStream, target: Socket): Pro
   const lingered = toClient.then(() => {
     client.end();
     return new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, lingerMs);
+      timer = setTimeout(resolve, client.canHalfClose ? lingerMs : 0);
     });
   });
   // The pod's last output is complete when its copy has ended, also if the connection broke.

@@ -122,6 +122,7 @@ async function forward(error: SpdyStream, data: SpdyStream, session: SpdyPortFor
         // Clients wait for this end before they give up their own side.
         error.end();
       },
+      canHalfClose: true,
       gone: data.gone,
     },
     target,

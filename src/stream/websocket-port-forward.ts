@@ -56,7 +56,7 @@ async function forward(
   try {
     const target = await dial(port);
     const write = (data: Uint8Array) => channels.send(channel, data);
-    await copyBothWays({ read: () => input.read(), write, end() {}, gone }, target);
+    await copyBothWays({ read: () => input.read(), write, end() {}, canHalfClose: false, gone }, target);
   } catch (error) {
     await channels.send(channel + 1, Buffer.from(forwardErrorText(podId, port, error)));
   }
