@@ -1,6 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Call } from '../base/call.ts';
+import { silentLog } from '../base/log.ts';
 import { lastError } from './exec-files.ts';
+import { TimeLimit } from './exec-sync.ts';
 import { withoutUnset } from './oci.ts';
 
 test('lastError finds the last error line of either runtime’s log', () => {
@@ -30,4 +34,12 @@ test('withoutUnset leaves out zeros that mean "not set", and only these', () => 
     },
   );
   assert.deepEqual(withoutUnset({}), {});
+});
+
+test('TimeLimit takes a time that is longer than a timer can be', async () => {
+  const call = new Call({ name: 'test', id: '1', log: silentLog });
+  const limit = new TimeLimit(call, 30 * 24 * 3600 * 1000);
+  await sleep(20);
+  limit.end();
+  assert.equal(limit.timedOut, false);
 });

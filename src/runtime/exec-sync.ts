@@ -87,8 +87,11 @@ function notStarted(status: ExitStatus, files: ExecFiles, stdout: Buffer, stderr
   return new CrioError('unknown', `command error: ${text}, stdout: ${stdout}, stderr: ${stderr}, exit code -1`);
 }
 
+/** setTimeout takes no more, and fires at once instead. */
+const longestTimerMs = 2 ** 31 - 1;
+
 /** Calls back once when the time is over or the caller has gone. */
-class TimeLimit {
+export class TimeLimit {
   readonly #call: Call;
   readonly #timer: NodeJS.Timeout | undefined;
   readonly #onAbort = () => this.#giveUp();
@@ -100,10 +103,13 @@ class TimeLimit {
     this.#call = call;
     call.signal.addEventListener('abort', this.#onAbort, { once: true });
     if (timeoutMs <= 0) return;
-    this.#timer = setTimeout(() => {
-      this.timedOut = true;
-      this.#giveUp();
-    }, timeoutMs);
+    this.#timer = setTimeout(
+      () => {
+        this.timedOut = true;
+        this.#giveUp();
+      },
+      Math.min(timeoutMs, longestTimerMs),
+    );
   }
 
   onOver(callback: () => void): void {
