@@ -65,7 +65,8 @@ function requirePod(context: Context, podId: string): Pod {
 }
 
 function requireReady(pod: Pod): void {
-  if (!pod.isReady) throw new CrioError('unknown', `CreateContainer failed as the sandbox was stopped: ${pod.id}`);
+  if (!pod.isReady || pod.isStopping)
+    throw new CrioError('unknown', `CreateContainer failed as the sandbox was stopped: ${pod.id}`);
 }
 
 function checkRequest({ config, podConfig }: CreateRequest): void {

@@ -405,6 +405,7 @@ function fakePod(id: string, root: string): Pod {
     infraDropped: true,
     ips: [],
     isReady: true,
+    isStopping: false,
     isNetworkStopped: false,
     spec: {},
   };

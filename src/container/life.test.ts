@@ -333,6 +333,19 @@ test('a container whose pod went down while it was created is undone', async () 
   assert.deepEqual([...host.records.keys()], [podId]);
 });
 
+test('a container that is created while its pod is being stopped is undone', async () => {
+  using host = new FakeHost();
+  const gate = Promise.withResolvers<void>();
+  host.createGate = gate.promise;
+  const creation = create(host);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const pod = host.pods.get(podId);
+  if (pod !== undefined) pod.isStopping = true;
+  gate.resolve();
+  await assert.rejects(creation, /sandbox was stopped/);
+  assert.deepEqual([...host.records.keys()], [podId]);
+});
+
 test('pause and resume change a running container, and a stop resumes a paused one', async () => {
   using host = new FakeHost();
   const { id, state } = await run(host);

@@ -57,6 +57,7 @@ export function podOf(options: {
     infraDropped: !plan.infraKept,
     ips,
     isReady: true,
+    isStopping: false,
     isNetworkStopped: plan.hostNetwork,
     get spec() {
       return readSpec(places.runDirectory);

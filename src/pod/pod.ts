@@ -43,6 +43,8 @@ export interface Pod {
   /** In result order; the first is the pod IP. */
   ips: readonly string[];
   isReady: boolean;
+  /** A stop is at work: it has looked for containers already, so none may be added. */
+  isStopping: boolean;
   isNetworkStopped: boolean;
   /** The OCI spec as it is in config.json, for PodSandboxStatus verbose. */
   readonly spec: unknown;

@@ -101,6 +101,17 @@ test('removePod works on a running pod', async () => {
   assert.deepEqual(traces(world), []);
 });
 
+test('a pod says that it is being stopped from the beginning, while plugins still run', async () => {
+  await using world = await makeTestWorld();
+  const pod = await runPod(world, podConfig('stopping'));
+  const stop = world.pods.stop(testCall(), pod.id);
+  await new Promise(setImmediate);
+  assert.deepEqual([pod.isStopping, pod.isReady], [true, true]);
+  await stop;
+  assert.deepEqual([pod.isStopping, pod.isReady], [false, false]);
+  await world.pods.remove(testCall(), pod.id);
+});
+
 test('a pod on the namespaces of the host has them pinned and no network of its own', async () => {
   await using world = await makeTestWorld({ network: false });
   const config = withNamespaces('hostns', { network: 2, pid: 2, ipc: 2 }, { hostname: '' });

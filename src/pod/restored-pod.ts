@@ -60,6 +60,7 @@ export function podFromSpec(options: { spec: Spec; stored: StoredPod; places: Re
     infraDropped,
     ips: parseIps(annotations.get(key.cniResult)),
     isReady: false,
+    isStopping: false,
     isNetworkStopped: false,
     get spec() {
       return readSpec(places.runDirectory);
@@ -114,6 +115,7 @@ export function podFromMetadata(options: {
     infraDropped: false,
     ips: [],
     isReady: false,
+    isStopping: false,
     isNetworkStopped: false,
     spec: undefined,
   };

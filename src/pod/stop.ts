@@ -32,6 +32,15 @@ export function refuseUnfinished(context: Context, id: string, text: string): vo
 
 /** The pod's lock is held. */
 export async function stopLocked(context: Context, call: Call, pod: Pod): Promise<void> {
+  pod.isStopping = true;
+  try {
+    await stopAll(context, call, pod);
+  } finally {
+    pod.isStopping = false;
+  }
+}
+
+async function stopAll(context: Context, call: Call, pod: Pod): Promise<void> {
   await stopNetwork(context, pod);
   if (!pod.isReady) return;
   const timeoutMs = containerTimeout(call);
