@@ -22,6 +22,7 @@ import type { FileCalls } from '../file-calls.ts';
 import type { Driver, MountOptions } from '../driver.ts';
 import { removeTree } from '../remove-tree.ts';
 import type { TempDir } from '../temp-dirs.ts';
+import { CoveredHome } from './covered-home.ts';
 import {
   createLayerDirs,
   makeFolder,
@@ -66,6 +67,8 @@ export class OverlayDriver implements Driver, Disposable {
   /** Container layers that this process made: what their files say, and that nobody has mounted them yet. */
   readonly #made = new Map<string, MadeLayer>();
   readonly #callsOf = new Map<string, FileCalls>();
+  /** Known from `prepare` on. */
+  #firstHome: CoveredHome | undefined;
   #canVolatile: boolean;
 
   constructor(options: OverlayOptions) {
@@ -83,6 +86,7 @@ export class OverlayDriver implements Driver, Disposable {
   async prepare(): Promise<void> {
     for (const home of new Set([this.home, this.#imageHome]))
       await mkdir(`${home}/l`, { recursive: true, mode: 0o755 });
+    this.#firstHome ??= new CoveredHome(this.home);
     try {
       await writeFile(`${this.home}/.has-mount-program`, 'false', { flag: 'wx', mode: 0o600 });
     } catch (error) {
@@ -189,10 +193,11 @@ export class OverlayDriver implements Driver, Disposable {
       try {
         await umountAsync(target, MNT_DETACH | UMOUNT_NOFOLLOW);
       } catch (error) {
-        if (hasCode(error, 'EINVAL', 'ENOENT')) return;
+        if (hasCode(error, 'EINVAL', 'ENOENT')) break;
         throw wrap(`unmount "${target}"`, error);
       }
     }
+    this.#firstHome?.unmountAll(`${id}/merged`);
   }
 
   async prepareStaging(): Promise<void> {}
@@ -226,6 +231,7 @@ export class OverlayDriver implements Driver, Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#firstHome?.[Symbol.dispose]();
     this.#namespaces[Symbol.dispose]();
   }
 
