@@ -11,7 +11,7 @@ import type { Spec } from '../runtime/spec/oci.ts';
  * crun calls that experimental, so it is used only with versions it was tested with, and checked at every create.
  */
 const annotation = 'run.oci.seccomp_bpf_data';
-const testedVersions = /^crun version 1\.8(\.|$)/;
+export const testedVersions = /^crun version 1\.8(\.|$)/;
 
 /** A filter is an array of struct sock_filter, linux/filter.h: 8 bytes each, at most BPF_MAXINSNS of them. */
 const instructionBytes = 8;
