@@ -66,7 +66,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   await using stack = new AsyncDisposableStack();
   stack.use(startReaper());
   const daemon = await construct(start, stack);
-  const grpc = await serve(daemon, stack);
+  const drain = await serve(daemon, stack);
   await restore(daemon);
   stack.use(watchContainerExits(daemon));
   await markStarted(config(), log);
@@ -82,7 +82,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   log.info(`Received ${signal}, shutting down`);
   notifyServiceManager(start.env['NOTIFY_SOCKET'], 'STOPPING=1');
   daemon.shutdown.abort(new CrioError('unavailable', 'the daemon is shutting down'));
-  await drain(grpc);
+  await drain();
   await stack.disposeAsync();
   await markStopped(config().crio.cleanShutdownFile);
   return 0;
@@ -121,6 +121,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
       newCall: (name, signal) => newCall(name, log, signal),
       volumeUser: (imageId) =>
         containers.list().find(({ mounts }) => mounts.some(({ image }) => image === imageId))?.id,
+      decryptionKeysPath: () => config().runtime.decryptionKeysPath,
       beforeDelete: (imageId) => imageMounts.unmount(imageId),
     }),
     createRuntimes({
@@ -249,8 +250,13 @@ function openConfiguredStore(
   });
 }
 
-/** Opens the socket. Connections queue up until the daemon has read what an earlier one left. */
-async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<Server> {
+const drainLimitMs = 30_000;
+
+/**
+ * Opens the socket. Connections queue up until the daemon has read what an earlier one left. The function it returns
+ * lets running requests finish; operations that outlive it are undone at the next start.
+ */
+async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() => Promise<void>> {
   const { config, log, store, images, pods, containers } = daemon;
   const { api } = config();
   const grpc = new Server({
@@ -299,14 +305,18 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<Serve
     <T extends unknown[]>(handle: (...args: T) => void) =>
     (...args: T) =>
       void daemon.isReady.then(() => handle(...args));
-  stack.use(
+  const socket = stack.use(
     await listenOnSocket({
       path: api.listen,
       onHttp2: whenReady((socket) => injector.injectConnection(socket)),
       onHttp1: whenReady(onHttp1),
     }),
   );
-  return grpc;
+  return async () => {
+    // The server itself knows nothing of connections that it did not accept.
+    injector.drain(drainLimitMs);
+    await socket.drained();
+  };
 }
 
 /** The HTTP API looks ids up whole, without prefixes. */
@@ -360,19 +370,6 @@ async function markStarted({ crio }: Config, log: Logger): Promise<void> {
   await writeVersionFile(crio.versionFile, runtimeVersion);
   await writeVersionFile(crio.versionFilePersist, runtimeVersion);
   await markRunning(crio.cleanShutdownFile);
-}
-
-const drainLimitMs = 30_000;
-
-/** Lets running requests finish; operations that outlive it are undone at the next start. */
-function drain(grpc: Server): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, drainLimitMs);
-    grpc.tryShutdown(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
 }
 
 if (import.meta.main) process.exitCode = await main(argv.slice(2));

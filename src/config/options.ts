@@ -162,7 +162,6 @@ const runtime = {
   decryption_keys_path: string('/etc/crio/keys/', 'Folder of the private keys for encrypted images.', {
     flag: 'decryption-keys-path',
     reloadable: true,
-    implemented: false,
   }),
   additional_artifact_stores: strings(
     absent,

@@ -39,6 +39,8 @@ export interface ImagesOptions {
   readonly newCall?: (name: string, signal: AbortSignal) => Call;
   /** Who uses an image as a volume; such an image is not removed. */
   readonly volumeUser?: (imageId: string) => string | undefined;
+  /** `decryption_keys_path`, read at each pull; without it no encrypted image can be pulled. */
+  readonly decryptionKeysPath?: () => string;
   /** Ends what uses the layers of an image that is about to be deleted. */
   readonly beforeDelete?: (imageId: string) => Promise<void>;
   /** Where things are and how long they may take, when not as usual; for tests. */
@@ -114,6 +116,7 @@ class StoredImages implements ImageService {
       authFiles: places?.authFiles ?? defaultAuthFiles(env, getuid?.() ?? 0),
       policyFiles: this.#systemPolicyFiles,
       registriesD: places?.registriesD ?? '/etc/containers/registries.d',
+      decryptionKeysPath: () => options.decryptionKeysPath?.() ?? '',
       settings: () => ({ image: this.#image, registries: this.#registries }),
       resolve: (name) => this.#resolve(name),
       newCall: (signal) => options.newCall?.('PullImage', signal) ?? backgroundCall('PullImage', log, signal),

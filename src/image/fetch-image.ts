@@ -1,6 +1,7 @@
 import { CrioError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import { digestOf } from './digest.ts';
+import { plainMediaType } from './encryption/encrypted-layer.ts';
 import { parseImageConfig } from './image-config.ts';
 import type { ImageDocument } from './image-config.ts';
 import { parseManifest } from './manifest.ts';
@@ -109,10 +110,7 @@ const layerTypes = [
 ];
 
 function checkLayerType(layer: Descriptor): void {
-  if (layerTypes.some((type) => type.test(layer.mediaType))) return;
-  if (layer.mediaType.endsWith('+encrypted')) {
-    throw new CrioError('unimplemented', `layer ${layer.digest} is encrypted, which is not supported yet`);
-  }
+  if (layerTypes.some((type) => type.test(plainMediaType(layer)))) return;
   throw new CrioError(
     'invalid',
     `layer ${layer.digest} has the unsupported media type ${JSON.stringify(layer.mediaType)}`,

@@ -1,6 +1,8 @@
 import type { Digest } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { LayerStore } from '../storage/store.ts';
+import { decryptLayer } from './encryption/encrypted-layer.ts';
+import type { LayerKey } from './encryption/encrypted-layer.ts';
 import type { JoinedWork } from './joined-work.ts';
 import type { Descriptor } from './manifest.ts';
 import type { LayerTracker } from './pull-progress.ts';
@@ -12,6 +14,8 @@ export interface PullLayersOptions {
   readonly diffIds: readonly Digest[];
   readonly trackers: readonly LayerTracker[];
   readonly places: readonly Place[];
+  /** Of each encrypted layer, by its digest. */
+  readonly layerKeys: ReadonlyMap<Digest, LayerKey>;
   readonly store: LayerStore;
   /** Layers that any pull is working on, by id. */
   readonly running: JoinedWork<void>;
@@ -89,20 +93,23 @@ async function pullLayer(layer: PlannedLayer, options: PullLayersOptions): Promi
 async function unpackLayer(layer: PlannedLayer, options: PullLayersOptions, signal: AbortSignal): Promise<void> {
   const { tracker, blob } = layer;
   tracker.setPhase('downloading');
+  const received = streamBlob({
+    digest: blob.digest,
+    size: blob.size,
+    places: options.places,
+    signal,
+    log: options.log,
+    onBytes: (count) => tracker.addBytes(count),
+    onEndpoint: (label) => tracker.setEndpoint(label),
+  });
+  const key = options.layerKeys.get(blob.digest);
   await options.store.unpack({
     parent: layer.parent,
     diffId: layer.diffId,
-    blobDigest: blob.digest,
-    blobSize: blob.size,
-    blob: streamBlob({
-      digest: blob.digest,
-      size: blob.size,
-      places: options.places,
-      signal,
-      log: options.log,
-      onBytes: (count) => tracker.addBytes(count),
-      onEndpoint: (label) => tracker.setEndpoint(label),
-    }),
+    // Of an encrypted layer, `decryptLayer` checks both.
+    blobDigest: key === undefined ? blob.digest : undefined,
+    blobSize: key === undefined ? blob.size : undefined,
+    blob: key === undefined ? received : decryptLayer(received, key, blob.digest),
     onUnpacked: (count) => tracker.addUnpacked(count),
     signal,
   });

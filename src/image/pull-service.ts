@@ -11,6 +11,7 @@ import { findCredentials } from './auth/find-credentials.ts';
 import { takeNamespacedAuth } from './auth/namespaced-auth.ts';
 import { requestCredentials } from './auth/request-credentials.ts';
 import { anonymous } from './auth/resolved-credentials.ts';
+import { readDecryptionKeys } from './encryption/decryption-keys.ts';
 import type { PullOptions } from './images.ts';
 import { JoinedWork } from './joined-work.ts';
 import { PolicyError } from './policy/decide.ts';
@@ -45,6 +46,8 @@ export interface PullServiceOptions {
   readonly policyFiles: readonly string[];
   /** Folder of containers-registries.d(5). */
   readonly registriesD: string;
+  /** `decryption_keys_path`; empty for none. */
+  decryptionKeysPath(): string;
   settings(): PullSettings;
   resolve(name: string): readonly Reference[];
   /** Makes the Call of a pull, which outlives the request that started it. */
@@ -127,6 +130,7 @@ export class PullService {
         log,
         runningLayers: this.#layers,
         signaturesOf: (reference, fetched, signal) => this.#signatures(reference, fetched, signal),
+        decryptionKeys: () => readDecryptionKeys(this.#options.decryptionKeysPath(), log),
         artifacts: settings.image.ociArtifactMountSupport ? this.#options.artifacts : undefined,
         placesFor: (reference) => this.#places(settings, request, reference, explicit),
       },

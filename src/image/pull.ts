@@ -1,12 +1,15 @@
+import type { KeyObject } from 'node:crypto';
 import type { Call } from '../base/call.ts';
 import { CrioError, messageOf, wrap } from '../base/errors.ts';
-import type { ImageId } from '../base/ids.ts';
+import type { Digest, ImageId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import { systemClock } from '../base/clock.ts';
 import type { NewImage, Store } from '../storage/store.ts';
 import { pullArtifact } from './artifacts/pull-artifact.ts';
 import type { ArtifactStore } from './artifacts/artifact-store.ts';
 import { digestOf } from './digest.ts';
+import { isEncrypted, openLayerKey } from './encryption/encrypted-layer.ts';
+import type { LayerKey } from './encryption/encrypted-layer.ts';
 import { fetchConfig, fetchManifest } from './fetch-image.ts';
 import type { FetchedManifest } from './fetch-image.ts';
 import type { ImageDocument } from './image-config.ts';
@@ -32,6 +35,8 @@ export interface PullDependencies {
   readonly log: Logger;
   /** Signatures of an image, from where registries.d says to look for them. */
   signaturesOf(reference: Reference, image: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest>;
+  /** Private keys for encrypted layers. */
+  decryptionKeys(): Promise<readonly KeyObject[]>;
   /** Places to read a name from, best first. Throws when its registry is blocked. */
   placesFor(reference: Reference): readonly Place[];
 }
@@ -176,6 +181,7 @@ async function bringLayers(
   const { store, runningLayers, log } = dependencies;
   const { tracker, call } = request;
   tracker.setPhase('layers');
+  const layerKeys = await openLayerKeys(dependencies, image);
   const commits = setInterval(() => {
     store.layers.sync().catch((error: unknown) => log.warn(`Commit layers of a pull that still runs`, error));
   }, commitIntervalMs);
@@ -185,6 +191,7 @@ async function bringLayers(
       diffIds: document.diffIds,
       trackers: tracker.setLayers(image.manifest.layers),
       places: image.places,
+      layerKeys,
       store: store.layers,
       running: runningLayers,
       signal: call.signal,
@@ -193,6 +200,16 @@ async function bringLayers(
   } finally {
     clearInterval(commits);
   }
+}
+
+async function openLayerKeys(
+  dependencies: PullDependencies,
+  { manifest }: FetchedImage,
+): Promise<ReadonlyMap<Digest, LayerKey>> {
+  const encrypted = manifest.layers.filter(isEncrypted);
+  if (encrypted.length === 0) return new Map();
+  const keys = await dependencies.decryptionKeys();
+  return new Map(encrypted.map((layer) => [layer.digest, openLayerKey(layer, keys)]));
 }
 
 async function isLayerMissing(store: Store, image: FetchedImage, document: ImageDocument): Promise<boolean> {

@@ -64,6 +64,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const images = await createImages({
     store,
     log: silentLog,
+    decryptionKeysPath: () => join(dir, 'keys'),
     config: { image: { ...defaults, namespacedAuthDir: '', signaturePolicyDir: '', ...options.image?.(dir) } },
     places: {
       registries: { file: conf, dropInDirs: [], aliasFile: '/nonexistent' },

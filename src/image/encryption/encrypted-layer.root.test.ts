@@ -1,0 +1,88 @@
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, it } from 'node:test';
+import { buildImages } from '../../../test/fixtures/build.ts';
+import { run } from '../../../test/fixtures/process.ts';
+import { startRegistry } from '../../../test/fixtures/registry.ts';
+import type { Registry } from '../../../test/fixtures/registry.ts';
+import { silentLog } from '../../base/log.ts';
+import { defaultConfig } from '../../config/config.ts';
+import { createImages } from '../create-images.ts';
+import type { ImageService } from '../create-images.ts';
+import { failure, testCall } from '../testing/bench.ts';
+import { createFakeStore } from '../testing/fake-store.ts';
+
+/** Images that the real skopeo encrypted for keys of the real openssl. */
+const folder = mkdtempSync(join(tmpdir(), 'encrypted-'));
+let registry: Registry;
+let images: ImageService;
+let keys = '';
+
+before(async () => {
+  const small = await buildImages('small');
+  cpSync(small.storage, join(folder, 'registry'), { recursive: true });
+  registry = await startRegistry({ storage: join(folder, 'registry') });
+  const file = join(folder, 'registries.conf');
+  writeFileSync(file, `[[registry]]\nlocation = "${registry.address}"\ninsecure = true\n`);
+  writeFileSync(join(folder, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
+  images = await createImages({
+    store: createFakeStore(folder),
+    log: silentLog,
+    decryptionKeysPath: () => keys,
+    config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
+    places: {
+      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
+      policyFiles: [join(folder, 'policy.json')],
+      registriesD: '/nonexistent',
+      authFiles: [],
+      certificateDirs: [],
+    },
+  });
+});
+
+after(async () => {
+  await images[Symbol.asyncDispose]();
+  await registry[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+function newKey(name: string, options: readonly string[]): string {
+  mkdirSync(join(folder, name));
+  run('openssl', ['genpkey', '-quiet', ...options, '-out', join(folder, name, 'key.pem')]);
+  run('openssl', ['pkey', '-in', join(folder, name, 'key.pem'), '-pubout', '-out', join(folder, `${name}.pub`)]);
+  return `jwe:${join(folder, `${name}.pub`)}`;
+}
+
+it('opens what skopeo encrypted for an RSA key, an EC key, and both', async () => {
+  const rsa = newKey('rsa', ['-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048']);
+  const ec = newKey('ec', ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256']);
+  newKey('stranger', ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-384']);
+  for (const [tag, recipients, readers] of [
+    ['rsa', [rsa], ['rsa']],
+    ['ec', [ec], ['ec']],
+    ['both', [rsa, ec], ['rsa', 'ec']],
+  ] as const) {
+    const name = `${registry.address}/encrypted/${tag}:1`;
+    run('skopeo', [
+      'copy',
+      '--insecure-policy',
+      '--src-tls-verify=false',
+      '--dest-tls-verify=false',
+      '--format',
+      'oci',
+      ...recipients.flatMap((key) => ['--encryption-key', key]),
+      `docker://${registry.address}/docker.io/library/busybox:latest`,
+      `docker://${name}`,
+    ]);
+    const pull = () =>
+      images.pull(testCall, { reference: name, credentials: undefined, namespace: '', cgroupParent: '' });
+    keys = join(folder, 'stranger');
+    assert.match(await failure(pull()), /missing private key needed for decryption \(1 tried\)/);
+    for (const reader of readers) {
+      keys = join(folder, reader);
+      assert.equal((await pull()).repoTags.includes(name), true);
+    }
+  }
+});

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { constants, createCipheriv, createHmac, generateKeyPairSync, publicEncrypt, randomBytes } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import { mkdir, rm, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { mediaTypes } from '../media-types.ts';
+import { failure, noise, openBench } from '../testing/bench.ts';
+import type { Bench } from '../testing/bench.ts';
+import { putImage } from '../testing/fake-registry.ts';
+import { decryptJwe } from './jwe.ts';
+
+const recipient = generateKeyPairSync('rsa', { modulusLength: 2048 });
+const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+const pem = (pair: { readonly privateKey: KeyObject }) => pair.privateKey.export({ type: 'pkcs8', format: 'pem' });
+
+function wrapForRecipient(payload: Buffer): string {
+  const contentKey = randomBytes(32);
+  const head = Buffer.from(JSON.stringify({ alg: 'RSA-OAEP', enc: 'A256GCM' })).toString('base64url');
+  const iv = randomBytes(12);
+  const cipher = createCipheriv('aes-256-gcm', contentKey, iv).setAAD(Buffer.from(head));
+  const ciphertext = Buffer.concat([cipher.update(payload), cipher.final()]);
+  const padding = constants.RSA_PKCS1_OAEP_PADDING;
+  const encrypted = publicEncrypt({ key: recipient.publicKey, padding, oaepHash: 'sha1' }, contentKey);
+  const jwe = {
+    protected: head,
+    encrypted_key: encrypted.toString('base64url'),
+    iv: iv.toString('base64url'),
+    ciphertext: ciphertext.toString('base64url'),
+    tag: cipher.getAuthTag().toString('base64url'),
+  };
+  return Buffer.from(JSON.stringify(jwe)).toString('base64');
+}
+
+/** Replaces the only layer of the image by its encrypted form. */
+function putEncrypted({ registry }: Bench, change: { cipher?: string; hmac?: Buffer } = {}) {
+  const content = noise(100_000);
+  const image = putImage(registry, 'a', '1', { layers: [content] });
+  const [key, nonce] = [randomBytes(32), randomBytes(16)];
+  const cipher = createCipheriv('aes-256-ctr', key, nonce);
+  const blob = Buffer.concat([cipher.update(gzipSync(content)), cipher.final()]);
+  const hmac = change.hmac ?? createHmac('sha256', key).update(blob).digest();
+  const options = {
+    cipher: change.cipher ?? 'AES_256_CTR_HMAC_SHA256',
+    hmac: hmac.toString('base64'),
+    cipheroptions: {},
+  };
+  const secret = { symkey: key.toString('base64'), cipheroptions: { nonce: nonce.toString('base64') } };
+  registry.putManifest('a', '1', {
+    ...image.manifest,
+    layers: [
+      {
+        mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip+encrypted',
+        ...registry.putBlob(blob),
+        annotations: {
+          'org.opencontainers.image.enc.keys.jwe': wrapForRecipient(Buffer.from(JSON.stringify(secret))),
+          'org.opencontainers.image.enc.pubopts': Buffer.from(JSON.stringify(options)).toString('base64'),
+        },
+      },
+    ],
+  });
+  return { id: image.id, manifest: image.manifest };
+}
+
+describe('an encrypted layer', () => {
+  it('is opened with a key of the folder, which is read at each pull', async () => {
+    await using bench = await openBench();
+    const { id } = putEncrypted(bench);
+    const name = `${bench.registry.host}/a:1`;
+    assert.match(await failure(bench.pull(name)), /missing private key needed for decryption \(0 tried\)/);
+    await mkdir(join(bench.dir, 'keys/team'), { recursive: true });
+    await writeFile(join(bench.dir, 'keys/other.pem'), pem(stranger));
+    await writeFile(join(bench.dir, 'keys/note'), 'no key');
+    assert.match(await failure(bench.pull(name)), /missing private key needed for decryption \(1 tried\)/);
+    await writeFile(join(bench.dir, 'keys/team/key.pem'), pem(recipient));
+    assert.equal(await bench.pull(name), id);
+    await rm(join(bench.dir, 'keys'), { recursive: true });
+    assert.match(await failure(bench.pull(name)), /missing private key/, 'also when its layers are there');
+  });
+
+  it('is refused with a wrong HMAC, an unknown cipher, no wrapped key, or keys behind a link', async () => {
+    await using bench = await openBench();
+    const { registry, dir, store } = bench;
+    const pull = () => failure(bench.pull(`${registry.host}/a:1`));
+    await mkdir(join(dir, 'keys'));
+    await writeFile(join(dir, 'keys/key.pem'), pem(recipient));
+    putEncrypted(bench, { hmac: randomBytes(32) });
+    assert.match(await pull(), /its HMAC does not match/);
+    const { manifest } = putEncrypted(bench, { cipher: 'ROT13' });
+    assert.match(await pull(), /unsupported cipher "ROT13"/);
+    const [layer] = manifest.layers;
+    const pubopts = Buffer.from('{"cipher":"AES_256_CTR_HMAC_SHA256","hmac":""}').toString('base64');
+    registry.putManifest('a', '1', {
+      ...manifest,
+      layers: [
+        {
+          ...layer,
+          mediaType: `${mediaTypes.ociManifest.replace('manifest.v1+json', 'layer.v1.tar+gzip')}+encrypted`,
+          annotations: { 'org.opencontainers.image.enc.pubopts': pubopts },
+        },
+      ],
+    });
+    assert.match(await pull(), /its key is not wrapped with JWE/);
+    await symlink('key.pem', join(dir, 'keys/link'));
+    assert.match(await pull(), /symbolic link ".*keys\/link" is not allowed/);
+    assert.deepEqual(store.unpacked, []);
+  });
+});
+
+describe('decryptJwe', () => {
+  const open = (jwe: object) =>
+    decryptJwe(Buffer.from(JSON.stringify(jwe)), [recipient.privateKey, stranger.privateKey]);
+  const head = (fields: object) => Buffer.from(JSON.stringify({ enc: 'A256GCM', ...fields })).toString('base64url');
+
+  it('CVE-2026-34986: empty parts, points off the curve and thousands of recipients cost nothing', () => {
+    const epk = { kty: 'EC', crv: 'P-256', x: 'AAAA', y: 'AAAA' };
+    for (const fields of [
+      { alg: 'ECDH-ES+A256KW', epk },
+      { alg: 'ECDH-ES+A256KW' },
+      { alg: 'RSA-OAEP' },
+      { alg: 'dir' },
+      {},
+    ]) {
+      assert.equal(open({ protected: head(fields), encrypted_key: '', iv: '', ciphertext: '', tag: '' }), undefined);
+      assert.equal(open({ protected: head(fields) }), undefined);
+    }
+    const recipients = Array.from({ length: 10_000 }, () => ({ header: { alg: 'RSA-OAEP' }, encrypted_key: 'AA' }));
+    assert.throws(() => open({ protected: head({}), recipients }), /too many recipients/);
+    assert.throws(() => open({ protected: head({ enc: 'A128CBC-HS256' }) }), /unsupported enc/);
+    assert.throws(() => open([]), /JWE/);
+  });
+});
