@@ -5,6 +5,7 @@ import { NamespaceMode } from '../../src/cri/gen/api_pb.ts';
 import { removeAllPods, removePod, runPod, separateNamespaces } from '../client/pods.ts';
 import { startDaemon, type Daemon } from '../run/daemon.ts';
 import { assertNothingLeft } from '../run/inside-world.ts';
+import { stageCgroup } from '../run/stage.ts';
 import { handlers } from './environment.ts';
 
 /** Kills the daemon at moments spread over the making of a pod, and compares the world before and after. */
@@ -30,7 +31,7 @@ for (const handler of handlers) {
       const { client } = daemon;
       for (const ms of moments) {
         const linux = {
-          cgroupParent: `/crio-ts-test/crash-${ms}`,
+          cgroupParent: `/${stageCgroup()}/crash-${ms}`,
           securityContext: { namespaceOptions: { ...separateNamespaces, pid } },
         };
         const making = runPod(client, { handler, config: { linux } }).catch(() => undefined);
