@@ -13,6 +13,8 @@ const socketMode = 0o660;
 
 export interface SocketServer extends AsyncDisposable {
   readonly path: string;
+  /** Takes no more connections, and resolves when the open HTTP/2 ones have ended: whoever serves them must end them. */
+  drained(): Promise<void>;
 }
 
 /**
@@ -32,16 +34,28 @@ export async function listenOnSocket(options: {
     options.onHttp1,
   );
   const sockets = new Set<Socket>();
+  const http2Sockets = new Set<Socket>();
+  const onHttp2 = (socket: Socket) => {
+    http2Sockets.add(socket);
+    socket.once('close', () => http2Sockets.delete(socket));
+    options.onHttp2(socket);
+  };
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    sniff(socket, options.onHttp2, (http) => http1.emit('connection', http));
+    sniff(socket, onHttp2, (http) => http1.emit('connection', http));
   });
   await listen(server, options.path);
   await chmod(options.path, socketMode);
   return {
     path: options.path,
+    async drained() {
+      server.close();
+      const ends = [...http2Sockets].map((socket) => new Promise((resolve) => socket.once('close', resolve)));
+      await Promise.all(ends);
+    },
     async [Symbol.asyncDispose]() {
+      // It resolves as well when the server was closed already.
       const closed = new Promise((resolve) => server.close(resolve));
       for (const socket of sockets) socket.destroy();
       await closed;

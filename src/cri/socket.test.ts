@@ -15,6 +15,7 @@ import { listenOnSocket } from './listen.ts';
 
 interface TestServer extends AsyncDisposable {
   readonly path: string;
+  drain(): Promise<void>;
   call(method: string, body?: Buffer): Promise<Buffer>;
 }
 
@@ -38,6 +39,10 @@ async function startServer(handlers: ServiceHandlers<typeof RuntimeService> = {}
   const asIs = (bytes: Buffer) => bytes;
   return {
     path,
+    async drain() {
+      injector.drain(5000);
+      await server.drained();
+    },
     call: (method, body = Buffer.alloc(0)) =>
       new Promise((resolve, reject) => {
         client.makeUnaryRequest(method, asIs, asIs, body, (error, answer) => {
@@ -122,4 +127,26 @@ test('a socket that somebody answers on is refused, a stale one is taken over', 
   dead.close();
   await using taken = await listenOnSocket({ ...again, path: `${server.path}.stale` });
   assert.ok((await stat(taken.path)).isSocket());
+});
+
+test('a request that is running is answered before the socket counts as drained, and no new one is taken', async () => {
+  const started = Promise.withResolvers<void>();
+  const answer = Promise.withResolvers<void>();
+  await using server = await startServer({
+    async version() {
+      started.resolve();
+      await answer.promise;
+      return { version: '1' };
+    },
+  });
+  const running = server.call('/runtime.v1.RuntimeService/Version');
+  await started.promise;
+  let isDrained = false;
+  const drained = server.drain().then(() => (isDrained = true));
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  assert.equal(isDrained, false);
+  await assert.rejects(once(connect(server.path), 'connect'));
+  answer.resolve();
+  assert.ok((await running).length > 0);
+  await drained;
 });
