@@ -113,10 +113,11 @@ static int create(char **argv) {
 }
 
 static int stop(const char *exit_file) {
-  if (kill(container, SIGTERM) < 0) return 1;
+  /* It may have ended already: the exit file tells. */
+  if (kill(container, SIGTERM) < 0 && errno != ESRCH) return 1;
   for (int tries = 0; access(exit_file, F_OK) < 0; tries++) {
     if (tries == 1000) kill(container, SIGKILL);
-    if (tries > 100000) return 1;
+    if (tries > 600000) return 1;
     nap(100000);
   }
   return 0;
