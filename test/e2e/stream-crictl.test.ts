@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { text } from 'node:stream/consumers';
+import { describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { removePod, runContainer, runPod } from '../client/pods.ts';
+import { buildTools } from '../conformance/build.ts';
+import { buildImages } from '../fixtures/build.ts';
+import { useDaemon } from './environment.ts';
+
+const node = useDaemon();
+const { crictl } = buildTools((await buildImages('test')).digests);
+
+function start(...args: readonly string[]): ChildProcess {
+  const endpoint = `unix://${node.daemon.socket}`;
+  return spawn(crictl, ['-r', endpoint, '-i', endpoint, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
+}
+
+/** `[exit code, standard output, standard error]` */
+async function run(input: string, ...args: readonly string[]): Promise<[number | null, string, string]> {
+  const child = start(...args);
+  const code = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  child.stdin?.end(input);
+  const [stdout, stderr] = await Promise.all([child.stdout, child.stderr].map(async (out) => (out ? text(out) : '')));
+  // crictl says that it has no configuration file.
+  return [await code, stdout ?? '', (stderr ?? '').replaceAll(/^time=.*level=warning.*\n/gm, '')];
+}
+
+for (const transport of ['spdy', 'websocket']) {
+  describe(`crictl over ${transport}`, () => {
+    test('runs commands and reports how they end', async () => {
+      const pod = await runPod(node.client);
+      const id = await runContainer(node.client, pod, { name: 'exec', command: ['sleep', '1000'] });
+      const exec = ['exec', '--transport', transport];
+      assert.deepEqual(await run('', ...exec, id, 'sh', '-c', 'echo out; echo err >&2'), [0, 'out\n', 'err\n']);
+      assert.deepEqual((await run('in\n', ...exec, '-i', id, 'cat')).slice(0, 2), [0, 'in\n']);
+      const [code, , stderr] = await run('', ...exec, id, 'sh', '-c', 'exit 7');
+      assert.equal(code, 1);
+      assert.match(stderr, /exit code 7/);
+      await removePod(node.client, pod.id);
+    });
+
+    test('attaches', async () => {
+      const pod = await runPod(node.client);
+      const config = { stdin: true, stdinOnce: true };
+      const id = await runContainer(node.client, pod, { name: 'cat', command: ['cat'], config });
+      assert.deepEqual((await run('typed\n', 'attach', '--transport', transport, '-i', id)).slice(0, 2), [
+        0,
+        'typed\n',
+      ]);
+      await removePod(node.client, pod.id);
+    });
+
+    test('forwards a port, many times over one session', async () => {
+      const pod = await runPod(node.client);
+      const command = ['sh', '-c', 'mkdir /tmp/www; echo page >/tmp/www/x; exec httpd -f -p 8000 -h /tmp/www'];
+      await runContainer(node.client, pod, { name: 'web', command });
+      await sleep(500);
+      const child = start('port-forward', '--transport', transport, pod.id, '18080:8000');
+      const ended = new Promise((resolve) => child.once('exit', resolve));
+      await sleep(1000);
+      for (let count = 0; count < 10; count++) {
+        assert.equal(await (await fetch('http://127.0.0.1:18080/x')).text(), 'page\n');
+      }
+      child.kill('SIGINT');
+      await ended;
+      await removePod(node.client, pod.id);
+    });
+  });
+}
