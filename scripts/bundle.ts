@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { basename, dirname, resolve } from 'node:path';
 import { rolldown } from 'rolldown';
@@ -20,6 +20,17 @@ function git(...args: readonly string[]): string | undefined {
   }
 }
 
+/** HEAD, for a machine without git: the checkout's own files say it, gitrepository-layout(5). */
+function headCommit(): string | undefined {
+  const read = (name: string): string | undefined =>
+    existsSync(`${root}.git/${name}`) ? readFileSync(`${root}.git/${name}`, 'utf8').trim() : undefined;
+  const head = read('HEAD');
+  if (head?.startsWith('ref: ') !== true) return head;
+  const name = head.slice('ref: '.length);
+  const packed = read('packed-refs')?.split('\n') ?? [];
+  return read(name) ?? packed.find((line) => line.endsWith(` ${name}`))?.split(' ')[0];
+}
+
 interface Lockfile {
   readonly packages: Readonly<
     Record<string, { readonly version?: string; readonly integrity?: string; readonly dev?: boolean }>
@@ -37,7 +48,7 @@ function dependencies(): readonly string[] {
 
 const changes = git('status', '--porcelain', '--untracked-files=no');
 const build = {
-  commit: git('rev-parse', 'HEAD') ?? 'unknown',
+  commit: git('rev-parse', 'HEAD') ?? headCommit() ?? 'unknown',
   commitDate: git('log', '-1', '--format=%cI') ?? 'unknown',
   treeState: changes === undefined ? 'unknown' : changes === '' ? 'clean' : 'dirty',
   buildDate: new Date().toISOString().replace(/\.\d+/, ''),
