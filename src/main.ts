@@ -9,6 +9,7 @@ import type { Logger } from './base/log.ts';
 import { runtimeVersion } from './base/version.ts';
 import { openCgroups } from './cgroup/cgroups.ts';
 import { runCli, type DaemonStart } from './cli/run.ts';
+import { crioContainer } from './cli/store-access.ts';
 import type { Config, RuntimeHandlerConfig } from './config/config.ts';
 import { stringFlag } from './config/flags.ts';
 import { defaultMinMemory, parseMemory } from './config/memory.ts';
@@ -21,7 +22,8 @@ import { createRuntimeService } from './cri/runtime-service.ts';
 import { markRunning, markStopped, wasStoppedCleanly } from './daemon/clean-shutdown.ts';
 import { notifyServiceManager } from './daemon/notify.ts';
 import { waitForStopSignal } from './daemon/stop-signals.ts';
-import { saysOtherRelease, writeVersionFile } from './daemon/version-file.ts';
+import { writeVersionFile } from './daemon/version-file.ts';
+import { wipeStale } from './daemon/wipe-stale.ts';
 import { createImages } from './image/create-images.ts';
 import { createNetwork } from './network/network.ts';
 import { createPods, type Pods } from './pod/pods.ts';
@@ -330,12 +332,23 @@ function newCall(name: string, log: Logger, signal?: AbortSignal): Call {
 }
 
 /** Takes over what an earlier daemon left, and watches exits from then on. */
-async function restore({ config, log, pods, containers, network, shutdown }: Daemon): Promise<void> {
+async function restore({ config, log, store, images, pods, containers, network, shutdown }: Daemon): Promise<void> {
   const call = newCall('restore', log);
   await pods.restore(call);
   await containers.restore(call);
   const { crio } = config();
-  if (crio.internalWipe && (await saysOtherRelease(crio.versionFile, runtimeVersion))) await removeAllPods(call, pods);
+  if (crio.internalWipe) {
+    await wipeStale({
+      versionFile: crio.versionFile,
+      versionFilePersist: crio.versionFilePersist,
+      version: runtimeVersion,
+      podIds: () => pods.list().map(({ id }) => id),
+      removePod: (id) => pods.remove(call, id),
+      usedImages: async () => (await store.containers.list()).filter(crioContainer).map(({ imageId }) => imageId),
+      removeImage: (id) => images.remove(call, id),
+      log,
+    });
+  }
   network
     .gc(
       pods.list().map(({ id }) => id),
@@ -354,19 +367,12 @@ function watchContainerExits({ config, log, pods, containers, store }: Daemon): 
   });
 }
 
-/** After a reboot or an upgrade nothing of the old pods can be trusted to run. */
-async function removeAllPods(call: Call, pods: Pods): Promise<void> {
-  for (const { id } of pods.list()) {
-    try {
-      await pods.remove(call, id);
-    } catch (error) {
-      call.log.warn(`wipe pod ${id}`, error);
-    }
-  }
-}
-
 async function markStarted({ crio }: Config, log: Logger): Promise<void> {
-  if (!(await wasStoppedCleanly(crio.cleanShutdownFile))) log.warn('The last stop was not clean');
+  if (!(await wasStoppedCleanly(crio.cleanShutdownFile))) {
+    log.warn(
+      'The last stop was not clean; what was interrupted has been undone, "crio check" looks at the whole storage',
+    );
+  }
   await writeVersionFile(crio.versionFile, runtimeVersion);
   await writeVersionFile(crio.versionFilePersist, runtimeVersion);
   await markRunning(crio.cleanShutdownFile);

@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { markRunning, markStopped, wasStoppedCleanly } from './clean-shutdown.ts';
+import { silentLog } from '../base/log.ts';
 import { saysOtherRelease, writeVersionFile } from './version-file.ts';
+import { wipeStale } from './wipe-stale.ts';
 
 async function temporaryFolder(): Promise<AsyncDisposable & { path: string }> {
   const path = await mkdtemp(join(tmpdir(), 'crio-daemon-'));
@@ -32,4 +34,32 @@ test('a crash is a missing marker while the protocol is in force', async () => {
   assert.equal(await wasStoppedCleanly(path), false);
   await markStopped(path);
   assert.equal(await wasStoppedCleanly(path), true);
+});
+
+test('wipeStale removes pods after a reboot, and their images too after an upgrade; one failure stops nothing', async () => {
+  await using folder = await temporaryFolder();
+  const [versionFile, versionFilePersist] = [join(folder.path, 'run'), join(folder.path, 'disk')];
+  const wiped = async () => {
+    const removed: string[] = [];
+    await wipeStale({
+      versionFile,
+      versionFilePersist,
+      version: '1.37.0+a',
+      podIds: () => ['bad', 'pod'],
+      async removePod(id) {
+        if (id === 'bad') throw new Error('busy');
+        removed.push(id);
+      },
+      usedImages: async () => ['image', 'image'],
+      removeImage: async (id) => void removed.push(id),
+      log: silentLog,
+    });
+    return removed;
+  };
+  await writeVersionFile(versionFilePersist, '1.37.1');
+  assert.deepEqual(await wiped(), ['pod'], 'no file in memory: a reboot');
+  await writeVersionFile(versionFile, '1.37.0');
+  assert.deepEqual(await wiped(), []);
+  await writeVersionFile(versionFilePersist, '1.36.9');
+  assert.deepEqual(await wiped(), ['pod', 'image']);
 });

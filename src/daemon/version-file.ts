@@ -28,6 +28,8 @@ export async function writeVersionFile(path: string, version: string): Promise<v
   await file.writeFile(JSON.stringify(version));
   await file.sync();
   await rename(temporary, path);
+  await using folder = await open(dirname(path), 'r');
+  await folder.sync();
 }
 
 function majorMinorOfFile(text: string): string | undefined {
