@@ -24,6 +24,10 @@ export async function choosePidNamespace(request: PidNamespaceRequest): Promise<
   if (pod.infra === undefined) {
     throw new CrioError('failed-precondition', `join PID namespace of pod ${pod.id}: it has no infra container`);
   }
+  // a pid of an infra container that has ended may be any process of the host by now
+  if (!isAlive(pod.infra)) {
+    throw new CrioError('failed-precondition', `join PID namespace of pod ${pod.id}: its infra container has ended`);
+  }
   return `/proc/${pod.infra.pid}/ns/pid`;
 }
 
