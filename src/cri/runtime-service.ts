@@ -74,6 +74,12 @@ function nodeHandlers(deps: RuntimeServiceDeps) {
       },
     }),
     updateRuntimeConfig: async () => ({}),
+    // CRI-O closes the stream at once when pod events are off, which is the default.
+    async *getContainerEvents() {
+      if (deps.config().runtime.enablePodEvents) {
+        throw new CrioError('unimplemented', 'GetContainerEvents is not implemented in this release');
+      }
+    },
   } satisfies ServiceHandlers<typeof cri.RuntimeService>;
 }
 
@@ -120,6 +126,12 @@ function podHandlers(deps: RuntimeServiceDeps) {
         throw new CrioError('not-found', `could not find pod "${podSandboxId}": PodSandbox with ID not found`);
       }
       return { status: podStatusMessage(pod), info: verbose ? { info: podInfo(pod) } : {} };
+    },
+    // Only NRI plugins would be told; nothing of the pod changes.
+    async updatePodSandboxResources(_call, { podSandboxId }) {
+      if (pods.find(podSandboxId) === undefined)
+        throw new CrioError('not-found', `could not find pod "${podSandboxId}"`);
+      return {};
     },
     async listPodSandbox(_call, { filter }) {
       return encoded.encode(selectPods(pods, filter), itemsField);
