@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { CrioError, wrap } from '../base/errors.ts';
 import type { Container } from '../container/container.ts';
@@ -75,10 +76,9 @@ function nodeHandlers(deps: RuntimeServiceDeps) {
     }),
     updateRuntimeConfig: async () => ({}),
     // CRI-O closes the stream at once when pod events are off, which is the default.
-    async *getContainerEvents() {
-      if (deps.config().runtime.enablePodEvents) {
-        throw new CrioError('unimplemented', 'GetContainerEvents is not implemented in this release');
-      }
+    getContainerEvents: () => {
+      if (!deps.config().runtime.enablePodEvents) return Readable.from([]);
+      throw new CrioError('unimplemented', 'GetContainerEvents is not implemented in this release');
     },
   } satisfies ServiceHandlers<typeof cri.RuntimeService>;
 }
