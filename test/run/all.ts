@@ -1,6 +1,6 @@
 /**
  * `make test`: all tests, one group after the other, and at the end the check that the machine is as before.
- *   node test/run/all.ts [--only unit|root|e2e|conformance] [SUBSTRING of a file name...]
+ *   node test/run/all.ts [--only static|unit|root|e2e|conformance] [SUBSTRING of a file name...]
  * The last line is `N passed, N failed, N skipped`. Logs: build/logs.
  */
 import { spawn } from 'node:child_process';
@@ -28,6 +28,8 @@ const logs = join(repository, 'build/logs');
 const main = join(repository, 'test/run/main.ts');
 const { values, positionals } = parseArgs({ options: { only: { type: 'string' } }, allowPositionals: true });
 const limitMs = 35 * 60_000;
+/** A group that hangs is ended, and the others still run. */
+const groupLimitMs = 15 * 60_000;
 process.chdir(repository);
 process.exitCode = await runAll();
 
@@ -60,6 +62,7 @@ function groups(): Group[] {
   const root = selected(globSync('src/**/*.root.test.ts'));
   const e2e = selected(globSync('test/e2e/*.test.ts'));
   return [
+    ...(wanted('static') && positionals.length === 0 ? [staticChecks()] : []),
     ...(wanted('unit') && unit.length > 0 ? [nodeTests('unit', unit, [], ['--test-isolation=none'])] : []),
     ...(wanted('root') && root.length > 0 ? [nodeTests('root', root, [process.execPath, main])] : []),
     // A stage for each file: what one leaves behind does not disturb the next.
@@ -85,6 +88,16 @@ function nodeTests(
     '--test-force-exit',
   ];
   return { name, command: [...prefix, process.execPath, ...flags, ...files], count: countNodeTests };
+}
+
+/** Generated code, types, lint and format: what `make check` does besides the unit tests. */
+function staticChecks(): Group {
+  return {
+    name: 'static',
+    command: ['npm', 'run', '--silent', 'static'],
+    // The exit code decides.
+    count: () => ({ passed: 1, failed: 0, skipped: 0 }),
+  };
 }
 
 function conformance(): Group {
@@ -122,9 +135,21 @@ function runToFile([file = 'false', ...args]: readonly string[], log: string): P
   });
   child.stdout.pipe(output, { end: false });
   child.stderr.pipe(output, { end: false });
+  const limits = [
+    setTimeout(() => child.kill('SIGTERM'), groupLimitMs),
+    setTimeout(() => {
+      child.kill('SIGKILL');
+      // Something that outlives it may hold the pipes.
+      child.stdout.destroy();
+      child.stderr.destroy();
+    }, groupLimitMs + 15_000),
+  ];
   return new Promise((resolve, reject) => {
     child.once('error', reject);
-    child.once('close', (code) => output.end(() => resolve(code ?? 1)));
+    child.once('close', (code) => {
+      for (const limit of limits) clearTimeout(limit);
+      output.end(() => resolve(code ?? 1));
+    });
   });
 }
 
