@@ -50,10 +50,15 @@ install_go() {
   for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
     [ -e "$file" ] || continue
     grep -Eq "(^| )$VERSION_CODENAME( |\$)" "$file" || continue
-    sed -E "/^deb-src/d; /$VERSION_CODENAME-security/d; s/^(Suites:).*/\\1 $VERSION_CODENAME-backports/; s/ $VERSION_CODENAME(-updates)? / $VERSION_CODENAME-backports /" \
-      "$file" | sed -E '/^URIs:.*security/d' >"$sources/parts/$(basename "$file")"
+    case $file in
+    *.sources)
+      awk -v RS= -v ORS='\n\n' '!/Suites:[^\n]*-security/' "$file" |
+        sed -E "s/^(Suites:).*/\\1 $VERSION_CODENAME-backports/" ;;
+    *)
+      sed -E "/^deb-src/d; /-security/d; s/ $VERSION_CODENAME(-updates)? / $VERSION_CODENAME-backports /" "$file" ;;
+    esac >"$sources/parts/backports-$(basename "$file")"
   done
-  options="-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=$sources/parts -o Dir::State::lists=$sources/lists"
+  options="-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=$sources/parts -o Dir::State::lists=$sources/lists -o APT::Sandbox::User=root"
   # shellcheck disable=SC2086
   apt-get update -qq $options 2>/dev/null || true
   # shellcheck disable=SC2086
