@@ -1,6 +1,8 @@
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { hasCode } from '../base/errors.ts';
 import { isJsonObject, type Json } from '../base/go-json.ts';
+import { isId } from '../base/ids.ts';
+import type { Logger } from '../base/log.ts';
 
 /** What a creation makes outside of the store, and who has to be undone when the daemon is killed in the middle. */
 export interface PendingPod {
@@ -18,9 +20,11 @@ export interface PendingPod {
  */
 export class PendingPods {
   readonly #directory: string;
+  readonly #log: Logger;
 
-  constructor(directory: string) {
+  constructor(directory: string, log: Logger) {
     this.#directory = directory;
+    this.#log = log;
   }
 
   write(pod: PendingPod): void {
@@ -38,7 +42,10 @@ export class PendingPods {
     rmSync(this.#fileOf(id), { force: true });
   }
 
-  /** What a daemon that was killed left; an unreadable record (killed while it was written) has made nothing yet. */
+  /**
+   * What a daemon that was killed left; a record that was cut off (killed while it was written) has made nothing yet.
+   * What is no record is left alone.
+   */
   list(): PendingPod[] {
     let names: string[];
     try {
@@ -47,11 +54,24 @@ export class PendingPods {
       if (hasCode(error, 'ENOENT')) return [];
       throw error;
     }
-    return names.flatMap((name) => {
-      const id = name.replace(/\.json$/, '');
-      const record = parsePending(readFileSync(`${this.#directory}/${name}`, 'utf8'));
-      return [record?.id === id ? record : { id, namespacePaths: [], cgroup: '', shmPath: '' }];
-    });
+    return names.flatMap((name) => this.#read(name) ?? []);
+  }
+
+  /** Processes are ended by the id, so it must be one. */
+  #read(name: string): PendingPod | undefined {
+    const path = `${this.#directory}/${name}`;
+    const id = name.replace(/\.json$/, '');
+    if (!isId(id)) {
+      this.#log.warn(`"${path}" is not the record of a pod, it is left alone`);
+      return undefined;
+    }
+    try {
+      const record = parsePending(readFileSync(path, 'utf8'));
+      return record?.id === id ? record : { id, namespacePaths: [], cgroup: '', shmPath: '' };
+    } catch (error) {
+      this.#log.warn(`read "${path}"`, error);
+      return undefined;
+    }
   }
 
   #fileOf(id: string): string {

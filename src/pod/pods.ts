@@ -67,7 +67,7 @@ function contextOf(deps: PodsDeps): Context {
     locks: new KeyedLock(),
     creations,
     creating: new Set(),
-    pending: new PendingPods(`${dirname(deps.config().runtime.containerExitsDir)}/pending-pods`),
+    pending: new PendingPods(`${dirname(deps.config().runtime.containerExitsDir)}/pending-pods`, deps.log),
   };
   return context;
 }
