@@ -35,7 +35,8 @@ export class CniNetwork implements Network {
   readonly #hostPorts: HostPorts;
   readonly #locks = new KeyedLock();
   readonly #gate = new ExclusiveGate();
-  readonly #closing = new AbortController();
+  readonly #retries = new Set<NodeJS.Timeout>();
+  #isClosed = false;
   /** Pods of this process and those restored: their attachments and rules are nobody's garbage. */
   readonly #livePods = new Set<string>();
 
@@ -52,7 +53,8 @@ export class CniNetwork implements Network {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closing.abort();
+    this.#isClosed = true;
+    for (const timer of this.#retries) clearTimeout(timer);
     this.#networks[Symbol.dispose]();
   }
 
@@ -207,15 +209,16 @@ export class CniNetwork implements Network {
   /** A pod that is removed is not spoken of again: DEL is tried a few times more from the record alone, then at start. */
   #retryLater(podId: string, attempt: number): void {
     const delay = retryDelaysMs[attempt];
-    if (delay === undefined || this.#closing.signal.aborted) return;
+    if (delay === undefined || this.#isClosed) return;
     const timer = setTimeout(() => {
+      this.#retries.delete(timer);
       this.#releaseRecorded(podId).catch((error: unknown) => {
         this.#log.warn(`remove network of pod ${podId} again`, error);
         this.#retryLater(podId, attempt + 1);
       });
     }, delay);
     timer.unref();
-    this.#closing.signal.addEventListener('abort', () => clearTimeout(timer), { once: true });
+    this.#retries.add(timer);
   }
 
   /** What is recorded of a pod that is gone. Two at once would run DEL twice, so one waits and then finds nothing. */
