@@ -13,8 +13,8 @@ import type { Context } from './context.ts';
 export async function sweepLeftovers(context: Context, call: Call, known: ReadonlySet<string>): Promise<void> {
   const { containerExitsDir, containerAttachSocketDir } = context.config().runtime;
   for (const [handler, runtime] of context.runtimes) await sweepRuntime(context, call, { handler, runtime, known });
-  for (const id of await unknownIds(containerExitsDir, known)) await removeFile(context, `${containerExitsDir}/${id}`);
-  for (const id of await unknownIds(containerAttachSocketDir, known)) {
+  for (const id of await unknownIds(context, containerExitsDir, known)) await removeFile(context, `${containerExitsDir}/${id}`);
+  for (const id of await unknownIds(context, containerAttachSocketDir, known)) {
     const path = `${containerAttachSocketDir}/${id}`;
     if (isBelow(context, await linkTarget(path))) await removeFile(context, path);
   }
@@ -30,7 +30,7 @@ async function sweepRuntime(context: Context, call: Call, { handler, runtime, kn
   const settings = context.config().runtime.runtimes.get(handler);
   if (settings === undefined) return;
   const root = settings.runtimeRoot === '' ? `/run/${basename(settings.runtimePath)}` : settings.runtimeRoot;
-  for (const id of await unknownIds(root, known)) {
+  for (const id of await unknownIds(context, root, known)) {
     try {
       // Others may use the same root: the bundle tells whose it is.
       if (!isBelow(context, (await runtime.state(call, id))?.bundle)) continue;
@@ -46,12 +46,12 @@ function isBelow({ store }: Context, path: string | undefined): boolean {
   return path?.startsWith(`${store.runRoot}/`) === true;
 }
 
-async function unknownIds(directory: string, known: ReadonlySet<string>): Promise<string[]> {
+async function unknownIds({ log }: Context, directory: string, known: ReadonlySet<string>): Promise<string[]> {
   try {
     return (await readdir(directory)).filter((name) => isId(name) && !known.has(name));
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
-    throw error;
+    if (!hasCode(error, 'ENOENT')) log.warn(`look for leftovers in "${directory}"`, error);
+    return [];
   }
 }
 
