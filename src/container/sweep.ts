@@ -13,7 +13,8 @@ import type { Context } from './context.ts';
 export async function sweepLeftovers(context: Context, call: Call, known: ReadonlySet<string>): Promise<void> {
   const { containerExitsDir, containerAttachSocketDir } = context.config().runtime;
   for (const [handler, runtime] of context.runtimes) await sweepRuntime(context, call, { handler, runtime, known });
-  for (const id of await unknownIds(context, containerExitsDir, known)) await removeFile(context, `${containerExitsDir}/${id}`);
+  for (const id of await unknownIds(context, containerExitsDir, known))
+    await removeFile(context, `${containerExitsDir}/${id}`);
   for (const id of await unknownIds(context, containerAttachSocketDir, known)) {
     const path = `${containerAttachSocketDir}/${id}`;
     if (isBelow(context, await linkTarget(path))) await removeFile(context, path);
