@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { failure, isProcessGone, pinned, runtimeEnvironment } from './command.ts';
+import { failure, isGoneBy, pinned, runtimeEnvironment } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { conmonArgs } from './conmon.ts';
 import type { MonitorSettings } from './conmon.ts';
@@ -89,24 +89,64 @@ const result = (stderr: string, signal?: number) => ({
 });
 
 test('failure words errors as CRI-O does', () => {
-  const error = failure('/usr/bin/crun', ['start', 'ID'], result('cannot start\n'));
+  const about = { verb: 'start', id: 'ID' } as const;
+  const error = failure('/usr/bin/crun', ['start', 'ID'], { ...about, result: result('cannot start\n') });
   assert.equal(error.message, '`/usr/bin/crun start ID` failed: cannot start: exit status 1');
   assert.equal(error.kind, 'unknown');
-  assert.equal(failure('r', ['x'], result('', 9)).message, '`r x` failed: signal: killed');
+  assert.equal(failure('r', ['x'], { ...about, result: result('', 9) }).message, '`r x` failed: signal: killed');
 });
 
-test('failure recognises a process that is gone, whatever the runtime calls it', () => {
-  const error = failure('r', ['kill', 'ID', '15'], result('kill container: No such process\n'));
+test('failure recognises a process that is gone', () => {
+  const error = failure('r', ['kill', 'ID', '15'], {
+    verb: 'kill',
+    id: 'ID',
+    result: result('kill container: No such process\n'),
+  });
   assert.equal(error.kind, 'not-found');
   assert.equal(error.message, '`r kill ID 15` failed: kill container: No such process: container process not found');
-  for (const text of [
-    'open pidfd: No such process',
-    'time="x" level=error msg="container not running"',
-    'process not running: No such process',
-    'the container `ID` is not running',
-    'container does not exist',
-  ]) {
-    assert.ok(isProcessGone(text), text);
+});
+
+const unknownContainer = [
+  'time="2026-01-01T00:00:00Z" level=error msg="container does not exist"',
+  'ERRO[0000] container does not exist',
+  'error opening file `/run/crun/ID/status`: No such file or directory',
+  'container `ID` does not exist: error opening file `/run/crun/ID/status`: No such file or directory',
+  "cannot open directory '/run/crun/ID': No such file or directory",
+];
+const endedProcess = [
+  'open pidfd: No such process',
+  'kill container: No such process',
+  'time="x" level=error msg="container not running"',
+  'container not running: No such process',
+  'process not running: No such process',
+  'the container `ID` is not running: No such process',
+  'the container `ID` is not running',
+  'container `ID` is not running',
+];
+const otherTroubles = [
+  'permission denied',
+  'error executing hook `/opt/hook` (exit code: 1): the file does not exist',
+  'time="x" level=error msg="running poststop hook: exit status 1, stdout: , stderr: container does not exist"',
+  'time="x" level=error msg="cgroup path /sys/fs/cgroup/pids/a does not exist"',
+  'container does not exist\nerror executing hook `/opt/hook` (exit code: 1)',
+  'error opening file `/run/crun/OTHER/status`: No such file or directory',
+  'the container `OTHER` is not running',
+  'the device is not running',
+];
+
+test('isGoneBy takes only the words about the container itself, and for no start', () => {
+  for (const text of unknownContainer) {
+    assert.ok(isGoneBy('kill', 'ID', text), text);
+    assert.ok(isGoneBy('delete', 'ID', text), text);
+    assert.ok(!isGoneBy('start', 'ID', text), text);
   }
-  assert.ok(!isProcessGone('permission denied'));
+  for (const text of endedProcess) {
+    assert.ok(isGoneBy('kill', 'ID', text), text);
+    assert.ok(isGoneBy('pause', 'ID', text), text);
+    assert.ok(!isGoneBy('delete', 'ID', text), text);
+    assert.ok(!isGoneBy('start', 'ID', text), text);
+  }
+  for (const text of otherTroubles) {
+    for (const verb of ['kill', 'delete', 'start'] as const) assert.ok(!isGoneBy(verb, 'ID', text), `${verb}: ${text}`);
+  }
 });

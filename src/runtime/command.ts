@@ -52,23 +52,45 @@ export function globalArgs(command: RuntimeCommand, options: { withCgroupManager
   return args;
 }
 
-/** Runs one verb to its end and gives its output; another exit status than 0 is an error with the runtime's text. */
-export async function callRuntime(
-  command: RuntimeCommand,
-  args: readonly string[],
-  timeoutMs?: number,
-): Promise<string> {
-  const allArgs = [...globalArgs(command, { withCgroupManager: true }), ...args];
-  const result = await run({ ...pinned(command, command.path, allArgs), env: command.env, timeoutMs });
-  if (result.code !== 0) throw failure(command.path, allArgs, result);
-  return result.stdout.toString();
+export type Verb = 'start' | 'kill' | 'delete' | 'state' | 'pause' | 'resume' | 'update';
+
+/** One direct call about one container. */
+export interface RuntimeCall {
+  readonly verb: Verb;
+  readonly id: string;
+  readonly options?: readonly string[];
+  /** After the id. */
+  readonly operands?: readonly string[];
+  /** The caller holds the container's lock: a runtime that hangs is killed after this time. */
+  readonly timeoutMs: number;
 }
 
-/** The error CRI-O gives for a failed direct call; the kind `not-found` means that the process is gone. */
-export function failure(path: string, args: readonly string[], result: RunResult): CrioError {
+/** Runs one verb to its end and gives its output; another exit status than 0 is an error with the runtime's text. */
+export async function callRuntime(command: RuntimeCommand, call: RuntimeCall): Promise<string> {
+  const { verb, id, options = [], operands = [], timeoutMs } = call;
+  const args = [...globalArgs(command, { withCgroupManager: true }), verb, ...options, id, ...operands];
+  const result = await run({ ...pinned(command, command.path, args), env: command.env, timeoutMs });
+  if (result.code === 0) return result.stdout.toString();
+  if (result.timedOut) throw timeout(command, call);
+  throw failure(command.path, args, { verb, id, result });
+}
+
+export function timeout(
+  { path }: RuntimeCommand,
+  { verb, id, timeoutMs }: Pick<RuntimeCall, 'verb' | 'id' | 'timeoutMs'>,
+): CrioError {
+  return new CrioError('deadline', `${verb} container "${id}": ${path} did not end within ${timeoutMs / 1000} s`);
+}
+
+/** The error CRI-O gives for a failed direct call; the kind `not-found` means that the container or its process is gone. */
+export function failure(
+  path: string,
+  args: readonly string[],
+  { verb, id, result }: { verb: Verb; id: string; result: RunResult },
+): CrioError {
   const stderr = result.stderr.toString().trim();
   const output = [stderr, result.stdout.toString().trim()].filter((text) => text !== '').join(' ');
-  const isGone = isProcessGone(stderr);
+  const isGone = isGoneBy(verb, id, stderr);
   const status = isGone ? 'container process not found' : exitText(result);
   return new CrioError(
     isGone ? 'not-found' : 'unknown',
@@ -77,12 +99,35 @@ export function failure(path: string, args: readonly string[], result: RunResult
 }
 
 /**
- * The texts by which a runtime says that the container's process has ended. Runtimes differ in case ("No such process"
- * of crun) and words.
+ * Whether the runtime says that there is nothing left for this verb to do, in the words of runc and crun (oci-runtime
+ * sheet, section 3). Only the last line is theirs, hooks write before it. A cgroup or a hook that "does not exist" does
+ * not mean the container; a start that finds none has failed; and a deletion is over only when the container is unknown.
  */
-export function isProcessGone(stderr: string): boolean {
-  return /no such process|(?:container|process) not running|invalid process|is not running|does not exist/i.test(
-    stderr,
+export function isGoneBy(verb: Verb, id: string, stderr: string): boolean {
+  if (verb === 'start' || verb === 'state' || verb === 'update') return false;
+  const text = lastMessage(stderr);
+  if (isUnknownContainer(text, id)) return true;
+  return verb !== 'delete' && isEndedProcess(text, id);
+}
+
+/** runc's message stands inside `time="..." level=error msg="..."`, on a terminal after `ERRO[0000]`. */
+function lastMessage(stderr: string): string {
+  const line = stderr.trim().split('\n').at(-1)?.trim() ?? '';
+  return /\bmsg="(.*)"$/.exec(line)?.[1] ?? line.replace(/^ERRO\[\d+\] /, '');
+}
+
+function isUnknownContainer(text: string, id: string): boolean {
+  if (text === 'container does not exist' || text.startsWith(`container \`${id}\` does not exist`)) return true;
+  const file = /^(?:error opening file `|cannot open directory ['`])([^'`]*)['`]: No such file or directory$/.exec(
+    text,
+  )?.[1];
+  return file !== undefined && (file.endsWith(`/${id}/status`) || file.endsWith(`/${id}`));
+}
+
+function isEndedProcess(text: string, id: string): boolean {
+  if (text === 'container not running' || text === 'process not running') return true;
+  return (
+    /(?:^|: )no such process$/i.test(text) || /^(?:the )?container `([^`]*)` is not running$/.exec(text)?.[1] === id
   );
 }
 

@@ -5,7 +5,7 @@ import { runtimeEnvironment } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import type { MonitorSettings } from './conmon.ts';
 import { detectFeatures } from './features.ts';
-import { createOciRuntime } from './oci.ts';
+import { createOciRuntime, type RuntimeLimits } from './oci.ts';
 import type { ContainerRuntime, RuntimeFeatures } from './runtime.ts';
 
 export interface CreateRuntimesOptions {
@@ -31,7 +31,13 @@ export async function createRuntimes(options: CreateRuntimesOptions): Promise<Ma
     const created = onCreated === undefined ? undefined : (id: string, dir: string) => onCreated(handler, id, dir);
     runtimes.set(
       handler,
-      createOciRuntime({ command, monitor: monitorOf(config, settings), features, onCreated: created }),
+      createOciRuntime({
+        command,
+        monitor: monitorOf(config, settings),
+        features,
+        onCreated: created,
+        limits: limitsOf(settings),
+      }),
     );
   }
   return runtimes;
@@ -54,6 +60,11 @@ function commandOf(config: Config, handler: string, settings: RuntimeHandlerConf
     env: runtimeEnvironment(settings.monitorEnv, process.env),
     cpuset: config.runtime.infraCtrCpuset,
   };
+}
+
+/** A start may take as long as a creation. */
+function limitsOf({ containerCreateTimeout: seconds }: RuntimeHandlerConfig): Partial<RuntimeLimits> {
+  return seconds > 0 ? { start: seconds * 1000 } : {};
 }
 
 function monitorOf({ runtime }: Config, settings: RuntimeHandlerConfig): MonitorSettings {

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { after, test } from 'node:test';
+import { Call } from '../base/call.ts';
+import { silentLog } from '../base/log.ts';
+import { startReaper } from '../sys/reaper.ts';
+import { createOciRuntime } from './oci.ts';
+import type { ContainerRuntime } from './runtime.ts';
+
+const reaper = startReaper();
+const folder = mkdtempSync(`${tmpdir()}/crio-ts-oci-`);
+after(() => {
+  reaper[Symbol.dispose]();
+  rmSync(folder, { recursive: true });
+});
+const call = new Call({ name: 'test', id: '1', log: silentLog });
+
+/** A runtime that is a shell script and knows the container ID. */
+function scripted(name: string, body: string): ContainerRuntime {
+  const path = `${folder}/${name}`;
+  writeFileSync(path, `#!/bin/sh\n${body}\n`);
+  chmodSync(path, 0o755);
+  mkdirSync(`${folder}/root/ID`, { recursive: true });
+  return createOciRuntime({
+    command: {
+      handler: name,
+      path,
+      root: `${folder}/root`,
+      systemdCgroup: false,
+      env: { PATH: '/usr/bin:/bin' },
+      cpuset: '',
+    },
+    monitor: {
+      path: '',
+      exitsDir: '',
+      attachSocketDir: '',
+      logLevel: '',
+      logSizeMax: -1,
+      logToJournald: false,
+      noPivot: false,
+      noSyncLog: false,
+    },
+    features: { version: '', ociVersion: '1.0.0', recursiveReadOnlyMounts: false, idmapMounts: false },
+    limits: { start: 100, delete: 100, other: 100 },
+  });
+}
+
+test('a runtime that hangs is killed, and the error says what took how long', async () => {
+  const runtime = scripted('hanging', 'sleep 60');
+  const verbs = {
+    start: () => runtime.start(call, 'ID'),
+    delete: () => runtime.delete(call, 'ID'),
+    kill: () => runtime.kill(call, 'ID', 9),
+    state: () => runtime.state(call, 'ID'),
+    pause: () => runtime.pause(call, 'ID'),
+    resume: () => runtime.resume(call, 'ID'),
+    update: () => runtime.update(call, 'ID', {}),
+  };
+  for (const [verb, run] of Object.entries(verbs)) {
+    const message = `${verb} container "ID": ${folder}/hanging did not end within 0.1 s`;
+    await assert.rejects(run(), { kind: 'deadline', message });
+  }
+});
+
+test('a deletion that fails because something else does not exist has failed', async () => {
+  const runtime = scripted('failing', 'echo "error executing hook: /opt/hook does not exist" >&2; exit 1');
+  await assert.rejects(runtime.delete(call, 'ID'), { kind: 'unknown', message: /hook does not exist: exit status 1$/ });
+});
+
+test('killing or deleting a container that the runtime does not know is success', async () => {
+  const text = `error opening file \\\`${folder}/root/ID/status\\\`: No such file or directory`;
+  const runtime = scripted('unknowing', `echo "${text}" >&2; exit 1`);
+  await runtime.kill(call, 'ID', 9);
+  await runtime.delete(call, 'ID');
+  await assert.rejects(runtime.start(call, 'ID'), { kind: 'unknown' });
+});
