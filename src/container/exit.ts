@@ -1,5 +1,6 @@
-import { readFile, stat, unlink } from 'node:fs/promises';
+import { unlink } from 'node:fs/promises';
 import { hasCode } from '../base/errors.ts';
+import { hasOomFile, readExitFile } from '../runtime/exit-file.ts';
 import type { ExitRecord } from '../runtime/runtime.ts';
 import type { Container } from './container.ts';
 import { runtimeFor, type Context } from './context.ts';
@@ -26,7 +27,7 @@ const pauseMs = 100;
 export async function handleExit(context: Context, record: ExitRecord): Promise<boolean> {
   const entry = context.index.get(record.containerId);
   if (entry === undefined) return false;
-  const oomKilled = record.oomKilled || (await hasOomFile(entry.container));
+  const oomKilled = record.oomKilled || (await hasOomFile(entry.container.directory));
   recordExit(context, entry, { ...record, oomKilled });
   await cleanUpAfterExit(context, entry);
   return true;
@@ -76,37 +77,18 @@ function isMonitored(context: Context, { container }: Entry): boolean {
   return monitor !== undefined && context.processes.isAlive(monitor);
 }
 
-export async function deriveExit(context: Context, container: Pick<Container, 'directory' | 'bundle'>): Promise<Exit> {
+export async function deriveExit(context: Context, container: Pick<Container, 'directory'>): Promise<Exit> {
   return {
     exitCode: unknownExitCode,
     finishedAtNs: context.clock.nowNs(),
-    oomKilled: await hasOomFile(container),
+    oomKilled: await hasOomFile(container.directory),
   };
 }
 
 /** What the monitor left in the container's directory; undefined when there is no (complete) exit file. */
-export async function readExit(container: Pick<Container, 'directory' | 'bundle'>): Promise<Exit | undefined> {
-  const path = `${container.directory}/exit`;
-  try {
-    const text = await readFile(path, 'latin1');
-    if (!/^-?\d{1,4}\s*$/.test(text)) return undefined;
-    const { ctimeNs } = await stat(path, { bigint: true });
-    return { exitCode: Number(text), finishedAtNs: ctimeNs, oomKilled: await hasOomFile(container) };
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    throw error;
-  }
-}
-
-/** The monitor of conmon <= 2.1.12 leaves it in its working directory, which is the bundle; all leave it beside `exit`. */
-async function hasOomFile({ directory }: Pick<Container, 'directory' | 'bundle'>): Promise<boolean> {
-  try {
-    await stat(`${directory}/oom`);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw error;
-  }
+export async function readExit({ directory }: Pick<Container, 'directory'>): Promise<Exit | undefined> {
+  const exit = await readExitFile(`${directory}/exit`);
+  return exit && { ...exit, oomKilled: await hasOomFile(directory) };
 }
 
 /** Sets the end in memory, once; later reports of the same end change nothing. */
@@ -140,11 +122,22 @@ export function cleanUpAfterExit(context: Context, entry: Entry): Promise<void> 
   return entry.cleanUp;
 }
 
+/** For a container whose end is on disk: the daemon may have been killed before it had cleaned up. */
+export function repeatCleanUp(context: Context, entry: Entry): Promise<void> {
+  const { container } = entry;
+  entry.cleanUp ??= settle(context, container, [releaseRootfs(context, entry), removeExitFile(context, container)]);
+  return entry.cleanUp;
+}
+
 async function cleanUp(context: Context, entry: Entry): Promise<void> {
   const { container } = entry;
   const work = [releaseRootfs(context, entry), removeExitFile(context, container), saveState(context, entry)];
+  await settle(context, container, work);
+}
+
+async function settle({ log }: Context, { id }: Container, work: readonly Promise<void>[]): Promise<void> {
   for (const result of await Promise.allSettled(work)) {
-    if (result.status === 'rejected') context.log.warn(`clean up after container ${container.id}`, result.reason);
+    if (result.status === 'rejected') log.warn(`clean up after container ${id}`, result.reason);
   }
 }
 

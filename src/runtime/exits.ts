@@ -1,24 +1,30 @@
 import { watch } from 'node:fs';
 import type { FSWatcher } from 'node:fs';
-import { readFile, readdir, stat } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isId } from '../base/ids.ts';
-import { hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import { hasOomFile, isThere, readExitFile } from './exit-file.ts';
 import type { ExitRecord } from './runtime.ts';
 
 export interface WatchExitsOptions {
   /** The exits folder, which exists. */
   readonly dir: string;
   readonly log: Logger;
-  /** Called once for each exit file; its errors are logged. It, or a later part, removes the file. */
+  /**
+   * Called once for each exit file; its errors are logged. It, or a later part, removes the file. When it answers false,
+   * nobody knows the container: it is asked again, and then the file is removed.
+   */
   readonly onExit: (record: ExitRecord) => Promise<unknown>;
   /** The persist directory of a container: its `exit` file is the one that counts, and `oom` lies beside it. */
   readonly persistDirOf?: (containerId: string) => string | undefined;
   readonly rescanMs?: number;
+  /** How long somebody may take to know of a container whose exit file is there already. */
+  readonly unknownMs?: number;
 }
 
 const defaultRescanMs = 5000;
+const defaultUnknownMs = 30_000;
 
 /**
  * Reports the ends of containers as their monitors write them. The first scan reports what happened while nobody
@@ -35,6 +41,8 @@ class ExitsWatcher implements AsyncDisposable {
   readonly #options: WatchExitsOptions;
   /** Reported and still lying there. */
   readonly #reported = new Set<string>();
+  /** Of those the ones that nobody knew, and since when (ms, monotonic). */
+  readonly #unknown = new Map<string, number>();
   readonly #running = new Set<Promise<void>>();
   #watcher: FSWatcher | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -75,6 +83,11 @@ class ExitsWatcher implements AsyncDisposable {
     const names = (await readdir(this.#options.dir)).filter(isId);
     const present = new Set(names);
     for (const name of this.#reported) if (!present.has(name)) this.#reported.delete(name);
+    for (const [name, sinceMs] of this.#unknown) {
+      if (!present.has(name)) this.#unknown.delete(name);
+      else if (performance.now() - sinceMs >= (this.#options.unknownMs ?? defaultUnknownMs))
+        this.#reported.delete(name);
+    }
     await Promise.all(names.map((name) => this.#report(name)));
   }
 
@@ -84,7 +97,21 @@ class ExitsWatcher implements AsyncDisposable {
     const record = await readExitRecord(this.#options, id);
     // Gone again (handled otherwise), or not yet complete: a later look decides.
     if (record === undefined) this.#reported.delete(id);
-    else await this.#options.onExit(record);
+    else if ((await this.#options.onExit(record)) === false) await this.#leaveOrRemove(id);
+  }
+
+  /**
+   * A monitor may write its file after the removal of its container has cleaned up. What storage still has (a container
+   * that is being made, or could not be restored) keeps its file.
+   */
+  async #leaveOrRemove(id: string): Promise<void> {
+    const { dir, log, persistDirOf } = this.#options;
+    const isSecondTime = this.#unknown.has(id);
+    const persistDir = persistDirOf?.(id);
+    this.#unknown.set(id, performance.now());
+    if (!isSecondTime || (persistDir !== undefined && (await isThere(persistDir)))) return;
+    await rm(join(dir, id), { force: true });
+    log.info(`Removed exit file of container ${id}, which nobody knows`);
   }
 }
 
@@ -95,28 +122,6 @@ async function readExitRecord(options: WatchExitsOptions, id: string): Promise<E
     (persistDir === undefined ? undefined : await readExitFile(join(persistDir, 'exit'))) ??
     (await readExitFile(join(options.dir, id)));
   if (exit === undefined) return undefined;
-  const oomKilled = persistDir !== undefined && (await exists(join(persistDir, 'oom')));
+  const oomKilled = persistDir !== undefined && (await hasOomFile(persistDir));
   return { containerId: id, ...exit, oomKilled };
-}
-
-async function readExitFile(path: string): Promise<{ exitCode: number; finishedAtNs: bigint } | undefined> {
-  try {
-    const text = await readFile(path, 'latin1');
-    if (!/^-?\d{1,4}\s*$/.test(text)) return undefined;
-    const { ctimeNs } = await stat(path, { bigint: true });
-    return { exitCode: Number(text), finishedAtNs: ctimeNs };
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    throw error;
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw error;
-  }
 }

@@ -1,0 +1,31 @@
+import { readFile, stat } from 'node:fs/promises';
+import { hasCode } from '../base/errors.ts';
+import type { ExitRecord } from './runtime.ts';
+
+/** What a monitor wrote at a container's end; undefined when the file is missing or not yet complete. */
+export async function readExitFile(path: string): Promise<Pick<ExitRecord, 'exitCode' | 'finishedAtNs'> | undefined> {
+  try {
+    const text = await readFile(path, 'latin1');
+    if (!/^-?\d{1,4}\s*$/.test(text)) return undefined;
+    const { ctimeNs } = await stat(path, { bigint: true });
+    return { exitCode: Number(text), finishedAtNs: ctimeNs };
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+}
+
+/** The monitor leaves `oom` beside `exit` when the kernel killed a process for its memory. */
+export async function hasOomFile(persistDir: string): Promise<boolean> {
+  return isThere(`${persistDir}/oom`);
+}
+
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path);
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false;
+    throw error;
+  }
+}
