@@ -48,6 +48,8 @@ export class FakeHost {
   createGate: Promise<void> = Promise.resolve();
   failCreate: Error | undefined;
   failStart: Error | undefined;
+  /** What the next calls of `state` fail with, one after the other. */
+  readonly failState: Error[] = [];
   containers: Containers;
   #nextPid = 1000;
   readonly #byPid = new Map<number, FakeProcess>();
@@ -245,6 +247,8 @@ export class FakeHost {
       },
       state: async (_, id) => {
         record('state', id);
+        const failure = this.failState.shift();
+        if (failure !== undefined) throw failure;
         const process = this.byContainer.get(id);
         if (process === undefined) return undefined;
         const { pid } = process.ref;

@@ -39,7 +39,7 @@ export async function removeEntry(context: Context, call: Call, entry: Entry): P
 async function removeAll(context: Context, entry: Entry, options: { name: string; graceMs: number }): Promise<void> {
   const { container } = entry;
   const call = context.ownCall(options.name);
-  if (!hasEnded(entry) && container.state.status !== 'unknown') {
+  if (!hasEnded(entry)) {
     call.stage('container stop');
     await stopEntry(context, call, entry, options.graceMs);
   }

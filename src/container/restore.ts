@@ -1,5 +1,5 @@
 import type { Call } from '../base/call.ts';
-import { messageOf } from '../base/errors.ts';
+import { kindOf, messageOf } from '../base/errors.ts';
 import { isJsonObject } from '../base/go-json.ts';
 import type { Pod } from '../pod/pod.ts';
 import type { RuntimeState } from '../runtime/runtime.ts';
@@ -9,7 +9,7 @@ import { decodeSpec } from '../runtime/spec/spec-json.ts';
 import type { ContainerRecord } from '../storage/store.ts';
 import type { ContainerState } from './container.ts';
 import { runtimeFor, type Context } from './context.ts';
-import { cleanUpAfterExit, deriveExit, readExit, watchInit } from './exit.ts';
+import { cleanUpAfterExit, deriveExit, hasEnded, readExit, repeatCleanUp, watchInit } from './exit.ts';
 import { discardContainer } from './discard.ts';
 import { containerFromSpec } from './saved-container.ts';
 import { shareSeccomp } from './share-seccomp.ts';
@@ -27,12 +27,15 @@ export interface RestoreReport {
 
 /** More at once only wait for each other. */
 const parallelism = 8;
+const attempts = 3;
+const retryPauseMs = 200;
 
 type Outcome = 'restored' | 'removed' | { readonly quarantined: string } | 'foreign';
 
 /**
  * Takes over the containers that an earlier daemon left, this one's or CRI-O's: running ones untouched, those that
- * ended meanwhile with the code and the time their monitor wrote down. One bad record stops nothing.
+ * ended meanwhile with the code and the time their monitor wrote down. One bad record stops nothing, and a container of
+ * which the runtime tells nothing now is listed as `unknown`, so that it can be removed.
  */
 export async function restoreContainers(context: Context, call: Call): Promise<RestoreReport> {
   const records = await context.store.containers.list();
@@ -50,7 +53,14 @@ export async function restoreContainers(context: Context, call: Call): Promise<R
     context.log.warn(`Container ${id} cannot be restored and is left alone: ${reason}`);
   for (const id of removed) context.log.info(`Removed what was left of container ${id}`);
   await sweepLeftovers(context, call, known);
+  void cleanUpEnded(context);
   return { restored, removed, quarantined };
+}
+
+/** What a crash kept from being cleaned up; in the background, as there may be many that need nothing. */
+async function cleanUpEnded(context: Context): Promise<void> {
+  for (const entry of [...context.index.all()])
+    if (hasEnded(entry) && entry.removal === undefined) await repeatCleanUp(context, entry);
 }
 
 interface Candidate {
@@ -154,6 +164,7 @@ async function currentState(
     // Only the runtime knows whether it was started, or paused, before the earlier daemon could write it down.
     if (saved.status === 'running') return state;
     const reported = await askRuntime(context, call, place);
+    if (reported === 'no answer') return { ...state, status: 'unknown' };
     const status = reported === undefined || reported.status === 'stopped' ? saved.status : statusOf(reported);
     const startedAtNs = status !== 'created' && state.startedAtNs === 0n ? saved.createdAtNs : state.startedAtNs;
     return { ...state, status, startedAtNs };
@@ -169,10 +180,8 @@ async function currentState(
 async function stateFromRuntime(context: Context, call: Call, place: Place): Promise<ContainerState | undefined> {
   const reported = await askRuntime(context, call, place);
   const exit = await readExit(place);
-  const isUp = reported?.status === 'running' || reported?.status === 'paused';
-  if (!isUp && exit === undefined && reported?.status !== 'stopped') return undefined;
   const base = {
-    init: isUp ? context.processes.identify(reported.pid) : undefined,
+    init: undefined,
     monitor: await findMonitor(context.processes, place),
     startedAtNs: 0n,
     finishedAtNs: 0n,
@@ -181,7 +190,15 @@ async function stateFromRuntime(context: Context, call: Call, place: Place): Pro
     seccompKilled: false,
     error: '',
   };
-  if (isUp) return { ...base, status: statusOf(reported), startedAtNs: context.clock.nowNs() };
+  if (reported === 'no answer') {
+    return exit === undefined ? { ...base, status: 'unknown' } : { ...base, ...exit, status: 'stopped' };
+  }
+  const isUp = reported?.status === 'running' || reported?.status === 'paused';
+  if (!isUp && exit === undefined && reported?.status !== 'stopped') return undefined;
+  if (isUp) {
+    const init = context.processes.identify(reported.pid);
+    return { ...base, init, status: statusOf(reported), startedAtNs: context.clock.nowNs() };
+  }
   return { ...base, ...(exit ?? (await deriveExit(context, place))), status: 'stopped' };
 }
 
@@ -189,8 +206,24 @@ function statusOf({ status }: RuntimeState): 'created' | 'running' | 'paused' | 
   return status === 'creating' ? 'created' : status;
 }
 
-async function askRuntime(context: Context, call: Call, { id, pod }: Place): Promise<RuntimeState | undefined> {
-  return runtimeFor(context, pod.runtimeHandler).state(call, id);
+/** A runtime that fails, on a node that is short of something say, is asked again; one that hung is not. */
+async function askRuntime(
+  context: Context,
+  call: Call,
+  { id, pod }: Place,
+): Promise<RuntimeState | 'no answer' | undefined> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await runtimeFor(context, pod.runtimeHandler).state(call, id);
+    } catch (error) {
+      if (attempt < attempts && kindOf(error) !== 'deadline') {
+        await context.clock.sleep(retryPauseMs);
+        continue;
+      }
+      context.log.warn(`The state of container ${id} is unknown`, error);
+      return 'no answer';
+    }
+  }
 }
 
 async function discard(context: Context, call: Call, id: string, pod: Pod | undefined): Promise<Outcome> {

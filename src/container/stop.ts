@@ -1,8 +1,8 @@
-import { CrioError } from '../base/errors.ts';
+import { CrioError, messageOf } from '../base/errors.ts';
 import type { Call } from '../base/call.ts';
 import type { Clock } from '../base/clock.ts';
 import { describe, runtimeFor, type Context } from './context.ts';
-import { cleanUpAfterExit, hasEnded } from './exit.ts';
+import { cleanUpAfterExit, deriveExit, hasEnded, readExit, recordExit } from './exit.ts';
 import { changeState } from './state.ts';
 import { notFound, noLongerWaitedFor, type Entry } from './store.ts';
 
@@ -10,6 +10,8 @@ const sigkill = 9;
 /** Below this age a program may not have set its signal handlers yet. */
 const youngMs = 1000;
 const firstKillPauseMs = 20;
+/** Time for one that is not paused to end. */
+const thawAfterMs = 500;
 const longestKillPauseMs = 120_000;
 const stuckAfterMs = 60_000;
 
@@ -68,9 +70,10 @@ function beginStop(context: Context, entry: Entry): StopProgress {
 
 async function runStop(context: Context, entry: Entry, grace: GracePeriod): Promise<void> {
   const { state, stopSignal } = entry.container;
+  if (state.status === 'unknown' && state.init === undefined) return deleteUnknown(context, entry);
   if (state.status === 'paused') await resume(context, entry);
   // A created container has no program yet that could shut down: the runtime's own process ignores the signal.
-  if (state.status === 'running' && !grace.over.aborted && stopSignal !== sigkill) {
+  if ((state.status === 'running' || state.status === 'unknown') && !grace.over.aborted && stopSignal !== sigkill) {
     await waitForHandler(context, entry, grace.over);
     if (!hasEnded(entry) && !grace.over.aborted) await sendSignal(context, entry, stopSignal);
     await firstOf(entry.ended.promise, grace.over);
@@ -81,6 +84,14 @@ async function runStop(context: Context, entry: Entry, grace: GracePeriod): Prom
     }
   }
   if (!hasEnded(entry)) await killUntilEnded(context, entry);
+  await cleanUpAfterExit(context, entry);
+}
+
+/** Only the runtime knows its process, and whether there is one: it ends it, or throws. */
+async function deleteUnknown(context: Context, entry: Entry): Promise<void> {
+  const { container } = entry;
+  await runtimeFor(context, container.runtimeHandler).delete(context.ownCall('stop'), container.id);
+  recordExit(context, entry, (await readExit(container)) ?? (await deriveExit(context, container)));
   await cleanUpAfterExit(context, entry);
 }
 
@@ -124,6 +135,7 @@ async function killUntilEnded(context: Context, entry: Entry): Promise<void> {
     try {
       if (entry.container.state.status === 'paused') await resume(context, entry);
       await sendSignal(context, entry, sigkill);
+      if (entry.container.state.status === 'unknown') await thaw(context, entry);
     } catch (error) {
       log.warn(`kill container ${entry.container.id}`, error);
     }
@@ -136,6 +148,18 @@ async function killUntilEnded(context: Context, entry: Entry): Promise<void> {
       log.warn(`Container ${entry.container.id} does not end on SIGKILL; it may hang in a system call`);
     }
   }
+}
+
+/** It may be paused, and then dies only when it goes on. One that is not paused is an error to some runtimes. */
+async function thaw(context: Context, entry: Entry): Promise<void> {
+  const pause = new AbortController();
+  await Promise.race([entry.ended.promise, context.clock.sleep(thawAfterMs, pause.signal).catch(() => {})]);
+  pause.abort(noLongerWaitedFor);
+  if (hasEnded(entry)) return;
+  const { id, runtimeHandler } = entry.container;
+  await runtimeFor(context, runtimeHandler)
+    .resume(context.ownCall('stop'), id)
+    .catch((error: unknown) => context.log.debug(() => `resume container ${id}: ${messageOf(error)}`));
 }
 
 async function resume(context: Context, entry: Entry): Promise<void> {
