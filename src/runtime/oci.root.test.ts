@@ -130,8 +130,9 @@ for (const program of ['crun', 'runc']) {
 
     test('a creation that takes too long is given up', async () => {
       await using stage = await createStage(program);
+      // A hook is a child of the runtime, and outlives it: it ends by itself before the tests do.
       const bundle = stage.bundle(['true'], (spec) => {
-        spec.hooks = { createRuntime: [{ path: '/bin/sleep', args: ['sleep', '30'] }] };
+        spec.hooks = { createRuntime: [{ path: '/bin/sleep', args: ['sleep', '3'] }] };
       });
       await assert.rejects(stage.runtime.create(stage.call(), { ...bundle, timeoutMs: 500 }), {
         kind: 'deadline',
