@@ -16,6 +16,7 @@ import { checkLabels } from './labels.ts';
 import { containerLogPath, prepareLogPath } from './log-path.ts';
 import { containerName, storageMetadata } from './name.ts';
 import type { PreparedContainer } from './prepare.ts';
+import { removeLeftoverFiles } from './remove.ts';
 import { resourcesOf } from './resources.ts';
 import { shareSeccomp } from './share-seccomp.ts';
 import { saveState } from './state.ts';
@@ -253,10 +254,16 @@ async function createProcess(
     cgroupParent: pod.cgroupParent,
     timeoutMs: createTimeoutMs(context, runtime.handler),
   });
-  deferLogged(context, undo, `delete container ${id} from the runtime`, () => runtime.delete(call, id));
+  deferLogged(context, undo, `delete container ${id} from the runtime`, async () => {
+    // The monitor ends first: it would write an exit file for a container that nobody knows.
+    if (created.monitor !== undefined) context.processes.signal(created.monitor, sigkill);
+    await runtime.delete(call, id);
+    await removeLeftoverFiles(context, id);
+  });
   return created;
 }
 
+const sigkill = 9;
 const defaultTimeoutSeconds = 240;
 
 function createTimeoutMs({ config }: Context, handler: string): number {

@@ -196,7 +196,12 @@ export class FakeHost {
 
   #deliver(process: FakeProcess, signal: number): void {
     process.signals.push(signal);
-    const id = process.options?.id ?? '';
+    if (process.options === undefined) {
+      // A monitor: it ends alone.
+      process.alive = signal !== 9;
+      return;
+    }
+    const { id } = process.options;
     if (signal === 9) setImmediate(() => this.end(id, 137));
     const code = process.onSignal;
     if (signal !== 9 && process.hasHandler && code !== undefined) setImmediate(() => this.end(id, code));
