@@ -5,7 +5,16 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { WebSocket } from 'ws';
 import { dialSpdy, openRemoteCommand, type SpdyClient } from '../../src/stream/testing/spdy-client.ts';
-import { createContainer, execSync, removePod, runContainer, runPod, waitFor, type Pod } from '../client/pods.ts';
+import {
+  createContainer,
+  execSync,
+  removePod,
+  runContainer,
+  runPod,
+  waitFor,
+  type Pod,
+  waitForExit,
+} from '../client/pods.ts';
 import { handlers, useDaemon } from './environment.ts';
 
 const node = useDaemon();
@@ -236,6 +245,8 @@ for (const handler of handlers) {
       await sleep(200);
       await node.client.runtime.startContainer({ containerId: id });
       assert.equal(await session.stdout?.text, 'hello\n');
+      // The output ends before the exit is known; until then the container counts as running.
+      await waitForExit(node.client, id);
       const late = await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']);
       assert.match(await late.error.text, /error attaching to container: .*is not created or running/);
     });
