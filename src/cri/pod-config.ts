@@ -24,7 +24,7 @@ const maxId = 0xffff_fffe;
 export function toPodConfig(config: cri.PodSandboxConfig | undefined): PodConfig {
   const { metadata, linux, dnsConfig, ...rest } = required(config, 'PodSandboxConfig is nil');
   const { name, uid, namespace, attempt } = required(metadata, 'PodSandboxConfig.Metadata is nil');
-  if (name === '') throw new CrioError('invalid', 'PodSandboxConfig.Metadata.Name should not be empty');
+  if (name === '') throw new CrioError('invalid', 'metadata.Name should not be empty');
   if (namespace === '') throw new CrioError('invalid', 'cannot generate pod name without namespace');
   if (uid === '') throw new CrioError('invalid', 'cannot generate pod name without uid in metadata');
   return {
