@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { CrioError, wrap } from '../base/errors.ts';
 import type { Container } from '../container/container.ts';
+import { matchesPairs } from '../container/labels.ts';
 import type { Containers } from '../container/containers.ts';
 import type { Config } from '../config/config.ts';
 import type { Network } from '../network/network.ts';
@@ -16,7 +17,6 @@ import { toContainerConfig } from './container-config.ts';
 import { containerListItem, containerState, containerStatusMessage } from './container-messages.ts';
 import type { ServiceHandlers } from './dispatch.ts';
 import { EncodedList } from './encoded-list.ts';
-import { matchesLabels } from './filters.ts';
 import * as cri from './gen/api_pb.ts';
 import { toPodConfig, toResources } from './pod-config.ts';
 import { podListItem, podState, podStatusMessage } from './pod-messages.ts';
@@ -161,7 +161,8 @@ interface PodSelection {
 function selectPods(pods: Pods, filter: PodSelection | undefined): readonly Pod[] {
   const all = pods.list();
   if (filter === undefined) return all;
-  const { id, state, labelSelector } = filter;
+  const { id, state } = filter;
+  const labels = toMap(filter.labelSelector);
   if (id !== '') {
     const pod = pods.find(id);
     return pod !== undefined && matches(pod) ? [pod] : [];
@@ -169,7 +170,7 @@ function selectPods(pods: Pods, filter: PodSelection | undefined): readonly Pod[
   return all.filter(matches);
 
   function matches(pod: Pod): boolean {
-    return (state === undefined || podState(pod) === state.state) && matchesLabels(pod.labels, labelSelector);
+    return (state === undefined || podState(pod) === state.state) && matchesPairs(pod.labels, labels);
   }
 }
 

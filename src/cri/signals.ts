@@ -1,12 +1,6 @@
-import { constants } from 'node:os';
 import { CrioError } from '../base/errors.ts';
+import { parseSignal } from '../container/stop-signal.ts';
 import { Signal } from './gen/api_pb.ts';
-
-/** First real-time signal that programs may use (signal(7), glibc). */
-const rtMin = 34;
-const rtMax = 64;
-/** Names that Node does not know, with the signal they are another name of (signal(7)). */
-const aliases: Readonly<Record<string, number>> = { SIGCLD: 17, SIGIOT: 6, SIGPOLL: 29 };
 
 /** The Linux signal number of CRI's enum value; 0 for "as the runtime decides". */
 export function toSignalNumber(signal: Signal): number {
@@ -31,12 +25,7 @@ const signalNames: ReadonlyMap<Signal, string> = new Map(
     .filter(([value]) => value !== Signal.RUNTIME_DEFAULT),
 );
 
+/** The protocol writes `SIGRTMINPLUS1` where others write `SIGRTMIN+1`; Node does not know SIGCLD, the old name of SIGCHLD. */
 function numberOf(name: string): number | undefined {
-  const realtime = /^SIGRTM(IN|AX)(?:(?:PLUS|MINUS)(\d+))?$/.exec(name);
-  if (realtime !== null) {
-    const offset = Number(realtime[2] ?? 0);
-    return realtime[1] === 'IN' ? rtMin + offset : rtMax - offset;
-  }
-  const known: Readonly<Record<string, number>> = constants.signals;
-  return known[name] ?? aliases[name];
+  return parseSignal(name === 'SIGCLD' ? 'SIGCHLD' : name.replace('PLUS', '+').replace('MINUS', '-'));
 }
