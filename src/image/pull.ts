@@ -159,7 +159,7 @@ async function pullLayeredImage(
     const topLayer = await bringLayers(dependencies, request, image, config.document);
     call.stage('image commit');
     tracker.setPhase('committing');
-    await store.layers.sync();
+    await store.layers.sync(topLayer);
     await store.images.put(newImage({ id, image, config, topLayer, target }));
   };
   try {

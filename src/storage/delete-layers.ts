@@ -19,6 +19,7 @@ export async function deleteLayers(
     if (raw !== undefined) state.layers.put(withIncomplete(raw, true), state.files.imageLayers);
   }
   await transaction.save();
+  state.step('layers marked');
   for (const id of ids) {
     await driver.unmount(id);
     await driver.remove(id, trash);
@@ -27,5 +28,7 @@ export async function deleteLayers(
     state.mounts.set(id, '', 0);
     state.layers.remove(id);
   }
+  state.step('layers moved away');
   await transaction.save();
+  state.step('layers removed');
 }

@@ -18,6 +18,8 @@ export interface Driver extends Partial<Disposable> {
   prepare(): Promise<void>;
   /** Makes the folders of a layer. `content`: a folder with the unpacked layer, which is moved in. */
   create(id: string, options: { readonly parent: string | undefined; readonly content?: string }): Promise<void>;
+  /** What `create` wrote for these layers outlives a power cut when this returns. */
+  sync(ids: readonly string[]): Promise<void>;
   /** Moves all that belongs to a layer into `trash`. */
   remove(id: string, trash: TempDir): Promise<void>;
   exists(id: string): Promise<boolean>;

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
 import type { AdditionalStore } from './additional-store.ts';
-import { atomicWrite, syncFolder } from './index/atomic-write.ts';
+import { atomicWrite, syncPath } from './index/atomic-write.ts';
 import { bigDataFile } from './index/big-data-name.ts';
 import { imageJson, namesJson } from './index/image-record.ts';
 import { isObject, isSize } from './index/json-fields.ts';
@@ -113,13 +113,14 @@ function signatureSizes(metadata: string): number[] {
 /** Data first and synced, then the record: an image without its manifest would break every listing of other programs. */
 async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRecord> {
   const { state } = options;
-  await options.sources.commit();
+  await options.sources.commit(image.topLayer);
   const staged = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
   try {
     await mkdir(staged, { mode: 0o700 });
     await Promise.all(
       image.bigData.map(({ key, data }) => atomicWrite(`${staged}/${bigDataFile(key)}`, data, { durable: true })),
     );
+    state.step('image data written');
     return await state.transact(() => addRecord(options, image, staged), { alone: true });
   } catch (error) {
     throw wrap(`store image "${image.id}"`, error);
@@ -142,12 +143,13 @@ async function addRecord(options: ImageStoreOptions, image: NewImage, staged: st
   if (before === undefined) {
     await removeTree(folder);
     await rename(staged, folder);
-    await syncFolder(state.paths.images);
+    await syncPath(state.paths.images);
   } else {
     await mkdir(folder, { recursive: true, mode: 0o700 });
     for (const { key } of image.bigData) await rename(`${staged}/${bigDataFile(key)}`, `${folder}/${bigDataFile(key)}`);
-    await syncFolder(folder);
+    await syncPath(folder);
   }
+  state.step('image data in place');
   const raw = imageJson(image, state.images.raw(image.id));
   takeNames(state, image.id, image.addNames);
   return state.images.put(raw, state.files.images);
@@ -193,6 +195,7 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
   }
   state.images.remove(imageId);
   await transaction.save();
+  state.step('image record removed');
   const gone = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
   try {
     await rename(`${state.paths.images}/${imageId}`, gone);
@@ -200,6 +203,7 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
     if (!hasCode(error, 'ENOENT')) throw error;
   }
   await removeTree(gone);
+  state.step('image data removed');
   const layers = unusedLayers(state, image);
   await options.trash.use((trash) => deleteLayers({ state, driver, trash, transaction }, layers));
 }

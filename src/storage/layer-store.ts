@@ -1,4 +1,4 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CrioError, wrap } from '../base/errors.ts';
 import { syncfsAsync } from '../sys/file.ts';
@@ -20,8 +20,8 @@ export interface LayerSource {
   topLayer(imageId: string): Promise<string | undefined>;
   /** Sum of `diffSize` from this layer down, bytes. */
   chainSize(topLayer: string | undefined): Promise<number>;
-  /** Adds layers that are unpacked but in no index yet. */
-  commit(): Promise<void>;
+  /** Adds layers that are unpacked but in no index yet: those from `topLayer` down. */
+  commit(topLayer: string | undefined): Promise<void>;
 }
 
 /** Unpacks one blob into folders that exist; throws when content or digests are not as they should. */
@@ -107,13 +107,23 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     }
   }
 
-  /** Data first, then the index that names it. One sync for all layers of an image. */
-  async sync(): Promise<void> {
-    await this.commit();
+  async sync(topLayer?: string): Promise<void> {
+    await (topLayer === undefined ? this.#commit([...this.#staged.values()]) : this.commit(topLayer));
   }
 
-  async commit(): Promise<void> {
-    const layers = [...this.#staged.values()];
+  async commit(topLayer: string | undefined): Promise<void> {
+    const chain: StagedLayer[] = [];
+    for (let id = topLayer; id !== undefined;) {
+      const layer = this.#staged.get(id);
+      if (layer === undefined) break;
+      chain.push(layer);
+      id = layer.parent;
+    }
+    await this.#commit(chain);
+  }
+
+  /** Data first, then the index that names it. One sync for all layers of an image. */
+  async #commit(layers: readonly StagedLayer[]): Promise<void> {
     if (layers.length === 0) return;
     for (const { id } of layers) clearTimeout(this.#expiry.get(id));
     try {
@@ -150,7 +160,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   }
 
   async mountReadOnly(layerId: string, target: string): Promise<() => Promise<void>> {
-    await this.commit();
+    await this.commit(layerId);
     if ((await this.find(layerId)) === undefined)
       throw new CrioError('not-found', `layer "${layerId}" is not in storage`);
     await this.#options.driver.mountReadOnly(layerId, target);
@@ -216,11 +226,15 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   }
 }
 
+/** Each file system once. */
 async function syncFileSystems(folders: readonly string[]): Promise<void> {
+  const synced = new Set<number>();
   for (const folder of folders) {
     const fd = openSync(folder, 'r');
     try {
-      await syncfsAsync(fd);
+      const { dev } = fstatSync(fd);
+      if (!synced.has(dev)) await syncfsAsync(fd);
+      synced.add(dev);
     } finally {
       closeSync(fd);
     }

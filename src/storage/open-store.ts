@@ -32,6 +32,8 @@ export interface StoreOptions {
   /** `overlay.<key>=<value>` as in storage.conf and CRI-O's storage_option. */
   readonly options: readonly string[];
   readonly log: Logger;
+  /** Told each step of a change that a crash may cut short, where crash tests end the process. */
+  readonly onStep?: (name: string) => void;
 }
 
 /** Opens or creates a store, and cleans up what interrupted operations left in it. */
@@ -42,7 +44,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   try {
     await using undo = new AsyncDisposableStack();
     await makeFolders(paths);
-    const state = undo.adopt(new StoreState(paths, options.log), (opened) => opened.close());
+    const state = undo.adopt(new StoreState(paths, options.log, options.onStep), (opened) => opened.close());
     const driver = undo.adopt(createDriver(paths, driverOptions, options.log), (opened) => opened[Symbol.dispose]?.());
     await driver.prepare();
     const trash = undo.use(new Trash(driver.stagingParent, options.log, state.graphCalls));

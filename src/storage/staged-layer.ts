@@ -3,6 +3,7 @@ import { systemClock } from '../base/clock.ts';
 import { CrioError, wrap } from '../base/errors.ts';
 import { deleteLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
+import { syncPath } from './index/atomic-write.ts';
 import { imageLayerJson, parseLayer, withIncomplete } from './index/layer-record.ts';
 import type { IndexedLayer, LayerContent } from './index/layer-record.ts';
 import { tarSplitPath } from './paths.ts';
@@ -81,18 +82,43 @@ export async function addStagedLayers(
   const createdNs = systemClock.nowNs();
   const records = ordered.map((layer) => imageLayerJson(layer.id, layer.parent, layer.content, createdNs));
   for (const raw of records) state.layers.put(withIncomplete(raw, true), state.files.imageLayers);
-  await transaction.save();
-  for (const layer of ordered) {
-    try {
-      await driver.finishStaging(layer.diffFolder, layer.parent);
-      await driver.create(layer.id, { parent: layer.parent, content: layer.diffFolder });
-      await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));
-    } catch (error) {
-      throw wrap(`add layer "${layer.id}"`, error);
-    }
+  const ids = ordered.map((layer) => layer.id);
+  try {
+    await transaction.save();
+    state.step('layers incomplete');
+    for (const layer of ordered) await moveIntoPlace(context, layer);
+    await driver.sync(ids);
+    await syncPath(state.paths.layers);
+  } catch (error) {
+    await takeBack(context, ids);
+    throw error;
   }
+  state.step('layers in place');
   for (const raw of records) state.layers.put(raw, state.files.imageLayers);
   await transaction.save();
+  state.step('layers added');
+}
+
+async function moveIntoPlace(
+  { state, driver }: { readonly state: StoreState; readonly driver: Driver },
+  layer: StagedLayer,
+): Promise<void> {
+  try {
+    await driver.finishStaging(layer.diffFolder, layer.parent);
+    await driver.create(layer.id, { parent: layer.parent, content: layer.diffFolder });
+    await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));
+  } catch (error) {
+    throw wrap(`add layer "${layer.id}"`, error);
+  }
+}
+
+/** On a disk that refuses even this, the records stay incomplete: the next change of layers or the next start deletes them. */
+async function takeBack(context: Parameters<typeof deleteLayers>[0], ids: readonly string[]): Promise<void> {
+  try {
+    await deleteLayers(context, ids);
+  } catch (error) {
+    context.state.log.warn('take back layers that were not added', error);
+  }
 }
 
 /** Layers whose parent is neither known nor staged are left out: they wait for it. */

@@ -51,10 +51,13 @@ export class StoreState {
   readonly #containersLock: LockFile;
   readonly #queue: Job[] = [];
   #isRunning = false;
+  /** Told each step of a change that a crash may cut short. */
+  readonly step: (name: string) => void;
   readonly #refreshing = new Map<IndexKind, Promise<void>>();
 
-  constructor(paths: StorePaths, log: Logger) {
+  constructor(paths: StorePaths, log: Logger, onStep: (name: string) => void = () => undefined) {
     this.paths = paths;
+    this.step = onStep;
     const graphCalls = fileCallsFor(paths.graphRoot);
     const runCalls = fileCallsFor(paths.runRoot);
     this.graphCalls = graphCalls;
@@ -142,11 +145,10 @@ export class StoreState {
       const handles = new Map<LockFile, LockHandle>();
       for (const lock of this.#allLocks()) handles.set(lock, held.use(await lock.acquire('write')));
       await this.#loadChanged();
-      const transaction: Transaction = { save: () => this.#save(handles) };
+      const transaction: Transaction = { save: () => this.#saveOrForget(handles) };
       await Promise.all(batch.map((job) => job.run(transaction)));
       await transaction.save();
     } catch (error) {
-      // What is in memory now may not be what is on disk.
       for (const lock of this.#allLocks()) lock.forget();
       for (const job of batch) job.fail(error);
       return;
@@ -161,6 +163,16 @@ export class StoreState {
       this.#mountsLock.remember(mountsToken);
     }
     for (const kind of ['layers', 'images', 'containers'] as const) if (this.#isStale(kind)) await this.#load(kind);
+  }
+
+  /** When it fails, what is in memory may not be what is on disk: it is read again before it is used. */
+  async #saveOrForget(handles: ReadonlyMap<LockFile, LockHandle>): Promise<void> {
+    try {
+      await this.#save(handles);
+    } catch (error) {
+      for (const lock of this.#allLocks()) lock.forget();
+      throw error;
+    }
   }
 
   /**

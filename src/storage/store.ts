@@ -93,8 +93,11 @@ export interface LayerStore {
    * A layer that is there already, or that another caller is unpacking now, is not unpacked twice.
    */
   unpack(options: UnpackOptions): Promise<LayerRecord>;
-  /** Makes unpacked data durable: syncfs, once per image, before the index names it. */
-  sync(): Promise<void>;
+  /**
+   * Makes the unpacked layers of one image durable and adds them to the index: `syncfs` first, once per image. Without a
+   * top layer, all that is unpacked: for a pull that runs for long.
+   */
+  sync(topLayer?: string): Promise<void>;
   /** Bytes and inodes of all image layers, from records and counters, never by walking. */
   usage(): Promise<{ bytes: number; inodes: number }>;
   /** Mounts an image's layers read-only for image volumes and inspection; undone by the returned function. */

@@ -67,7 +67,7 @@ export async function prepareWrite(path: string, data: Uint8Array, options: Writ
       await discard();
       throw error;
     }
-    if (options.durable) await syncFolder(folder);
+    if (options.durable) await syncPath(folder);
   };
   return { mtimeNs, commit, discard };
 }
@@ -93,7 +93,8 @@ export async function writeNewFile(
   }
 }
 
-export async function syncFolder(path: string): Promise<void> {
+/** Of a file or a folder. */
+export async function syncPath(path: string): Promise<void> {
   const fd = await pooledCalls.open(path, constants.O_RDONLY, 0);
   try {
     await fsync(fd);

@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { pooledCalls } from '../file-calls.ts';
 import type { FileCalls } from '../file-calls.ts';
-import { writeNewFile } from '../index/atomic-write.ts';
+import { syncPath, writeNewFile } from '../index/atomic-write.ts';
 import { removeTree } from '../remove-tree.ts';
 
 const readFile: (path: string, encoding: 'utf8') => Promise<string> = promisify(readFileCallback);
@@ -117,6 +117,20 @@ export async function createLayerDirs(options: {
     calls.symlink(`../${id}/diff`, `${home}/l/${link}`),
   ]);
   return link;
+}
+
+/**
+ * Makes the folders of layers durable. Their small files are synced one by one: a file system may write its journal, and
+ * with it the names, before it gives them blocks, and then they are empty after a power cut.
+ */
+export async function syncLayerDirs(home: string, ids: readonly string[]): Promise<void> {
+  const files = ids.flatMap((id) => [`${home}/${id}/link`, `${home}/${id}/lower`]);
+  await Promise.all(files.map((file) => syncPath(file).catch(ignoreMissing)));
+  await Promise.all([...ids.map((id) => `${home}/${id}`), `${home}/l`, home].map(syncPath));
+}
+
+function ignoreMissing(error: unknown): void {
+  if (!hasCode(error, 'ENOENT')) throw error;
 }
 
 /** Leftovers of an earlier attempt with this id go first: no index names them. */

@@ -31,6 +31,7 @@ import {
   repairShortLinks,
   shortLinkOf,
   shortLinks,
+  syncLayerDirs,
 } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
 import { maxMountData, mountWithShortPaths } from './mount-short.ts';
@@ -99,6 +100,10 @@ export class OverlayDriver implements Driver, Disposable {
     const home = options.content === undefined ? this.home : this.#imageHome;
     const link = await createLayerDirs({ home, id, parent, content: options.content, calls: this.#calls(home) });
     if (options.content === undefined) this.#made.set(id, { link, lower: parent?.lower ?? '', parent, isFresh: true });
+  }
+
+  async sync(ids: readonly string[]): Promise<void> {
+    await syncLayerDirs(this.#imageHome, ids);
   }
 
   #calls(home: string): FileCalls {

@@ -4,6 +4,7 @@ import { isId } from '../../base/ids.ts';
 import { MS_BIND, MS_RDONLY, MS_REMOUNT, mount } from '../../sys/mount.ts';
 import { run } from '../../sys/run.ts';
 import type { Driver, MountOptions } from '../driver.ts';
+import { syncPath } from '../index/atomic-write.ts';
 import { makeFolder } from '../overlay/layer-dirs.ts';
 import { listNames } from '../temp-dirs.ts';
 import type { TempDir } from '../temp-dirs.ts';
@@ -33,6 +34,10 @@ export class VfsDriver implements Driver {
     if (options.content !== undefined) await rename(options.content, this.mountPoint(id));
     else if (options.parent === undefined) await makeFolder(this.mountPoint(id), rootMode, { uid: 0, gid: 0 });
     else await copyTree(this.mountPoint(options.parent), this.mountPoint(id));
+  }
+
+  async sync(): Promise<void> {
+    await syncPath(`${this.home}/dir`);
   }
 
   async remove(id: string, trash: TempDir): Promise<void> {
