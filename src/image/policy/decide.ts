@@ -4,9 +4,10 @@ import { formatReference, repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { matchesIdentity } from './identity.ts';
 import type { SignedIdentity } from './identity.ts';
-import type { Policy, Requirement } from './policy-file.ts';
-import { isSignedByKey, readSigstoreRequirement } from './sigstore.ts';
-import { openSignedMessage, readSignedByRequirement } from './simple-signing.ts';
+import type { Policy } from './policy-file.ts';
+import type { Requirement, SignedByRule, SigstoreRule } from './requirement.ts';
+import { prepareSigstore } from './sigstore.ts';
+import { loadSigningKeys, openSignedMessage } from './simple-signing.ts';
 import { claimTypes, readClaim } from './signed-payload.ts';
 import type { SignedClaim } from './signed-payload.ts';
 import type { ImageSignature } from './stored-signatures.ts';
@@ -77,9 +78,8 @@ export async function checkPolicy(policy: Policy, reference: Reference, evidence
   checkRejected(policy, reference);
   const { requirements, place } = findPolicyRule(policy, reference);
   for (const requirement of requirements) {
-    if (requirement.type === 'insecureAcceptAnything') continue;
     try {
-      await checkRequirement(requirement, `policy "${policy.path}", ${place}`, reference, evidence);
+      await checkRequirement(requirement, reference, evidence);
     } catch (error) {
       throw new PolicyError(
         `Source image rejected: ${messageOf(error)} (image ${imageName(reference)}, "${policy.path}", ${place}, requirement "${requirement.type}")`,
@@ -90,18 +90,36 @@ export async function checkPolicy(policy: Policy, reference: Reference, evidence
 
 async function checkRequirement(
   requirement: Requirement,
-  where: string,
   reference: Reference,
   evidence: ImageEvidence,
 ): Promise<void> {
-  const { identity, open } = await readCheck(requirement, where);
-  const signatures = (await evidence.signatures()).filter(
-    (signature) => Buffer.isBuffer(signature) === (requirement.type === 'signedBy'),
-  );
-  if (signatures.length === 0) throw new Error('A signature was required, but no signature exists');
+  switch (requirement.type) {
+    case 'insecureAcceptAnything':
+      return;
+    case 'reject':
+      throw new Error(`Running image ${imageName(reference)} is rejected by policy.`);
+    case 'signedBaseLayer':
+      // The other container tools read it and refuse every image, with this text.
+      throw new Error('signedBaseLayer not implemented yet!');
+    case 'signedBy':
+    case 'sigstoreSigned':
+      await checkSignatures(requirement, reference, evidence);
+  }
+}
+
+/** One signature that is accepted is enough. */
+async function checkSignatures(
+  rule: SignedByRule | SigstoreRule,
+  reference: Reference,
+  evidence: ImageEvidence,
+): Promise<void> {
+  const open = rule.type === 'signedBy' ? await openSimple(rule) : await openSigstore(rule);
+  const all = await evidence.signatures();
+  const signatures = all.filter((signature) => Buffer.isBuffer(signature) === (rule.type === 'signedBy'));
+  if (signatures.length === 0) throw new Error(`A signature was required, but no signature exists${others(rule, all)}`);
   const reasons: string[] = [];
   for (const signature of signatures) {
-    const reason = await refusal(() => open(signature), identity, { reference, digests: evidence.digests });
+    const reason = await refusal(() => open(signature), rule.identity, { reference, digests: evidence.digests });
     if (reason === undefined) return;
     reasons.push(reason);
   }
@@ -110,32 +128,27 @@ async function checkRequirement(
   );
 }
 
-interface SignatureCheck {
-  readonly identity: SignedIdentity;
-  /** What a signature claims, once it is known to be made by a key of the requirement; throws when it is not. */
-  readonly open: (signature: ImageSignature) => Promise<SignedClaim>;
+function others({ type }: SignedByRule | SigstoreRule, all: readonly ImageSignature[]): string {
+  if (all.length === 0) return '';
+  return ` (${all.length} ${type === 'signedBy' ? 'sigstore' : 'non-sigstore'} signatures)`;
 }
 
-async function readCheck(requirement: Requirement, where: string): Promise<SignatureCheck> {
-  if (requirement.type === 'signedBy') {
-    const { keys, identity } = await readSignedByRequirement(requirement, where);
-    return {
-      identity,
-      async open(signature) {
-        if (!Buffer.isBuffer(signature)) throw new Error('not a simple signature');
-        return readClaim(await openSignedMessage(signature, keys), claimTypes.simple);
-      },
-    };
-  }
-  if (requirement.type !== 'sigstoreSigned') throw new Error(`"${requirement.type}" is not supported yet`);
-  const { keys, identity } = await readSigstoreRequirement(requirement, where);
-  return {
-    identity,
-    async open(signature) {
-      if (Buffer.isBuffer(signature) || !isSignedByKey(signature, keys))
-        throw new Error('cryptographic signature verification failed: made by none of the keys');
-      return readClaim(signature.payload, claimTypes.sigstore);
-    },
+/** What a signature claims, once it is known to be made by whom the rule trusts; throws when it is not. */
+type OpenSignature = (signature: ImageSignature) => Promise<SignedClaim>;
+
+async function openSimple(rule: SignedByRule): Promise<OpenSignature> {
+  const keys = await loadSigningKeys(rule);
+  return async (signature) => {
+    if (!Buffer.isBuffer(signature)) throw new Error('not a simple signature');
+    return readClaim(await openSignedMessage(signature, keys), claimTypes.simple);
+  };
+}
+
+async function openSigstore(rule: SigstoreRule): Promise<OpenSignature> {
+  const check = await prepareSigstore(rule);
+  return async (signature) => {
+    if (Buffer.isBuffer(signature)) throw new Error('not a sigstore signature');
+    return readClaim(check(signature), claimTypes.sigstore);
   };
 }
 

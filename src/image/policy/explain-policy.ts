@@ -7,9 +7,10 @@ import { loadRegistriesConf, registriesPaths } from '../registries-file.ts';
 import { resolveName } from '../short-names.ts';
 import { findPolicyRule, policyScopes } from './decide.ts';
 import { findPolicy, policyFiles, systemPolicyPaths } from './policy-file.ts';
-import type { Policy, Requirement } from './policy-file.ts';
+import type { Policy } from './policy-file.ts';
 import { findSignaturePlaces, loadRegistriesD } from './registries-d.ts';
 import type { RegistriesD } from './registries-d.ts';
+import type { Requirement } from './requirement.ts';
 
 export interface ExplainOptions {
   readonly image: Pick<Config['image'], 'signaturePolicy' | 'signaturePolicyDir' | 'shortNameMode'>;

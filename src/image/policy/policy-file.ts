@@ -2,13 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { JsonReader, parseStrictJson } from '../json.ts';
-import type { Json, JsonObject } from '../json.ts';
-
-/** One requirement of containers-policy.json(5). Of a type that is not decided here, only the name is kept. */
-export interface Requirement {
-  readonly type: string;
-  readonly fields: JsonObject;
-}
+import { allowKeys } from './identity.ts';
+import { readRequirement } from './requirement.ts';
+import type { Requirement } from './requirement.ts';
 
 export interface Policy {
   readonly path: string;
@@ -16,8 +12,6 @@ export interface Policy {
   /** Transport name to scope to requirements; the scope `''` is the transport's default. */
   readonly transports: ReadonlyMap<string, ReadonlyMap<string, readonly Requirement[]>>;
 }
-
-const knownTypes = ['insecureAcceptAnything', 'reject', 'signedBy', 'signedBaseLayer', 'sigstoreSigned'];
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -89,20 +83,6 @@ function readRequirements(reader: JsonReader, key: string): readonly Requirement
   const items = reader.array(key);
   if (items.length === 0) throw new CrioError('invalid', `${where}: list of policy requirements must not be empty`);
   return items.map((item, index) => readRequirement(item, `${where}[${index}]`));
-}
-
-function readRequirement(value: Json, where: string): Requirement {
-  const reader = new JsonReader(value, where);
-  const type = reader.string('type') ?? '';
-  if (!knownTypes.includes(type))
-    throw new CrioError('invalid', `${where}: unknown policy requirement type ${JSON.stringify(type)}`);
-  if (type === 'insecureAcceptAnything' || type === 'reject') allowKeys(reader, ['type']);
-  return { type, fields: new Map(reader.keys.map((key) => [key, reader.raw(key) ?? null])) };
-}
-
-function allowKeys(reader: JsonReader, allowed: readonly string[]): void {
-  const unknown = reader.keys.find((key) => !allowed.includes(key));
-  if (unknown !== undefined) throw new CrioError('invalid', `${reader.path}: unknown key ${JSON.stringify(unknown)}`);
 }
 
 async function readOptional(path: string): Promise<Buffer | undefined> {

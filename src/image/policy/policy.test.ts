@@ -283,10 +283,4 @@ describe('sigstoreSigned', () => {
     };
     assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /SignatureValidationFailed: .*403 forbidden/);
   });
-
-  it('names what it does not support', async () => {
-    await using bench = await openSigned({ fulcio: {} });
-    putImage(bench.registry, 'a', '1');
-    assert.match(await failure(bench.pull(`${bench.registry.host}/a:1`)), /"fulcio" is not supported yet/);
-  });
 });

@@ -166,8 +166,10 @@ describe('signedBy', () => {
 
   it('names what is wrong in a requirement', async () => {
     for (const [rule, want] of [
-      [{ keyType: 'X509Certificates' }, /keyType "X509Certificates" is not supported/],
-      [{ keyPath: '/a', keyData: 'AA==' }, /exactly one of keyPath, keyPaths and keyData/],
+      [{ keyType: 'X509Certificates', keyPath: '/a' }, /keyType "X509Certificates" is not supported/],
+      [{ keyType: 'x', keyPath: '/a' }, /invalid keyType "x"/],
+      [{ keyPaths: [] }, /"keyPaths" contains no entries/],
+      [{ keyPath: '/a', keyData: 'AA==' }, /keyPath and keyData exclude each other/],
       [{ keyPath: '/nonexistent' }, /read public key "\/nonexistent": .*ENOENT/],
       [{ keyData: 'AAAA' }, /read public key|no public keys/],
       [{ keyring: 1 }, /unknown key "keyring"|exactly one/],

@@ -1,63 +1,28 @@
-import { readFile } from 'node:fs/promises';
 import type { Key, Message, PublicKey } from 'openpgp';
-import { CrioError, messageOf, wrap } from '../../base/errors.ts';
-import { JsonReader } from '../json.ts';
+import { CrioError, messageOf } from '../../base/errors.ts';
 import { bodyLimits } from '../registry/limits.ts';
-import { allowKeys, readSignedIdentity } from './identity.ts';
-import type { SignedIdentity } from './identity.ts';
-import type { Requirement } from './policy-file.ts';
-
-/** A `signedBy` requirement with its keys read. */
-export interface SimpleSigningRequirement {
-  readonly keys: readonly PublicKey[];
-  readonly identity: SignedIdentity;
-}
+import { loadKeySources } from './key-sources.ts';
+import type { KeyText } from './key-sources.ts';
+import type { SignedByRule } from './requirement.ts';
 
 /** OpenPGP is loaded when a policy needs it: 24 MB of memory. */
 function loadOpenpgp() {
   return import('openpgp');
 }
 
-export async function readSignedByRequirement(
-  requirement: Requirement,
-  where: string,
-): Promise<SimpleSigningRequirement> {
-  const reader = new JsonReader(requirement.fields, where);
-  allowKeys(reader, ['type', 'keyType', 'keyPath', 'keyPaths', 'keyData', 'signedIdentity']);
-  const keyType = reader.string('keyType') ?? '';
+/** The keys of a rule, of which one must have signed. */
+export async function loadSigningKeys({ keyType, keys: sources }: SignedByRule): Promise<readonly PublicKey[]> {
   if (keyType !== 'GPGKeys')
-    throw new CrioError(
-      'unimplemented',
-      `${where}: keyType ${JSON.stringify(keyType)} is not supported, only "GPGKeys"`,
-    );
-  const sources = ['keyPath', 'keyPaths', 'keyData'].filter((key) => reader.has(key));
-  if (sources.length !== 1)
-    throw new CrioError('invalid', `${where}: exactly one of keyPath, keyPaths and keyData must be given`);
-  const identity = readSignedIdentity(reader.object('signedIdentity'));
-  return { keys: await readKeys(reader, where), identity };
-}
-
-async function readKeys(reader: JsonReader, where: string): Promise<readonly PublicKey[]> {
-  const path = reader.string('keyPath');
-  const files = await Promise.all((path === undefined ? reader.strings('keyPaths') : [path]).map(readKeyFile));
-  const data = reader.string('keyData');
-  const rings = data === undefined ? files : [Buffer.from(data, 'base64')];
-  const keys = (await Promise.all(rings.map((ring) => parseKeys(ring, where)))).flat();
+    throw new CrioError('unimplemented', `keyType ${JSON.stringify(keyType)} is not supported, only "GPGKeys"`);
+  const rings = await loadKeySources(sources, 'public key');
+  const keys = (await Promise.all(rings.map(parseKeys))).flat();
   // A key file without keys must not look like one that fits nothing.
-  if (keys.length === 0) throw new CrioError('invalid', `${where}: no public keys imported`);
+  if (keys.length === 0) throw new CrioError('invalid', 'no public keys imported');
   return keys;
 }
 
-async function readKeyFile(path: string): Promise<Buffer> {
-  try {
-    return await readFile(path);
-  } catch (error) {
-    throw wrap(`read public key "${path}"`, error);
-  }
-}
-
 /** Binary or with ASCII armor; one file may hold several keys. */
-async function parseKeys(ring: Buffer, where: string): Promise<readonly PublicKey[]> {
+async function parseKeys({ data: ring, name }: KeyText): Promise<readonly PublicKey[]> {
   const { readKeys: readRing } = await loadOpenpgp();
   const text = ring.toString('latin1');
   try {
@@ -66,7 +31,7 @@ async function parseKeys(ring: Buffer, where: string): Promise<readonly PublicKe
       : readRing({ binaryKeys: ring }));
     return keys.map((key) => key.toPublic());
   } catch (error) {
-    throw new CrioError('invalid', `${where}: read public key: ${messageOf(error)}`);
+    throw new CrioError('invalid', `read ${name}: ${messageOf(error)}`);
   }
 }
 

@@ -1,0 +1,150 @@
+import { X509Certificate } from 'node:crypto';
+import { CrioError, messageOf } from '../../base/errors.ts';
+import { contentOf, derTags, readBoolean, readDer, readInteger, readObjectId, readOnlyDer } from './der.ts';
+import type { DerElement } from './der.ts';
+import { readPem } from './pem.ts';
+
+/** What decides about a certificate for signing, RFC 5280. */
+export interface Certificate {
+  readonly x509: X509Certificate;
+  /** basicConstraints says that it is an authority. */
+  readonly isAuthority: boolean;
+  /** Certificates of authorities that may stand between it and the signer's; undefined for any number. */
+  readonly pathLength: number | undefined;
+  /** keyUsage has keyCertSign, or there is none. */
+  readonly maySignCertificates: boolean;
+  /** Object identifiers of extendedKeyUsage; undefined without it, which means any use. */
+  readonly extendedKeyUsage: readonly string[] | undefined;
+  readonly emails: readonly string[];
+  /** Fulcio's extension: who vouched for the identity; undefined without it. */
+  readonly oidcIssuer: string | undefined;
+}
+
+const ids = {
+  keyUsage: '2.5.29.15',
+  subjectAltName: '2.5.29.17',
+  basicConstraints: '2.5.29.19',
+  certificatePolicies: '2.5.29.32',
+  extendedKeyUsage: '2.5.29.37',
+  nameConstraints: '2.5.29.30',
+  /** https://github.com/sigstore/fulcio/blob/main/docs/oid-info.md: the text itself, and as a UTF8String. */
+  oidcIssuer: '1.3.6.1.4.1.57264.1.1',
+  oidcIssuerV2: '1.3.6.1.4.1.57264.1.8',
+} as const;
+
+/** Extensions whose meaning is known here; another one that is critical makes a certificate useless. */
+const understood: readonly string[] = Object.values(ids).filter((id) => id !== ids.nameConstraints);
+
+/** Signatures with hashes that are not broken: ECDSA, RSA (PKCS #1 and PSS) with SHA-2, Ed25519. */
+const signatureAlgorithms = new Set([
+  '1.2.840.10045.4.3.2',
+  '1.2.840.10045.4.3.3',
+  '1.2.840.10045.4.3.4',
+  '1.2.840.113549.1.1.10',
+  '1.2.840.113549.1.1.11',
+  '1.2.840.113549.1.1.12',
+  '1.2.840.113549.1.1.13',
+  '1.3.101.112',
+]);
+
+const maxCertificates = 32;
+
+/** The certificates of a PEM text, in order. Throws `invalid` when one of them cannot be read in full. */
+export function readCertificates(text: string, what: string): readonly Certificate[] {
+  const blocks = readPem(text, what);
+  if (blocks.length > maxCertificates)
+    throw new CrioError('resource-exhausted', `${what}: more than ${maxCertificates} certificates`);
+  return blocks.map(({ label, der }) => {
+    if (label !== 'CERTIFICATE') throw new CrioError('invalid', `${what}: unexpected ${JSON.stringify(label)}`);
+    return readCertificate(der, what);
+  });
+}
+
+export function readCertificate(der: Buffer, what: string): Certificate {
+  try {
+    const x509 = new X509Certificate(der);
+    const { extensions, algorithm } = readBody(x509.raw);
+    if (!signatureAlgorithms.has(algorithm)) throw new Error(`signature algorithm ${algorithm} is not accepted`);
+    const constraints = readBasicConstraints(extensions.get(ids.basicConstraints));
+    return {
+      x509,
+      ...constraints,
+      maySignCertificates: readMaySign(extensions.get(ids.keyUsage)),
+      extendedKeyUsage: readUsages(extensions.get(ids.extendedKeyUsage)),
+      emails: readEmails(extensions.get(ids.subjectAltName)),
+      oidcIssuer: readOidcIssuer(extensions),
+    };
+  } catch (error) {
+    throw new CrioError('invalid', `read certificate of ${what}: ${messageOf(error)}`);
+  }
+}
+
+/** node:crypto shows neither critical extensions nor those it does not know. */
+function readBody(raw: Buffer): { readonly extensions: ReadonlyMap<string, Buffer>; readonly algorithm: string } {
+  const [body, algorithm] = readDer(readOnlyDer(raw, derTags.sequence));
+  const parts = readDer(contentOf(body, derTags.sequence));
+  const last = parts.at(-1);
+  const list = last?.tag === derTags.explicit3 ? readDer(readOnlyDer(last.content, derTags.sequence)) : [];
+  const [oid] = readDer(contentOf(algorithm, derTags.sequence));
+  return { extensions: readExtensions(list), algorithm: readObjectId(contentOf(oid, derTags.objectId)) };
+}
+
+function readExtensions(list: readonly DerElement[]): ReadonlyMap<string, Buffer> {
+  const extensions = new Map<string, Buffer>();
+  for (const element of list) {
+    const [oid, second, third] = readDer(contentOf(element, derTags.sequence));
+    const id = readObjectId(contentOf(oid, derTags.objectId));
+    const isCritical = second?.tag === derTags.boolean && readBoolean(second.content);
+    const value = contentOf(third ?? second, derTags.octetString);
+    if (extensions.has(id)) throw new Error(`extension ${id} stands twice`);
+    // What it excludes would have to be excluded here too, critical or not.
+    if (id === ids.nameConstraints) throw new Error('name constraints are not supported');
+    if (isCritical && !understood.includes(id)) throw new Error(`unknown critical extension ${id}`);
+    extensions.set(id, value);
+  }
+  return extensions;
+}
+
+function readBasicConstraints(value: Buffer | undefined): Pick<Certificate, 'isAuthority' | 'pathLength'> {
+  if (value === undefined) return { isAuthority: false, pathLength: undefined };
+  const parts = readDer(readOnlyDer(value, derTags.sequence));
+  const [first] = parts;
+  const isAuthority = first?.tag === derTags.boolean && readBoolean(first.content);
+  const length = parts.find(({ tag }) => tag === derTags.integer);
+  return { isAuthority, pathLength: length === undefined ? undefined : readInteger(length.content) };
+}
+
+/** Bit 5 of the bit string: its first octet counts unused bits. */
+function readMaySign(value: Buffer | undefined): boolean {
+  if (value === undefined) return true;
+  const bits = readOnlyDer(value, 0x03);
+  return ((bits[1] ?? 0) & 0x04) !== 0;
+}
+
+function readUsages(value: Buffer | undefined): readonly string[] | undefined {
+  if (value === undefined) return undefined;
+  return readDer(readOnlyDer(value, derTags.sequence)).map((element) =>
+    readObjectId(contentOf(element, derTags.objectId)),
+  );
+}
+
+/** Only `rfc822Name`, `[1] IA5String`: the subject's common name is no identity. */
+function readEmails(value: Buffer | undefined): readonly string[] {
+  if (value === undefined) return [];
+  return readDer(readOnlyDer(value, derTags.sequence))
+    .filter(({ tag }) => tag === 0x81)
+    .map(({ content }) => {
+      if (content.some((byte) => byte < 0x20 || byte > 0x7e)) throw new Error('an email address is not ASCII');
+      return content.toString('latin1');
+    });
+}
+
+function readOidcIssuer(extensions: ReadonlyMap<string, Buffer>): string | undefined {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  const old = extensions.get(ids.oidcIssuer);
+  const current = extensions.get(ids.oidcIssuerV2);
+  const oldText = old === undefined ? undefined : decoder.decode(old);
+  const text = current === undefined ? oldText : decoder.decode(readOnlyDer(current, derTags.utf8String));
+  if (oldText !== undefined && oldText !== text) throw new Error('its two OIDC issuers differ');
+  return text;
+}
