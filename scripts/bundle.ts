@@ -7,7 +7,7 @@ import type { Plugin } from 'rolldown';
 
 /**
  * Bundles the daemon into one file, build/crio.mjs, and one for each worker thread: it starts several times faster and in less memory than loose
- * sources. koffi stays outside, as it loads its native part by path, and openpgp, which few policies need. `bin/crio` prefers the bundle when it is there.
+ * sources. koffi stays outside, as it loads its native part by path, and openpgp and prom-client, which few need. `bin/crio` prefers the bundle when it is there.
  */
 
 const root = new URL('..', import.meta.url).pathname;
@@ -107,7 +107,7 @@ async function bundleFile(input: string, output: string): Promise<void> {
   const bundle = await rolldown({
     input,
     platform: 'node',
-    external: ['koffi', 'openpgp'],
+    external: ['koffi', 'openpgp', 'prom-client'],
     plugins: [slimPlugin, workerPlugin, latinPlugin],
     transform: { define: { __CRIO_BUILD__: JSON.stringify(build) } },
   });

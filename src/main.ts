@@ -25,6 +25,7 @@ import { waitForStopSignal } from './daemon/stop-signals.ts';
 import { writeVersionFile } from './daemon/version-file.ts';
 import { wipeStale } from './daemon/wipe-stale.ts';
 import { createImages } from './image/create-images.ts';
+import { createMetrics, type Metrics } from './metrics/metrics.ts';
 import { createNetwork } from './network/network.ts';
 import { createPods, type Pods } from './pod/pods.ts';
 import { createRuntimes } from './runtime/create-runtimes.ts';
@@ -71,6 +72,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   const drain = await serve(daemon, stack);
   await restore(daemon);
   stack.use(watchContainerExits(daemon));
+  await daemon.metrics.listen();
   await markStarted(config(), log);
   daemon.ready();
   notifyServiceManager(start.env['NOTIFY_SOCKET'], 'READY=1');
@@ -114,6 +116,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
   const host = readHostFacts();
   const store = stack.use(await openConfiguredStore(crio, log));
   const seccompCache = new SeccompCache(log);
+  const metrics: Metrics = stack.use(await createMetrics({ config, log, pulls: () => images.pulls() }));
   const [images, runtimes, network] = await Promise.all([
     createImages({
       store,
@@ -125,6 +128,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
         containers.list().find(({ mounts }) => mounts.some(({ image }) => image === imageId))?.id,
       decryptionKeysPath: () => config().runtime.decryptionKeysPath,
       beforeDelete: (imageId) => imageMounts.unmount(imageId),
+      onPull: metrics.pull,
     }),
     createRuntimes({
       config: config(),
@@ -162,6 +166,8 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
       containers.allOfPod(podId).map(({ id, state }) => ({ id, isRunning: state.status !== 'stopped' })),
     stopContainer: (call, id, timeoutMs) => containers.stopForPod(call, id, timeoutMs),
     removeContainer: (call, id) => containers.removeForPod(call, id),
+    onStalled: metrics.stalled,
+    onNetworkSetUp: metrics.networkSetUp,
     shutdown: shutdown.signal,
     log,
   });
@@ -175,6 +181,12 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
       log,
       findPod: (id) => pods.find(id),
       verifyImage: (use) => images.verifyUse(use),
+      onStalled: metrics.stalled,
+      onMonitorLost: ({ name }) => metrics.monitorLost(name),
+      onEvent({ type, container: { name, state } }) {
+        if (type === 'stopped' && state.oomKilled) metrics.oomKilled(name);
+      },
+      onRemoved: ({ name }) => metrics.containerRemoved(name),
       prepare: createPrepare({
         config,
         host,
@@ -213,6 +225,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
     containers,
     stats,
     streaming,
+    metrics,
     isReady,
     ready,
   };
@@ -259,7 +272,7 @@ const drainLimitMs = 30_000;
  * lets running requests finish; operations that outlive it are undone at the next start.
  */
 async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() => Promise<void>> {
-  const { config, log, store, images, pods, containers } = daemon;
+  const { config, log, store, images, pods, containers, metrics } = daemon;
   const { api } = config();
   const grpc = new Server({
     'grpc.max_receive_message_length': api.grpcMaxRecvMsgSize,
@@ -269,7 +282,10 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() =>
   const folder = (root: string, kind: string) => `${root}/${store.driverName}-${kind}`;
   const hasImageStore = store.imageStore !== '';
   const services = [
-    bindService(RuntimeService, createRuntimeService({ ...daemon, version: runtimeVersion }), { log }),
+    bindService(RuntimeService, createRuntimeService({ ...daemon, version: runtimeVersion }), {
+      log,
+      onDone: metrics.operationDone,
+    }),
     bindService(
       ImageService,
       createImageService({
@@ -279,7 +295,7 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() =>
           containers: folder(store.graphRoot, hasImageStore ? 'containers' : 'images'),
         },
       }),
-      { log },
+      { log, onDone: metrics.operationDone },
     ),
   ];
   for (const { definition, implementation } of services) grpc.addService(definition, implementation);

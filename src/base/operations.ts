@@ -23,10 +23,17 @@ export class Operations<T> {
   readonly #running = new Map<string, Operation<T>>();
   readonly #keepResultMs: number;
   readonly #takeBack: (result: T) => Promise<void>;
+  readonly #onJoin: ((running: Call) => void) | undefined;
 
-  constructor(options: { keepResultMs: number; takeBack: (result: T) => Promise<void> }) {
+  constructor(options: {
+    keepResultMs: number;
+    takeBack: (result: T) => Promise<void>;
+    /** Told of an operation that a second request found unfinished. */
+    onJoin?: (running: Call) => void;
+  }) {
     this.#keepResultMs = options.keepResultMs;
     this.#takeBack = options.takeBack;
+    this.#onJoin = options.onJoin;
   }
 
   /**
@@ -38,7 +45,9 @@ export class Operations<T> {
     caller: Call,
     start: { call: () => Call; run: (call: Call) => Promise<T> },
   ): Promise<T> {
-    let operation = this.#running.get(name) ?? this.#start(name, start);
+    const running = this.#running.get(name);
+    if (running?.isDone === false) this.#onJoin?.(running.call);
+    let operation = running ?? this.#start(name, start);
     while (operation.undoing !== undefined) {
       await operation.undoing;
       operation = this.#running.get(name) ?? this.#start(name, start);

@@ -171,12 +171,15 @@ test('manual and completion name every visible flag', async () => {
 });
 
 test('without a command the daemon starts with a validated configuration', async () => {
-  const { code, stderr, started } = await crio(['--enable-metrics', '--log-level=debug']);
+  const { code, stderr, started } = await crio(['--stats-collection-period=5', '--log-level=debug']);
   if (code === 1) return assert.match(stderr, /is not in \$PATH/); // no runtime on this machine
   assert.equal(started?.config.runtime.runtimes.get('crun')?.runtimeType, 'oci');
   assert.equal(started?.sink.level, 'debug');
-  assert.match(stderr, /Option crio\.metrics\.enable_metrics \(--enable-metrics\) is set, but has no effect/);
-  assert.match(stderr, /FLAG: --enable-metrics=/);
+  assert.match(
+    stderr,
+    /Option crio\.stats\.stats_collection_period \(--stats-collection-period\) is set, but has no effect/,
+  );
+  assert.match(stderr, /FLAG: --stats-collection-period=/);
 });
 
 test('status asks the socket and keeps all digits of the creation time', async () => {

@@ -303,11 +303,11 @@ test('validateLight names the section and the value', () => {
 test('withoutEffect names what is set and comes later, and nothing else', () => {
   const files = {
     '/etc/crio/crio.conf':
-      '[crio.metrics]\nenable_metrics = true\nmetrics_port = 9090\n[crio.runtime]\nlog_level = "debug"',
+      '[crio.stats]\nstats_collection_period = 5\ncollection_period = 0\n[crio.runtime]\nlog_level = "debug"',
   };
   const loaded = load(files);
   assert.deepEqual(withoutEffect(loaded, hostDefaults(loaded.host)), [
-    'Option crio.metrics.enable_metrics (/etc/crio/crio.conf:2) is set, but has no effect in this release yet',
+    'Option crio.stats.stats_collection_period (/etc/crio/crio.conf:2) is set, but has no effect in this release yet',
   ]);
 });
 

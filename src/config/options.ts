@@ -685,37 +685,34 @@ const metrics = {
   enable_metrics: bool(false, 'Serve metrics for Prometheus.', {
     flag: 'enable-metrics',
     env: 'CONTAINER_ENABLE_METRICS',
-    implemented: false,
   }),
   metrics_collectors: strings(collectors, 'The metrics that are collected.', {
     flag: 'metrics-collectors',
     env: 'CONTAINER_METRICS_COLLECTORS',
-    implemented: false,
   }),
   metrics_host: string('127.0.0.1', 'Address of the metrics server.', {
     flag: 'metrics-host',
     env: 'CONTAINER_METRICS_HOST',
-    implemented: false,
   }),
   metrics_port: int(9090, 'Port of the metrics server.', {
     flag: 'metrics-port',
     env: 'CONTAINER_METRICS_PORT',
-    implemented: false,
   }),
   metrics_socket: string('', 'Unix socket of the metrics server, in addition to the port.', {
     flag: 'metrics-socket',
     env: 'CONTAINER_METRICS_SOCKET',
-    implemented: false,
   }),
-  metrics_cert: string('', 'Certificate of the metrics server. With a key: HTTPS.', {
-    flag: 'metrics-cert',
-    env: 'CONTAINER_METRICS_CERT',
-    implemented: false,
-  }),
+  metrics_cert: string(
+    '',
+    'Certificate of the metrics server. With a key: HTTPS. A self-signed pair is made when neither file exists; a changed file is picked up.',
+    {
+      flag: 'metrics-cert',
+      env: 'CONTAINER_METRICS_CERT',
+    },
+  ),
   metrics_key: string('', 'Private key of the metrics server.', {
     flag: 'metrics-key',
     env: 'CONTAINER_METRICS_KEY',
-    implemented: false,
   }),
 } satisfies Options;
 

@@ -118,6 +118,8 @@ function contextOf(deps: ContainersDeps): Context {
     writeState,
     onEvent: () => {},
     onMonitorLost: () => {},
+    onRemoved: () => {},
+    onStalled: () => {},
     verifyImage: async () => {},
     ...deps,
     index: new ContainerStore(),
@@ -134,6 +136,7 @@ function contextOf(deps: ContainersDeps): Context {
     creations: new Operations<Entry>({
       keepResultMs,
       takeBack: (entry) => removeEntry(context, ownCall('take back'), entry),
+      onJoin: (call) => deps.onStalled?.(call.currentStage.name),
     }),
   };
   return context;

@@ -50,6 +50,10 @@ export interface ContainersDeps {
   readonly onEvent?: (event: ContainerEvent) => void;
   /** A container's monitor ended while the container goes on. */
   readonly onMonitorLost?: (container: Container) => void;
+  /** A container is gone, with its pod or alone; nothing more is told of it. */
+  readonly onRemoved?: (container: Container) => void;
+  /** A request came for a container that is still being created; at which stage that is. Must not throw. */
+  readonly onStalled?: (stage: string) => void;
   /** Told of the stages of work that goes on without its caller: create, start, remove. */
   readonly onStage?: StageListener | undefined;
   /** Processes of the host; tests hand in their own. */

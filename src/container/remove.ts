@@ -50,6 +50,7 @@ async function removeAll(context: Context, entry: Entry, options: { name: string
   await deleteEverywhere(context, call, entry);
   entry.gone.abort(noLongerWaitedFor);
   context.index.remove(entry);
+  context.onRemoved(container);
   context.log.info(() => `Removed container ${container.id}: ${describe(container)}`);
 }
 

@@ -1,8 +1,8 @@
 import { chmod, mkdir, rm } from 'node:fs/promises';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import { CrioError, hasCode } from '../base/errors.ts';
+import { removeStaleSocket } from '../base/stale-socket.ts';
 
 /** First bytes of every HTTP/2 connection (RFC 9113, 3.4). Three tell it from each HTTP/1 method. */
 const http2Preface = Buffer.from('PRI');
@@ -94,21 +94,4 @@ function listen(server: Server, path: string): Promise<void> {
       resolve();
     });
   });
-}
-
-/** A socket that nobody answers on was left by a process that died. */
-async function removeStaleSocket(path: string): Promise<void> {
-  const isLive = await new Promise<boolean>((resolve, reject) => {
-    const probe = connect(path);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', (error) => {
-      if (hasCode(error, 'ENOENT', 'ECONNREFUSED')) resolve(false);
-      else reject(error);
-    });
-  });
-  if (isLive) throw new CrioError('failed-precondition', `listen on "${path}": another process answers there already`);
-  await rm(path, { force: true });
 }

@@ -16,7 +16,7 @@ import { createPinFilter } from './pinned.ts';
 import { configuredPolicyFiles, policyFiles, systemPolicyPaths } from './policy/policy-file.ts';
 import { explainPolicy, verifyUse } from './policy/verify-use.ts';
 import type { PolicyExplanation } from './policy/verify-use.ts';
-import type { PullProgress } from './pull-progress.ts';
+import type { PullObserver, PullProgress } from './pull-progress.ts';
 import { backgroundCall, PullService } from './pull-service.ts';
 import { formatReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
@@ -43,6 +43,8 @@ export interface ImagesOptions {
   readonly decryptionKeysPath?: () => string;
   /** Ends what uses the layers of an image that is about to be deleted. */
   readonly beforeDelete?: (imageId: string) => Promise<void>;
+  /** Told what pulls do, for metrics. */
+  readonly onPull?: PullObserver;
   /** Where things are and how long they may take, when not as usual; for tests. */
   readonly places?: Partial<ImagePlaces>;
 }
@@ -120,6 +122,7 @@ class StoredImages implements ImageService {
       settings: () => ({ image: this.#image, registries: this.#registries }),
       resolve: (name) => this.#resolve(name),
       newCall: (signal) => options.newCall?.('PullImage', signal) ?? backgroundCall('PullImage', log, signal),
+      observer: options.onPull,
     });
   }
 

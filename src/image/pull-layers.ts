@@ -19,6 +19,8 @@ export interface PullLayersOptions {
   readonly store: LayerStore;
   /** Layers that any pull is working on, by id. */
   readonly running: JoinedWork<void>;
+  /** Of those layers, the tracker of the pull that brings it. */
+  readonly leaders: Map<string, LayerTracker>;
   readonly signal: AbortSignal;
   readonly log: Logger;
 }
@@ -70,14 +72,14 @@ function planLayers(options: PullLayersOptions): readonly PlannedLayer[] {
 }
 
 async function pullLayer(layer: PlannedLayer, options: PullLayersOptions): Promise<void> {
-  const { store, running, signal } = options;
+  const { store, running, leaders, signal } = options;
   for (;;) {
     if ((await store.find(layer.id)) !== undefined) {
       layer.tracker.setPhase('exists');
       return;
     }
     const { isOwner, result } = running.join(layer.id, signal, (workSignal) => unpackLayer(layer, options, workSignal));
-    if (!isOwner) layer.tracker.setPhase('joined');
+    if (!isOwner) layer.tracker.setJoined(leaders.get(layer.id));
     try {
       await result;
       layer.tracker.setPhase('done');
@@ -91,6 +93,16 @@ async function pullLayer(layer: PlannedLayer, options: PullLayersOptions): Promi
 
 /** `signal` ends when nobody waits for the layer any more. */
 async function unpackLayer(layer: PlannedLayer, options: PullLayersOptions, signal: AbortSignal): Promise<void> {
+  const { leaders } = options;
+  leaders.set(layer.id, layer.tracker);
+  try {
+    await streamLayer(layer, options, signal);
+  } finally {
+    if (leaders.get(layer.id) === layer.tracker) leaders.delete(layer.id);
+  }
+}
+
+async function streamLayer(layer: PlannedLayer, options: PullLayersOptions, signal: AbortSignal): Promise<void> {
   const { tracker, blob } = layer;
   tracker.setPhase('downloading');
   const received = streamBlob({

@@ -27,18 +27,38 @@ export interface PullProgress {
   readonly layers: readonly LayerProgress[];
 }
 
+/** What of a layer its numbers are counted under. */
+export interface CountedLayer {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Of the blob, bytes */
+  readonly size: number;
+}
+
+/** Told what pulls do, for counting; must not throw. */
+export interface PullObserver {
+  /** So many more bytes of a blob were downloaded. */
+  downloaded(layer: CountedLayer, bytes: number): void;
+  /** A whole blob was downloaded, or found to be here, or on its way for another pull. */
+  layerDone(layer: CountedLayer, how: 'downloaded' | 'reused', reference: string): void;
+  /** Undefined for success, else the kind of failure: a registry's code, `CONNECTION_REFUSED`, `NOT_FOUND`, `UNKNOWN` ... */
+  pullDone(failure: string | undefined): void;
+}
+
 /** The counters of one running pull. */
 export class PullTracker {
   readonly reference: string;
   readonly namespace: string;
   readonly startedMs = Date.now();
+  readonly #observer: PullObserver | undefined;
   #phase: PullProgress['phase'] = 'resolving';
   #layers: LayerTracker[] = [];
   #lastChangeMs = performance.now();
 
-  constructor(reference: string, namespace = '') {
+  constructor(reference: string, namespace = '', observer?: PullObserver) {
     this.reference = reference;
     this.namespace = namespace;
+    this.#observer = observer;
   }
 
   setPhase(phase: PullProgress['phase']): void {
@@ -46,8 +66,15 @@ export class PullTracker {
     this.touch();
   }
 
-  setLayers(layers: readonly { readonly digest: Digest; readonly size: number }[]): readonly LayerTracker[] {
-    this.#layers = layers.map((layer) => new LayerTracker(layer.digest, layer.size, () => this.touch()));
+  setLayers(layers: readonly CountedLayer[]): readonly LayerTracker[] {
+    this.#layers = layers.map(
+      (layer) =>
+        new LayerTracker(layer, {
+          touch: () => this.touch(),
+          downloaded: (bytes) => this.#observer?.downloaded(layer, bytes),
+          done: (how) => this.#observer?.layerDone(layer, how, this.reference),
+        }),
+    );
     return this.#layers;
   }
 
@@ -71,25 +98,42 @@ export class PullTracker {
   }
 }
 
+interface LayerListener {
+  touch(): void;
+  downloaded(bytes: number): void;
+  done(how: 'downloaded' | 'reused'): void;
+}
+
 export class LayerTracker {
-  readonly #digest: Digest;
-  readonly #sizeBytes: number;
-  readonly #touch: () => void;
+  readonly #layer: CountedLayer;
+  readonly #listener: LayerListener;
+  /** Trackers of other pulls that wait for this layer: what moves here moves there. */
+  readonly #followers = new Set<LayerTracker>();
+  /** Whose bytes are shown, while another pull brings the layer. */
+  #leader: LayerTracker | undefined;
   #downloadedBytes = 0;
   #unpackedBytes = 0;
   #phase: LayerPhase = 'waiting';
   #endpoint = '';
   readonly #speed = new SpeedMeter();
 
-  constructor(digest: Digest, sizeBytes: number, touch: () => void) {
-    this.#digest = digest;
-    this.#sizeBytes = sizeBytes;
-    this.#touch = touch;
+  constructor(layer: CountedLayer, listener: LayerListener) {
+    this.#layer = layer;
+    this.#listener = listener;
   }
 
   setPhase(phase: LayerPhase): void {
+    if (phase === 'downloading') this.#follow(undefined);
+    if (phase === 'done') this.#listener.done(this.#phase === 'downloading' ? 'downloaded' : 'reused');
+    if (phase === 'exists') this.#listener.done('reused');
     this.#phase = phase;
     this.#touch();
+  }
+
+  /** Another pull brings this layer; `leader` is its tracker. */
+  setJoined(leader: LayerTracker | undefined): void {
+    this.#follow(leader);
+    this.setPhase('joined');
   }
 
   setEndpoint(endpoint: string): void {
@@ -99,6 +143,7 @@ export class LayerTracker {
   addBytes(count: number): void {
     this.#downloadedBytes += count;
     this.#speed.add(count, performance.now());
+    this.#listener.downloaded(count);
     this.#touch();
   }
 
@@ -108,15 +153,28 @@ export class LayerTracker {
   }
 
   get snapshot(): LayerProgress {
+    const source = this.#leader ?? this;
+    const isMoving = this.#phase === 'downloading' || this.#phase === 'joined';
     return {
-      digest: this.#digest,
-      sizeBytes: this.#sizeBytes,
-      downloadedBytes: this.#downloadedBytes,
-      unpackedBytes: this.#unpackedBytes,
+      digest: this.#layer.digest,
+      sizeBytes: this.#layer.size,
+      downloadedBytes: source.#downloadedBytes,
+      unpackedBytes: source.#unpackedBytes,
       phase: this.#phase,
-      endpoint: this.#endpoint,
-      bytesPerSecond: this.#phase === 'downloading' ? this.#speed.bytesPerSecond(performance.now()) : 0,
+      endpoint: source.#endpoint,
+      bytesPerSecond: isMoving ? source.#speed.bytesPerSecond(performance.now()) : 0,
     };
+  }
+
+  #follow(leader: LayerTracker | undefined): void {
+    if (this.#leader !== undefined) this.#leader.#followers.delete(this);
+    this.#leader = leader === this ? undefined : leader;
+    if (this.#leader !== undefined) this.#leader.#followers.add(this);
+  }
+
+  #touch(): void {
+    this.#listener.touch();
+    for (const follower of this.#followers) follower.#listener.touch();
   }
 }
 

@@ -23,12 +23,12 @@ import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import type { FetchedManifest } from './fetch-image.ts';
 import { pullImage } from './pull.ts';
 import { PullTracker } from './pull-progress.ts';
-import type { PullProgress } from './pull-progress.ts';
+import type { LayerTracker, PullObserver, PullProgress } from './pull-progress.ts';
 import type { Reference } from './reference.ts';
 import type { RegistriesConf } from './registries-conf.ts';
 import { pullSources } from './registries-conf.ts';
 import type { Endpoints } from './registry/endpoints.ts';
-import { isRegistryUnavailable } from './registry/failures.ts';
+import { failureLabel, isRegistryUnavailable } from './registry/failures.ts';
 import { Place } from './registry/places.ts';
 
 /** What may change while the daemon runs; read at the start of each pull. */
@@ -52,6 +52,7 @@ export interface PullServiceOptions {
   resolve(name: string): readonly Reference[];
   /** Makes the Call of a pull, which outlives the request that started it. */
   newCall(signal: AbortSignal): Call;
+  readonly observer?: PullObserver | undefined;
 }
 
 /** After the last waiter has gone, a pull goes on this long: kubelet comes back for it. */
@@ -62,6 +63,7 @@ export class PullService {
   readonly #options: PullServiceOptions;
   readonly #pulls = new JoinedWork<ImageId>({ graceMs });
   readonly #layers = new JoinedWork<void>({ graceMs: 0 });
+  readonly #layerLeaders = new Map<string, LayerTracker>();
   readonly #trackers = new Set<PullTracker>();
 
   constructor(options: PullServiceOptions) {
@@ -91,8 +93,8 @@ export class PullService {
   }
 
   async #run(request: PullOptions, candidates: readonly Reference[], signal: AbortSignal): Promise<ImageId> {
-    const { log } = this.#options;
-    const tracker = new PullTracker(request.reference, request.namespace);
+    const { log, observer } = this.#options;
+    const tracker = new PullTracker(request.reference, request.namespace, observer);
     this.#trackers.add(tracker);
     const stalled = new AbortController();
     const timer = this.#watchProgress(tracker, stalled);
@@ -100,10 +102,12 @@ export class PullService {
     try {
       const id = await this.#pull(request, candidates, tracker, AbortSignal.any([signal, stalled.signal]));
       tracker.setPhase('done');
+      observer?.pullDone(undefined);
       log.info(`Pulled image: ${id}`);
       return id;
     } catch (error) {
       tracker.setPhase('failed');
+      observer?.pullDone(failureLabel(error));
       throw clientError(error);
     } finally {
       clearInterval(timer);
@@ -129,6 +133,7 @@ export class PullService {
         store,
         log,
         runningLayers: this.#layers,
+        layerLeaders: this.#layerLeaders,
         signaturesOf: (reference, fetched, signal) => this.#signatures(reference, fetched, signal),
         decryptionKeys: () => readDecryptionKeys(this.#options.decryptionKeysPath(), log),
         artifacts: settings.image.ociArtifactMountSupport ? this.#options.artifacts : undefined,

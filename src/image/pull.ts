@@ -21,7 +21,7 @@ import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import { fetchSchema1 } from './fetch-schema1.ts';
 import type { ArtifactManifest, ImageManifest } from './manifest.ts';
 import { pullLayers } from './pull-layers.ts';
-import type { PullTracker } from './pull-progress.ts';
+import type { LayerTracker, PullTracker } from './pull-progress.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
 import type { Place } from './registry/places.ts';
@@ -30,6 +30,8 @@ export interface PullDependencies {
   readonly store: Store;
   /** Layers that any pull is working on, by id. */
   readonly runningLayers: JoinedWork<void>;
+  /** Of those layers, the tracker of the pull that brings it. */
+  readonly layerLeaders: Map<string, LayerTracker>;
   /** Undefined when artifacts are switched off. */
   readonly artifacts: ArtifactStore | undefined;
   readonly log: Logger;
@@ -178,7 +180,7 @@ async function bringLayers(
   image: FetchedImage,
   document: ImageDocument,
 ): Promise<string | undefined> {
-  const { store, runningLayers, log } = dependencies;
+  const { store, runningLayers, layerLeaders, log } = dependencies;
   const { tracker, call } = request;
   tracker.setPhase('layers');
   const layerKeys = await openLayerKeys(dependencies, image);
@@ -194,6 +196,7 @@ async function bringLayers(
       layerKeys,
       store: store.layers,
       running: runningLayers,
+      leaders: layerLeaders,
       signal: call.signal,
       log,
     });

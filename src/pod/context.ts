@@ -54,6 +54,10 @@ export interface PodsDeps {
   readonly removeContainer: (call: Call, id: string) => Promise<void>;
   /** Told of every change of life; must not throw. */
   readonly onEvent?: (event: PodEvent) => void;
+  /** A request came for a pod that is still being created; at which stage that is. Must not throw. */
+  readonly onStalled?: (stage: string) => void;
+  /** How long the network's plugins took, and the whole set-up. Must not throw. */
+  readonly onNetworkSetUp?: (part: 'network_setup_pod' | 'network_setup_overall', durationMs: number) => void;
   /** Ends when the daemon shuts down: waits without an own limit end with it. */
   readonly shutdown?: AbortSignal;
   readonly clock?: Clock;

@@ -57,9 +57,12 @@ function contextOf(deps: PodsDeps): Context {
   const creations = new Operations<Pod>({
     keepResultMs,
     takeBack: (pod) => takeBack(context, pod),
+    onJoin: (call) => deps.onStalled?.(call.currentStage.name),
   });
   const context: Context = {
     onEvent: () => undefined,
+    onStalled: () => undefined,
+    onNetworkSetUp: () => undefined,
     shutdown: neverAborted,
     clock: systemClock,
     ...deps,

@@ -24,7 +24,14 @@ export function startNetwork(context: Context, plan: PodPlan, undo: AsyncDisposa
   };
   const started = Promise.withResolvers<void>();
   const answered = Promise.withResolvers<PodNetwork>();
-  const finished = context.network.setUp(pod, { onStarted: started.resolve, onResult: answered.resolve });
+  const startMs = context.clock.monotonicMs();
+  const report = (part: Parameters<Context['onNetworkSetUp']>[0]) =>
+    context.onNetworkSetUp(part, context.clock.monotonicMs() - startMs);
+  const onResult = (result: PodNetwork) => {
+    report('network_setup_pod');
+    answered.resolve(result);
+  };
+  const finished = context.network.setUp(pod, { onStarted: started.resolve, onResult });
   undo.defer(
     attempt(context, 'remove network', async () => {
       const made = await finished.then(
@@ -35,7 +42,7 @@ export function startNetwork(context: Context, plan: PodPlan, undo: AsyncDisposa
     }),
   );
   // It may fail while nobody waits for it yet; `build` awaits it later.
-  finished.catch(answered.reject).finally(started.resolve);
+  finished.then(() => report('network_setup_overall'), answered.reject).finally(started.resolve);
   answered.promise.catch(() => undefined);
   return { started: started.promise, answered: answered.promise, finished };
 }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { openSslName } from '../config/tls.ts';
 import { DetachKeys } from './attach.ts';
 import { negotiateSpdy, negotiateWebSocket } from './negotiation.ts';
 import { statusJson, TerminalSizes } from './remote-command.ts';
-import { openSslName } from './settings.ts';
 import { problemOf } from './spdy-port-forward.ts';
 import { maxTokens, TokenCache, tokenLifetimeMs } from './tokens.ts';
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { Call } from '../base/call.ts';
+import { CertificateFiles } from '../base/certificate-files.ts';
 import { CrioError, wrap } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
@@ -13,7 +14,6 @@ import { acceptSpdy, listenForStreams, refuseUpgrade, type UpgradeRequest } from
 import { portForwardProtocol, serveSpdyPortForward } from './spdy-port-forward.ts';
 import { remoteCommandProtocols, serveSpdyRemoteCommand } from './spdy-remote-command.ts';
 import { settingsOf } from './settings.ts';
-import { CertificateFiles } from './tls.ts';
 import { TokenCache } from './tokens.ts';
 import { acceptWebSocket, tunnelOf } from './websocket.ts';
 import { serveWebSocketPortForward, webSocketForwardProtocols } from './websocket-port-forward.ts';

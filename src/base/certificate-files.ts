@@ -1,9 +1,11 @@
 import { readFileSync, statSync } from 'node:fs';
 import type { SecureContextOptions, SecureVersion, TlsOptions } from 'node:tls';
-import { wrap } from '../base/errors.ts';
-import type { Logger } from '../base/log.ts';
+import { wrap } from './errors.ts';
+import type { Logger } from './log.ts';
 
 export interface TlsSettings {
+  /** Whose it is, for people: `stream server`. */
+  readonly owner: string;
   readonly cert: string;
   readonly key: string;
   /** Empty: clients need no certificate. */
@@ -36,14 +38,14 @@ export class CertificateFiles {
       if (version === this.#version) return;
       use(this.#read());
       this.#version = version;
-      log.info('Using the changed certificate of the stream server');
+      log.info(`Using the changed certificate of the ${this.#settings.owner}`);
     } catch (error) {
-      log.warn('reload the certificate of the stream server', error);
+      log.warn(`reload the certificate of the ${this.#settings.owner}`, error);
     }
   }
 
   #read(): SecureContextOptions {
-    const { cert, key, ca, minVersion, ciphers } = this.#settings;
+    const { owner, cert, key, ca, minVersion, ciphers } = this.#settings;
     try {
       return {
         cert: readFileSync(cert),
@@ -53,7 +55,7 @@ export class CertificateFiles {
         ...(ciphers === undefined ? {} : { ciphers }),
       };
     } catch (error) {
-      throw wrap('read the certificate of the stream server', error);
+      throw wrap(`read the certificate of the ${owner}`, error);
     }
   }
 

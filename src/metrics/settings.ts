@@ -1,0 +1,34 @@
+import type { TlsSettings } from '../base/certificate-files.ts';
+import type { Config } from '../config/config.ts';
+import { tlsLimits } from '../config/tls.ts';
+
+export interface MetricsSettings {
+  readonly host: string;
+  readonly port: number;
+  /** Path of a unix socket; empty for none. */
+  readonly socket: string;
+  /** For the port and the socket; undefined: plain HTTP. */
+  readonly tls: TlsSettings | undefined;
+  /** Names without prefix. */
+  readonly collectors: ReadonlySet<string>;
+}
+
+/** What the configuration says about metrics; pure. */
+export function metricsSettings({ metrics, api }: Pick<Config, 'metrics' | 'api'>): MetricsSettings {
+  const { metricsHost, metricsPort, metricsSocket, metricsCert, metricsKey, metricsCollectors } = metrics;
+  const isSecure = metricsCert !== '' && metricsKey !== '';
+  return {
+    host: metricsHost,
+    port: metricsPort,
+    socket: metricsSocket,
+    tls: isSecure
+      ? { owner: 'metrics server', cert: metricsCert, key: metricsKey, ca: '', ...tlsLimits(api) }
+      : undefined,
+    collectors: new Set(metricsCollectors.map(withoutPrefix)),
+  };
+}
+
+/** `container_runtime_crio_operations_total`, `crio_operations_total` and `operations_total` are the same one. */
+function withoutPrefix(name: string): string {
+  return name.replace(/^container_runtime_/, '').replace(/^crio_/, '');
+}
