@@ -134,25 +134,56 @@ test('GET /pulls and GET /pulls/events show the same pull', async () => {
 });
 
 test('bars are drawn over the ones before, and what a registry says cannot control the terminal', () => {
-  const view = barsView(() => 100);
+  const view = barsView(() => ({ columns: 90, rows: 24 }));
   const layer = {
     digest: 'sha256:\x1b[2Jbad',
     size: 100,
     downloaded: 50,
+    unpacked: 25,
     phase: 'downloading',
-    endpoint: '',
-    bytesPerSecond: 0,
+    endpoint: 'https://r.io\x1b[2J',
+    bytesPerSecond: 7,
   };
   const first = view({ phase: 'layers', layers: [layer] });
-  assert.match(first, /^layers\x1b\[K\n\?\[2Jbad \[={19} {19}\]     100 B {13}downloading\x1b\[K\n\x1b\[J$/);
+  assert.match(
+    first,
+    /^layers: 50 B of 100 B 7 B\/s from https:\/\/r\.io\?\[2J\x1b\[K\n\?\[2Jbad \[={10}-{9} {19}\] {4}100 B {6}7 B\/s downloading\x1b\[K\n\x1b\[J$/,
+  );
   assert.match(view({ phase: 'committing', layers: [] }), /^\x1b\[2Acommitting/);
   const many = Array.from({ length: 40 }, (_, index) => ({ ...layer, digest: `${index}`, phase: 'done' }));
   assert.match(view({ phase: 'layers', layers: many }), /40 of 40 layers are there/);
 });
 
+test('bars never take more lines or columns than the terminal has', () => {
+  const layer = {
+    digest: 'sha256:a',
+    size: 9,
+    downloaded: 9,
+    unpacked: 0,
+    phase: 'waiting',
+    endpoint: 'e',
+    bytesPerSecond: 1e9,
+  };
+  const layers = Array.from({ length: 30 }, () => layer);
+  for (const rows of [5, 10, 100]) {
+    const text = barsView(() => ({ columns: 40, rows }))({ phase: 'layers', layers });
+    const lines = text.split('\n').map((line) => line.replaceAll(/\x1b\[\w/g, ''));
+    assert.ok(lines.length < rows, `${lines.length} lines on ${rows} rows`);
+    assert.ok(lines.every((line) => line.length < 40));
+  }
+});
+
 test('lines are written for changes only', () => {
   const view = linesView();
-  const layer = { digest: 'sha256:a', size: 1, downloaded: 0, phase: 'waiting', endpoint: '', bytesPerSecond: 0 };
+  const layer = {
+    digest: 'sha256:a',
+    size: 1,
+    downloaded: 0,
+    unpacked: 0,
+    phase: 'waiting',
+    endpoint: '',
+    bytesPerSecond: 0,
+  };
   assert.equal(view({ phase: 'layers', layers: [layer] }), 'layers\n');
   assert.equal(view({ phase: 'layers', layers: [layer] }), '');
   assert.equal(view({ phase: 'layers', layers: [{ ...layer, phase: 'exists' }] }), 'layer a: exists (1 B)\n');

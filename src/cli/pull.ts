@@ -4,7 +4,7 @@ import type { Json } from '../base/go-json.ts';
 import { flag, stringFlag } from '../config/flags.ts';
 import type { Command, CommandContext } from './command.ts';
 import { barsView, linesView } from './pull-view.ts';
-import type { ShownPull, View } from './pull-view.ts';
+import type { Screen, ShownPull, View } from './pull-view.ts';
 
 export const pullCommand: Command = {
   name: 'pull',
@@ -24,7 +24,8 @@ async function pull(context: CommandContext): Promise<number> {
   const [image = '', ...more] = context.args;
   if (image === '' || more.length > 0) throw new CrioError('invalid', 'expected one image');
   const { stdout } = context.output;
-  const view: View = context.output.isTerminal === true ? barsView(terminalWidth) : linesView();
+  const canDraw = context.output.isTerminal === true && context.host.env['TERM'] !== 'dumb';
+  const view: View = canDraw ? barsView(screen) : linesView();
   let pull: ShownPull | undefined;
   for await (const { name, data } of events(context, image)) {
     if (name === 'progress') stdout(view((pull = toPull(data))));
@@ -38,8 +39,9 @@ async function pull(context: CommandContext): Promise<number> {
 }
 
 /** A terminal of unknown size says 0. */
-function terminalWidth(): number {
-  return process.stdout.columns > 20 ? process.stdout.columns : 80;
+function screen(): Screen {
+  const { columns, rows } = process.stdout;
+  return { columns: columns > 20 ? columns : 80, rows: rows > 4 ? rows : 24 };
 }
 
 /** The last event comes a moment before the end. */
@@ -48,6 +50,7 @@ function finished({ layers }: ShownPull): ShownPull {
     ...layer,
     phase: layer.phase === 'exists' ? 'exists' : 'done',
     downloaded: layer.size,
+    unpacked: layer.size,
     bytesPerSecond: 0,
   }));
   return { phase: 'done', layers: over };
@@ -98,6 +101,7 @@ function toPull(data: Json): ShownPull {
       digest: textOf(layer, 'digest'),
       size: numberOf(layer, 'size'),
       downloaded: numberOf(layer, 'downloaded'),
+      unpacked: numberOf(layer, 'unpacked'),
       phase: textOf(layer, 'phase'),
       endpoint: textOf(layer, 'endpoint'),
       bytesPerSecond: numberOf(layer, 'bytes_per_second'),
