@@ -24,6 +24,7 @@ import { notifyServiceManager } from './daemon/notify.ts';
 import { waitForStopSignal } from './daemon/stop-signals.ts';
 import { writeVersionFile } from './daemon/version-file.ts';
 import { wipeStale } from './daemon/wipe-stale.ts';
+import { fetchSeccompProfile } from './image/artifacts/seccomp-profile.ts';
 import { createImages } from './image/create-images.ts';
 import { createMetrics, type Metrics } from './metrics/metrics.ts';
 import { createNetwork } from './network/network.ts';
@@ -127,6 +128,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
       volumeUser: (imageId) =>
         containers.list().find(({ mounts }) => mounts.some(({ image }) => image === imageId))?.id,
       decryptionKeysPath: () => config().runtime.decryptionKeysPath,
+      additionalArtifactStores: runtime.additionalArtifactStores,
       beforeDelete: (imageId) => imageMounts.unmount(imageId),
       onPull: metrics.pull,
     }),
@@ -192,6 +194,8 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
         host,
         storageRoot: store.graphRoot,
         mountImage: (reference) => imageMounts.mount(reference),
+        fetchSeccompProfile: (call, reference, namespace) =>
+          fetchSeccompProfile(images, call, { reference, namespace }),
         seccompCache,
       }),
     }),

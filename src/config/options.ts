@@ -168,7 +168,6 @@ const runtime = {
     'Read-only stores of OCI artifacts, searched before the main one. Absolute paths of folders with an "artifacts" folder in it.',
     {
       flag: 'additional-artifact-stores',
-      implemented: false,
     },
   ),
   conmon: string('', 'Path of the monitor. Deprecated: use monitor_path of the handler.', {
@@ -620,7 +619,6 @@ const image = {
     flag: 'oci-artifact-mount-support',
     env: 'CONTAINER_OCI_ARTIFACT_SUPPORT',
     goName: 'OCIArtifactMountSupport',
-    implemented: false,
   }),
   short_name_mode: string('enforcing', 'How image names without a registry are resolved: "enforcing" or "disabled".', {
     flag: 'short-name-mode',

@@ -6,7 +6,7 @@ import { CrioError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
-import { ArtifactStore } from './artifacts/artifact-store.ts';
+import { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { defaultAuthFiles } from './auth/find-credentials.ts';
 import { Catalog } from './catalog.ts';
 import { findImage, indexOf, namesWithout } from './find-image.ts';
@@ -41,6 +41,8 @@ export interface ImagesOptions {
   readonly volumeUser?: (imageId: string) => string | undefined;
   /** `decryption_keys_path`, read at each pull; without it no encrypted image can be pulled. */
   readonly decryptionKeysPath?: () => string;
+  /** `additional_artifact_stores` */
+  readonly additionalArtifactStores?: readonly string[];
   /** Ends what uses the layers of an image that is about to be deleted. */
   readonly beforeDelete?: (imageId: string) => Promise<void>;
   /** Told what pulls do, for metrics. */
@@ -71,6 +73,13 @@ export interface ImageService extends Images, AsyncDisposable {
     readonly userSpecifiedImage: string;
     readonly namespace: string;
   }): Promise<void>;
+  /** An artifact alone, as `find` does it; also where an image has the same name. */
+  findArtifact(idOrName: string): Promise<Image | undefined>;
+  /** Pulls an artifact of at most `maxBytes`, whatever `oci_artifact_mount_support` says, and returns it. */
+  pullArtifact(
+    call: Call,
+    request: { readonly reference: string; readonly namespace: string; readonly maxBytes: number },
+  ): Promise<Image>;
   /** Which rule decides for each name that `name` may stand for. */
   explainPolicy(name: string, namespace: string): Promise<readonly PolicyExplanation[]>;
   /** Takes over a new configuration and reads registries.conf again. On an error the old ones stay. */
@@ -88,7 +97,7 @@ class StoredImages implements ImageService {
   readonly #options: ImagesOptions;
   readonly #registriesPaths: RegistriesPaths;
   readonly #catalog: Catalog;
-  readonly #artifacts: ArtifactStore;
+  readonly #artifacts: ArtifactCatalog;
   readonly #endpoints: Endpoints;
   readonly #pulls: PullService;
   readonly #systemPolicyFiles: readonly string[];
@@ -103,7 +112,7 @@ class StoredImages implements ImageService {
     this.#registries = registries;
     this.#image = options.config.image;
     this.#catalog = new Catalog({ store, log, isPinned: pinFilter(this.#image) });
-    this.#artifacts = new ArtifactStore(join(store.graphRoot, 'artifacts'), log);
+    this.#artifacts = new ArtifactCatalog(store.graphRoot, options.additionalArtifactStores ?? [], log);
     this.#endpoints = new Endpoints({
       limits: places?.limits ?? defaultLimits,
       certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
@@ -144,17 +153,34 @@ class StoredImages implements ImageService {
     return image;
   }
 
+  async findArtifact(idOrName: string) {
+    return (await this.#findArtifact(idOrName))?.image;
+  }
+
+  async pullArtifact(...[call, { reference, namespace, maxBytes }]: Parameters<ImageService['pullArtifact']>) {
+    const request = { reference, namespace, credentials: undefined, cgroupParent: '', artifactOnly: { maxBytes } };
+    const id = await this.#pulls.pull(call, request);
+    const artifact = (await this.#artifacts.list(() => false)).find((item) => item.id === id);
+    if (artifact === undefined)
+      throw new CrioError('not-found', `pull "${reference}": artifact ${id} was removed meanwhile`);
+    return artifact;
+  }
+
   async remove(call: Call, idOrName: string) {
     const image = await this.#findImage(idOrName);
     if (image !== undefined) await this.#removeImage(call, image);
     const artifact = await this.#findArtifact(idOrName);
-    if (artifact?.image.digest === undefined) return;
-    const { digest } = artifact.image;
-    const isTag = artifact.name?.tag !== undefined;
-    await this.#artifacts.remove(
-      digest,
-      isTag && artifact.name !== undefined ? formatReference(artifact.name) : undefined,
-    );
+    if (artifact === undefined) return;
+    await this.#removeArtifact(artifact);
+  }
+
+  async #removeArtifact({ image, name }: FoundImage): Promise<void> {
+    if (image.digest === undefined) return;
+    if (await this.#artifacts.isAdditional(image.id))
+      throw new CrioError('failed-precondition', `artifact ${image.id} is in a read-only store`);
+    const left = name?.tag === undefined ? [] : image.repoTags.filter((tag) => tag !== formatReference(name));
+    this.#requireUnused(image.id, left);
+    await this.#artifacts.own.remove(image.digest, name?.tag === undefined ? undefined : formatReference(name));
   }
 
   async #removeImage(call: Call, { image, name }: FoundImage): Promise<void> {
@@ -164,11 +190,16 @@ class StoredImages implements ImageService {
       await this.#store.images.setNames(image.id, left);
       return;
     }
-    const user = this.#options.volumeUser?.(image.id);
-    if (user !== undefined) throw new CrioError('failed-precondition', `the image is in use by ${user}`);
+    this.#requireUnused(image.id, left);
     call.throwIfAborted();
     await this.#options.beforeDelete?.(image.id);
     await this.#store.images.delete(image.id);
+  }
+
+  /** A name may go while the image keeps another one. */
+  #requireUnused(imageId: string, namesLeft: readonly string[]): void {
+    const user = namesLeft.length > 0 ? undefined : this.#options.volumeUser?.(imageId);
+    if (user !== undefined) throw new CrioError('failed-precondition', `the image is in use by ${user}`);
   }
 
   async usage() {
@@ -223,9 +254,7 @@ class StoredImages implements ImageService {
 
   async #listArtifacts(): Promise<readonly Image[]> {
     if (!this.#image.ociArtifactMountSupport) return [];
-    const artifacts = await this.#artifacts.list();
-    const isPinned = pinFilter(this.#image);
-    return artifacts.map((image) => ({ ...image, pinned: isPinned([...image.repoTags, ...image.repoDigests]) }));
+    return this.#artifacts.list(pinFilter(this.#image));
   }
 
   #resolve(name: string): readonly Reference[] {

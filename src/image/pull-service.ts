@@ -6,7 +6,7 @@ import { newId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
-import type { ArtifactStore } from './artifacts/artifact-store.ts';
+import type { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { findCredentials } from './auth/find-credentials.ts';
 import { takeNamespacedAuth } from './auth/namespaced-auth.ts';
 import { requestCredentials } from './auth/request-credentials.ts';
@@ -39,7 +39,7 @@ export interface PullSettings {
 
 export interface PullServiceOptions {
   readonly store: Store;
-  readonly artifacts: ArtifactStore;
+  readonly artifacts: ArtifactCatalog;
   readonly log: Logger;
   readonly endpoints: Endpoints;
   readonly authFiles: readonly string[];
@@ -54,6 +54,14 @@ export interface PullServiceOptions {
   newCall(signal: AbortSignal): Call;
   readonly observer?: PullObserver | undefined;
 }
+
+/** What this process itself asks for beyond a pull of the CRI. */
+export interface PullOnly {
+  /** Refuse an image; an artifact may have this many bytes. */
+  readonly artifactOnly?: { readonly maxBytes: number };
+}
+
+type Request = PullOptions & PullOnly;
 
 /** After the last waiter has gone, a pull goes on this long: kubelet comes back for it. */
 const graceMs = 60_000;
@@ -82,7 +90,7 @@ export class PullService {
     await this.#layers.abortAll(reason);
   }
 
-  async pull(caller: Call, request: PullOptions): Promise<ImageId> {
+  async pull(caller: Call, request: Request): Promise<ImageId> {
     const name = request.reference.replace(/^docker:\/\//, '');
     if (name === '') throw new CrioError('invalid', 'no image specified');
     const candidates = this.#options.resolve(name);
@@ -92,7 +100,7 @@ export class PullService {
     return result;
   }
 
-  async #run(request: PullOptions, candidates: readonly Reference[], signal: AbortSignal): Promise<ImageId> {
+  async #run(request: Request, candidates: readonly Reference[], signal: AbortSignal): Promise<ImageId> {
     const { log, observer } = this.#options;
     const tracker = new PullTracker(request.reference, request.namespace, observer);
     this.#trackers.add(tracker);
@@ -116,7 +124,7 @@ export class PullService {
   }
 
   async #pull(
-    request: PullOptions,
+    request: Request,
     candidates: readonly Reference[],
     tracker: PullTracker,
     signal: AbortSignal,
@@ -124,6 +132,7 @@ export class PullService {
     const { store, log } = this.#options;
     const settings = this.#options.settings();
     const call = this.#options.newCall(signal);
+    const { artifactOnly } = request;
     const policy = await loadPolicy(policyFiles(settings.image, request.namespace, this.#options.policyFiles));
     log.debug(() => `Using pull policy path for image ${request.reference}: "${policy.path}"`);
     await using namespaced = await this.#takeAuth(settings, request.namespace, candidates);
@@ -136,10 +145,11 @@ export class PullService {
         layerLeaders: this.#layerLeaders,
         signaturesOf: (reference, fetched, signal) => this.#signatures(reference, fetched, signal),
         decryptionKeys: () => readDecryptionKeys(this.#options.decryptionKeysPath(), log),
-        artifacts: settings.image.ociArtifactMountSupport ? this.#options.artifacts : undefined,
+        artifacts:
+          settings.image.ociArtifactMountSupport || artifactOnly !== undefined ? this.#options.artifacts : undefined,
         placesFor: (reference) => this.#places(settings, request, reference, explicit),
       },
-      { candidates, policy, call, tracker },
+      { candidates, policy, call, tracker, ...(artifactOnly === undefined ? {} : { artifactOnly }) },
     );
   }
 
@@ -215,8 +225,9 @@ export function backgroundCall(name: string, log: Logger, signal: AbortSignal): 
 }
 
 /** Pulls are the same when all that decides their result is. The secret itself is not kept. */
-function joinKey(request: PullOptions): string {
-  const parts = [request.reference, request.cgroupParent, request.namespace, request.credentials ?? null];
+function joinKey(request: Request): string {
+  const { reference, cgroupParent, namespace, credentials = null, artifactOnly = null } = request;
+  const parts = [reference, cgroupParent, namespace, credentials, artifactOnly];
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 

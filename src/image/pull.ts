@@ -6,7 +6,7 @@ import type { Logger } from '../base/log.ts';
 import { systemClock } from '../base/clock.ts';
 import type { NewImage, Store } from '../storage/store.ts';
 import { pullArtifact } from './artifacts/pull-artifact.ts';
-import type { ArtifactStore } from './artifacts/artifact-store.ts';
+import type { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { digestOf } from './digest.ts';
 import { isEncrypted, openLayerKey } from './encryption/encrypted-layer.ts';
 import type { LayerKey } from './encryption/encrypted-layer.ts';
@@ -33,7 +33,7 @@ export interface PullDependencies {
   /** Of those layers, the tracker of the pull that brings it. */
   readonly layerLeaders: Map<string, LayerTracker>;
   /** Undefined when artifacts are switched off. */
-  readonly artifacts: ArtifactStore | undefined;
+  readonly artifacts: ArtifactCatalog | undefined;
   readonly log: Logger;
   /** Signatures of an image, from where registries.d says to look for them. */
   signaturesOf(reference: Reference, image: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest>;
@@ -49,6 +49,8 @@ export interface PullRequest {
   readonly policy: Policy;
   readonly call: Call;
   readonly tracker: PullTracker;
+  /** Set when only an artifact will do, with the most bytes that it may have. */
+  readonly artifactOnly?: { readonly maxBytes: number };
 }
 
 /** What an image is stored under, and what was shown for it. */
@@ -112,6 +114,8 @@ async function pullFetched(
   target: Target,
 ): Promise<ImageId> {
   const { manifest } = fetched;
+  if (request.artifactOnly !== undefined && manifest.kind !== 'artifact')
+    throw new CrioError('invalid', 'it is an image, not an OCI artifact');
   switch (manifest.kind) {
     case 'image':
       return pullLayeredImage(dependencies, request, { image: { ...fetched, manifest }, target });
@@ -127,7 +131,7 @@ async function pullFetched(
 
 async function pullAsArtifact(
   { artifacts, log }: PullDependencies,
-  { call, tracker }: PullRequest,
+  { call, tracker, artifactOnly }: PullRequest,
   fetched: FetchedManifest<ArtifactManifest>,
   reference: Reference,
 ): Promise<ImageId> {
@@ -136,9 +140,22 @@ async function pullAsArtifact(
     throw new CrioError('invalid', `it is no image but an artifact of type ${JSON.stringify(artifactType)}`);
   }
   const name = formatReference(reference);
+  const additional = await artifacts.findAdditional(name);
+  if (additional !== undefined) {
+    log.info(`Artifact ${name} already exists in additional store`);
+    return additional.id;
+  }
   log.info(`Falling back to pull ${name} as an OCI artifact: its manifest is of type ${artifactType}`);
   call.stage('artifact blobs');
-  return pullArtifact({ name, fetched, store: artifacts, tracker, signal: call.signal, log });
+  return pullArtifact({
+    name,
+    fetched,
+    store: artifacts.own,
+    maxBytes: artifactOnly?.maxBytes,
+    tracker,
+    signal: call.signal,
+    log,
+  });
 }
 
 async function pullLayeredImage(

@@ -3,6 +3,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { silentLog } from '../base/log.ts';
 import type { ContainerMount } from '../container/config.ts';
 import { mountImageVolumes } from './image-volumes.ts';
 
@@ -39,6 +40,7 @@ function mountAll(undo: AsyncDisposableStack, change: Partial<ContainerMount>) {
     bundle,
     emptyDirectory: join(folder, 'empty'),
     mountImage: async (name) => (name === 'name' ? { id: 'id', path: image } : undefined),
+    log: silentLog,
     undo,
   });
 }
@@ -47,7 +49,7 @@ test('an image becomes the lower layer of an overlay, and status names its id', 
   await using undo = new AsyncDisposableStack();
   const { mounts, volumes } = await mountAll(undo, {});
   assert.deepEqual(mounts[0]?.options, [`lowerdir=${image}:${join(folder, 'empty')}`]);
-  assert.equal(volumes[0]?.image, 'id');
+  assert.equal(volumes.get('/in')?.[0]?.image, 'id');
 });
 
 test('a sub path is bound, through links that stay in the image', async () => {

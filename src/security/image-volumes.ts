@@ -2,10 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, constants, openSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import type { Logger } from '../base/log.ts';
 import type { ContainerMount } from '../container/config.ts';
 import type { Mount } from '../runtime/spec/oci.ts';
 import { O_DIRECTORY, O_PATH } from '../sys/arch.ts';
 import { AT_EMPTY_PATH, openInRoot, statAt } from '../sys/file.ts';
+import { planArtifactBinds } from './artifact-volumes.ts';
+import type { MountableImage } from './image-mounts.ts';
 import { MNT_DETACH, MS_BIND, mount, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
 
 export interface ImageVolumesRequest {
@@ -14,26 +17,32 @@ export interface ImageVolumesRequest {
   readonly bundle: string;
   /** `<dirname of container_exits_dir>/image-volumes` */
   readonly emptyDirectory: string;
-  /** Mounts an image read-only, once for all its users; undefined when it is not there. */
-  readonly mountImage: (reference: string) => Promise<{ readonly id: string; readonly path: string } | undefined>;
+  /** Mounts an image read-only, once for all its users, or finds the files of an artifact; undefined when it is not there. */
+  readonly mountImage: (reference: string) => Promise<MountableImage | undefined>;
+  readonly log: Logger;
   readonly undo: AsyncDisposableStack;
 }
 
 export interface ImageVolumes {
   readonly mounts: readonly Mount[];
-  /** For status: the image is its id. */
+  /** For status, by container path of the request: the image is its id, and an artifact has one for each file. */
+  readonly volumes: ReadonlyMap<string, readonly ContainerMount[]>;
+}
+
+interface MountedVolume {
+  readonly mounts: readonly Mount[];
   readonly volumes: readonly ContainerMount[];
 }
 
 /** Mounts of images into a container. Every error begins with `ImageVolumeMountFailed: `, which kubelet shows. */
 export async function mountImageVolumes(request: ImageVolumesRequest): Promise<ImageVolumes> {
   const mounts: Mount[] = [];
-  const volumes: ContainerMount[] = [];
+  const volumes = new Map<string, readonly ContainerMount[]>();
   for (const wanted of request.mounts) {
     try {
-      const { id, mount: made } = await mountImageVolume(wanted, request);
-      mounts.push(made);
-      volumes.push({ ...wanted, image: id });
+      const made = await mountOne(wanted, request);
+      mounts.push(...made.mounts);
+      volumes.set(wanted.containerPath, made.volumes);
     } catch (error) {
       throw new CrioError('unknown', wrap('ImageVolumeMountFailed', error).message, { cause: error });
     }
@@ -41,19 +50,49 @@ export async function mountImageVolumes(request: ImageVolumesRequest): Promise<I
   return { mounts, volumes };
 }
 
-async function mountImageVolume(
-  wanted: ContainerMount,
-  request: ImageVolumesRequest,
-): Promise<{ id: string; mount: Mount }> {
+async function mountOne(wanted: ContainerMount, request: ImageVolumesRequest): Promise<MountedVolume> {
   const image = wanted.image ?? '';
   const found = await request.mountImage(image);
   if (found === undefined) throw new CrioError('not-found', `image "${image}" does not exist locally`);
-  const lower = wanted.imageSubPath === '' ? found.path : await bindSubPath(found.path, wanted, request);
+  return 'files' in found ? bindArtifact(found, wanted, request) : mountLayers(found, wanted, request);
+}
+
+async function mountLayers(
+  { id, path }: { readonly id: string; readonly path: string },
+  wanted: ContainerMount,
+  request: ImageVolumesRequest,
+): Promise<MountedVolume> {
+  const lower = wanted.imageSubPath === '' ? path : await bindSubPath(path, wanted, request);
   await requireEmpty(request.emptyDirectory);
   const destination = wanted.containerPath;
   // two lower layers make overlay read-only by itself; the second one is empty
   const options = [`lowerdir=${lower}:${request.emptyDirectory}`];
-  return { id: found.id, mount: { destination, type: 'overlay', source: 'overlay', options } };
+  return {
+    mounts: [{ destination, type: 'overlay', source: 'overlay', options }],
+    volumes: [{ ...wanted, image: id }],
+  };
+}
+
+/** One read-only bind per file, and one volume in the status for each. */
+function bindArtifact(
+  { id, files, unnamed }: Extract<MountableImage, { files: unknown }>,
+  wanted: ContainerMount,
+  { log }: ImageVolumesRequest,
+): MountedVolume {
+  const image = wanted.image ?? '';
+  for (const digest of unnamed)
+    log.warn(`Skipping blob ${digest} of OCI artifact "${image}": no annotation names a file below the mount point`);
+  const binds = planArtifactBinds(files, { image, containerPath: wanted.containerPath, subPath: wanted.imageSubPath });
+  return {
+    mounts: binds.map(({ source, destination }) => ({ destination, type: 'bind', source, options: ['bind', 'ro'] })),
+    volumes: binds.map(({ source, destination }) => ({
+      ...wanted,
+      containerPath: destination,
+      hostPath: source,
+      readonly: true,
+      image: id,
+    })),
+  };
 }
 
 /** Opened inside the image, so that no link leads out, and bound by descriptor. Works for files and directories. */

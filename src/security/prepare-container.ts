@@ -31,6 +31,7 @@ import { prepareRootfs, prepareVolumes } from './prepare-rootfs.ts';
 import { resolveDevices } from './resolve-devices.ts';
 import { resolveMounts } from './resolve-mounts.ts';
 import type { SeccompCache } from './seccomp-cache.ts';
+import { type FetchProfile, seccompFromArtifact } from './seccomp-artifact.ts';
 import { chooseSeccomp } from './seccomp-profiles.ts';
 import { makeSecrets } from './secrets.ts';
 import { setTimezone } from './timezone.ts';
@@ -44,6 +45,8 @@ export interface PrepareDeps {
   readonly storageRoot: string;
   /** For mounts that name an image. */
   readonly mountImage: ImageVolumesRequest['mountImage'];
+  /** For profiles that annotations name; without it none is loaded. */
+  readonly fetchSeccompProfile?: FetchProfile;
   /** Told of every spec; `created` must be called by the runtime. */
   readonly seccompCache?: Pick<SeccompCache, 'annotationFor'>;
 }
@@ -173,11 +176,11 @@ async function prepareMounts(deps: PrepareDeps, request: PrepareRequest, { confi
     bundle: request.bundle,
     emptyDirectory: `${dirname(runtime.containerExitsDir)}/image-volumes`,
     mountImage: deps.mountImage,
+    log: request.call.log,
     undo: request.undo,
   });
-  const withImageIds = new Map(images.volumes.map((volume) => [volume.containerPath, volume]));
-  const volumes = binds.volumes.map((volume) =>
-    volume.image === undefined ? volume : (withImageIds.get(volume.containerPath) ?? volume),
+  const volumes = binds.volumes.flatMap((volume) =>
+    volume.image === undefined ? [volume] : (images.volumes.get(volume.containerPath) ?? [volume]),
   );
   return { images: images.mounts, binds: binds.binds, rootfsPropagation: binds.rootfsPropagation, volumes };
 }
@@ -245,8 +248,8 @@ async function prepareInRoot(
 }
 
 async function securityOf(
-  { host, apparmor }: Parts,
-  { call, config: request, pod, findTarget, undo }: PrepareRequest,
+  { host, apparmor, fetchSeccompProfile }: Parts,
+  { call, config: request, pod, image, findTarget, undo }: PrepareRequest,
   { config, handler }: Plan,
 ): Promise<
   Pick<ContainerSpecInput, 'seccomp' | 'apparmorProfile' | 'processLabel' | 'mountLabel' | 'pidNamespacePath'>
@@ -271,6 +274,20 @@ async function securityOf(
       isEnabled: host.seccomp,
       runtimeDefaultPath: handler.seccompProfile === '' ? runtime.seccompProfile : handler.seccompProfile,
       privilegedPath: runtime.privilegedSeccompProfile,
+      ...(fetchSeccompProfile === undefined
+        ? {}
+        : {
+            fromArtifact: () =>
+              seccompFromArtifact({
+                call,
+                container: request.metadata.name,
+                podAnnotations: pod.annotations,
+                imageAnnotations: image.annotations,
+                allowed: allowedAnnotations(config, handler, pod.annotations),
+                namespace: pod.metadata.namespace,
+                fetch: fetchSeccompProfile,
+              }),
+          }),
     }),
     apparmorProfile: needsLoading && !(await apparmor.ensureLoaded(call.log)) ? undefined : apparmorProfile,
     processLabel: pod.processLabel,

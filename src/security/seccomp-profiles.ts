@@ -21,14 +21,18 @@ export interface SeccompRequest {
   readonly runtimeDefaultPath: string;
   /** `privileged_seccomp_profile`; `` for none */
   readonly privilegedPath: string;
+  /** The profile that an annotation names; asked where there would be none. */
+  readonly fromArtifact?: () => Promise<SeccompProfile | undefined>;
 }
 
 /** Which profile a container gets, read anew from its file each time. Throws CrioError `invalid`. */
 export async function chooseSeccomp(request: SeccompRequest): Promise<SeccompChoice> {
   if (request.privileged) return privilegedChoice(request);
   const type = request.profile?.type;
-  if (type === undefined) return { profile: undefined, path: '' };
-  if (type === 'unconfined') return { profile: undefined, path: 'Unconfined' };
+  if (type === undefined || type === 'unconfined') {
+    const profile = request.isEnabled ? await request.fromArtifact?.() : undefined;
+    return { profile, path: profile === undefined && type === 'unconfined' ? 'Unconfined' : '' };
+  }
   if (type === 'localhost') return localChoice(request);
   if (!request.isEnabled) return { profile: undefined, path: '' };
   return { profile: await runtimeDefault(request.runtimeDefaultPath), path: 'RuntimeDefault' };

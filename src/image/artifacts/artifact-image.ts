@@ -53,7 +53,8 @@ export function toImage(
 function toBlob(layer: Descriptor, blobPath: (digest: Digest) => string): ArtifactBlob {
   const title = titleKeys
     .map((key) => layer.annotations.get(key))
-    .find((text) => text !== undefined && isSafePath(text));
+    .map((text) => (text === undefined ? undefined : pathBelow(text)))
+    .find((text) => text !== undefined);
   return {
     digest: layer.digest,
     sizeBytes: layer.size,
@@ -63,10 +64,15 @@ function toBlob(layer: Descriptor, blobPath: (digest: Digest) => string): Artifa
   };
 }
 
-/** A title becomes a path below a mount point: it must stay there. */
-export function isSafePath(text: string): boolean {
-  if (text === '' || text.length > 4096 || text.startsWith('/') || text.includes('\0')) return false;
-  return text.split('/').every((part) => part !== '..' && part !== '.' && part !== '' && part.length <= 255);
+/**
+ * A title as a path below a mount point, where it must stay: without `.` and empty parts, as in `./a//b`. Undefined for
+ * one that is absolute, has a `..`, or is no file name.
+ */
+export function pathBelow(text: string): string | undefined {
+  if (text.length > 4096 || text.startsWith('/') || text.endsWith('/') || text.includes('\0')) return undefined;
+  const parts = text.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.length === 0 || parts.some((part) => part === '..' || Buffer.byteLength(part) > 255)) return undefined;
+  return parts.join('/');
 }
 
 function readName(name: string): readonly Reference[] {

@@ -25,6 +25,8 @@ interface Entry {
   readonly json: Json;
 }
 
+type StoredManifest = Pick<ArtifactManifest, 'artifactType' | 'config' | 'layers' | 'annotations'>;
+
 interface Loaded {
   readonly version: string;
   readonly entries: readonly Entry[];
@@ -35,6 +37,8 @@ interface Loaded {
 export class ArtifactStore {
   readonly dir: string;
   readonly #log: Logger;
+  /** Blobs of pulls that run: no index names them yet, and a removal must leave them. Each with its number of holders. */
+  readonly #held = new Map<Digest, number>();
   #loaded: Loaded = { version: '', entries: [], images: [] };
 
   constructor(dir: string, log: Logger) {
@@ -50,6 +54,20 @@ export class ArtifactStore {
   /** All artifacts, never pinned; served from memory while the index does not change. */
   async list(): Promise<readonly Image[]> {
     return (await this.#load()).images;
+  }
+
+  /** Keeps blobs from a removal that runs meanwhile. */
+  hold(digests: readonly Digest[]): Disposable {
+    for (const digest of digests) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
+    return {
+      [Symbol.dispose]: () => {
+        for (const digest of digests) {
+          const left = (this.#held.get(digest) ?? 1) - 1;
+          if (left > 0) this.#held.set(digest, left);
+          else this.#held.delete(digest);
+        }
+      },
+    };
   }
 
   async hasBlob(digest: Digest, size: number): Promise<boolean> {
@@ -107,9 +125,11 @@ export class ArtifactStore {
   }
 
   async #deleteUnused(entries: readonly Entry[]): Promise<void> {
-    const used = new Set<string>();
+    const used = new Set<string>(this.#held.keys());
     for (const entry of entries) {
-      const manifest = await this.#readManifest(entry.digest);
+      const manifest = await this.#tryReadManifest(entry.digest);
+      // Nobody knows which blobs it needs.
+      if (manifest === undefined) return;
       for (const digest of [entry.digest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)])
         used.add(digest);
     }
@@ -135,23 +155,26 @@ export class ArtifactStore {
   }
 
   async #read(digest: Digest, entries: readonly Entry[]): Promise<Image | undefined> {
+    const manifest = await this.#tryReadManifest(digest);
+    if (manifest === undefined) return undefined;
+    return toImage(
+      digest,
+      entries.map(({ name }) => name),
+      manifest,
+      (blob) => this.blobPath(blob),
+    );
+  }
+
+  async #tryReadManifest(digest: Digest): Promise<StoredManifest | undefined> {
     try {
-      const manifest = await this.#readManifest(digest);
-      return toImage(
-        digest,
-        entries.map(({ name }) => name),
-        manifest,
-        (blob) => this.blobPath(blob),
-      );
+      return await this.#readManifest(digest);
     } catch (error) {
       this.#log.warn(`Artifact ${digest} cannot be read`, error);
       return undefined;
     }
   }
 
-  async #readManifest(
-    digest: Digest,
-  ): Promise<Pick<ArtifactManifest, 'artifactType' | 'config' | 'layers' | 'annotations'>> {
+  async #readManifest(digest: Digest): Promise<StoredManifest> {
     const manifest = parseManifest(await readFile(this.blobPath(digest)), '');
     if (manifest.kind === 'index' || manifest.kind === 'schema1') throw new CrioError('invalid', 'it is no artifact');
     return { artifactType: manifest.config.mediaType, ...manifest };
@@ -183,13 +206,14 @@ async function versionOf(path: string): Promise<string> {
   }
 }
 
+/** Readable for all, as a container's user is not root; the folder above lets nobody else through. */
 async function writeDurably(
   path: string,
   write: (append: (chunk: Uint8Array) => Promise<void>) => Promise<void>,
 ): Promise<void> {
   const temporary = `${join(path, '..')}/.tmp-${randomUUID()}`;
   try {
-    await using file = await open(temporary, 'wx', 0o600);
+    await using file = await open(temporary, 'wx', 0o644);
     await write(async (chunk) => {
       await file.appendFile(chunk);
     });

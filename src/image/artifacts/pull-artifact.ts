@@ -11,6 +11,8 @@ export interface PullArtifactOptions {
   readonly name: string;
   readonly fetched: FetchedManifest<ArtifactManifest>;
   readonly store: ArtifactStore;
+  /** Most bytes of all its blobs; undefined for no limit. */
+  readonly maxBytes: number | undefined;
   readonly tracker: PullTracker;
   readonly signal: AbortSignal;
   readonly log: Logger;
@@ -21,7 +23,11 @@ export async function pullArtifact(options: PullArtifactOptions): Promise<string
   const { fetched, store, tracker } = options;
   const { manifest, digest, data } = fetched;
   const blobs = [manifest.config, ...manifest.layers];
+  const bytes = blobs.reduce((sum, blob) => sum + blob.size, 0);
+  if (options.maxBytes !== undefined && bytes > options.maxBytes)
+    throw new CrioError('resource-exhausted', `it has ${bytes} bytes, more than the ${options.maxBytes} allowed here`);
   tracker.setPhase('layers');
+  using _blobs = store.hold([digest, ...blobs.map((blob) => blob.digest)]);
   const trackers = tracker.setLayers(blobs);
   for (const [index, blob] of blobs.entries()) {
     const layer = trackers[index];

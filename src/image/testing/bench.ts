@@ -47,6 +47,7 @@ export interface BenchOptions {
   readonly policy?: object;
   readonly authFiles?: readonly string[];
   readonly limits?: Partial<TransportLimits>;
+  readonly additionalArtifactStores?: readonly string[];
 }
 
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
@@ -64,6 +65,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const images = await createImages({
     store,
     log: silentLog,
+    additionalArtifactStores: options.additionalArtifactStores ?? [],
     decryptionKeysPath: () => join(dir, 'keys'),
     config: { image: { ...defaults, namespacedAuthDir: '', signaturePolicyDir: '', ...options.image?.(dir) } },
     places: {

@@ -1,0 +1,46 @@
+import { join } from 'node:path';
+import type { Logger } from '../../base/log.ts';
+import type { Image } from '../images.ts';
+import { ArtifactStore } from './artifact-store.ts';
+
+/**
+ * The artifacts of this node: its own store, and read-only ones beside it (`additional_artifact_stores`). Those come
+ * first, are always pinned, and stand for their names and digests whatever the own store has.
+ */
+export class ArtifactCatalog {
+  readonly own: ArtifactStore;
+  readonly #additional: readonly ArtifactStore[];
+
+  /** `roots` of the additional stores are folders with a folder `artifacts` in it. */
+  constructor(graphRoot: string, roots: readonly string[], log: Logger) {
+    this.own = new ArtifactStore(join(graphRoot, 'artifacts'), log);
+    this.#additional = roots.map((root) => new ArtifactStore(join(root, 'artifacts'), log));
+  }
+
+  async list(isPinned: (names: readonly string[]) => boolean): Promise<readonly Image[]> {
+    const own = (await this.own.list()).map((image) => ({
+      ...image,
+      pinned: isPinned([...image.repoTags, ...image.repoDigests]),
+    }));
+    if (this.#additional.length === 0) return own;
+    const byDigest = new Map<string, Image>();
+    for (const image of [...(await this.#listAdditional()), ...own])
+      if (!byDigest.has(image.id)) byDigest.set(image.id, image);
+    return [...byDigest.values()];
+  }
+
+  /** What an additional store has under this complete name. */
+  async findAdditional(name: string): Promise<Image | undefined> {
+    const images = await this.#listAdditional();
+    return images.find((image) => image.repoTags.includes(name) || image.repoDigests.includes(name));
+  }
+
+  async isAdditional(id: string): Promise<boolean> {
+    return (await this.#listAdditional()).some((image) => image.id === id);
+  }
+
+  async #listAdditional(): Promise<readonly Image[]> {
+    const lists = await Promise.all(this.#additional.map((store) => store.list()));
+    return lists.flat().map((image) => ({ ...image, pinned: true }));
+  }
+}
