@@ -13,8 +13,9 @@ import {
   utimensat,
 } from '../../sys/file.ts';
 import { fsetxattr, lsetxattr } from '../../sys/xattr.ts';
-import { cleanPath, pathInRoot, splitPath } from './clean-path.ts';
+import { pathInRoot, splitPath } from './clean-path.ts';
 import type { BytePath } from './clean-path.ts';
+import { FolderTimes } from './folder-times.ts';
 import { isFolder } from './layer-tree.ts';
 import type { LayerTree, Place } from './layer-tree.ts';
 import { TarError, showName } from './tar-header.ts';
@@ -45,7 +46,7 @@ export class EntryPlacer {
   readonly #tree: LayerTree;
   readonly #whiteouts: WhiteoutForm;
   readonly #warn: (message: string) => void;
-  readonly #folderTimes = new Map<BytePath, TarEntry>();
+  readonly #folderTimes = new FolderTimes();
   /** With `delete`: what this layer brought, and the folders above it. */
   readonly #placed = new Set<BytePath>();
   #file: { readonly fd: number; readonly entry: TarEntry } | undefined;
@@ -95,14 +96,14 @@ export class EntryPlacer {
   }
 
   finish(): void {
-    for (const [path, entry] of [...this.#folderTimes].reverse()) {
+    for (const times of this.#folderTimes) {
       try {
-        const place = this.#tree.existing(path);
+        const place = this.#tree.existing(times.path);
         const stat = this.#tree.stat(place);
-        if (stat !== undefined && isFolder(stat)) setTimes(place, entry);
+        if (stat !== undefined && isFolder(stat)) setTimes(place, times);
       } catch (error) {
         // A later entry may have taken the folder, or what was above it, away.
-        if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw wrapEntry(entry, error);
+        if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw wrap(`set times of "${times.path}"`, error);
       }
     }
   }
@@ -165,7 +166,7 @@ export class EntryPlacer {
     setOwner(place, entry);
     fchmodat(place.folderFd, place.name, entry.mode & modeMask);
     this.#setXattrs(place, entry);
-    this.#folderTimes.set(place.path, entry);
+    this.#folderTimes.add({ path: place.path, atimeNs: entry.atimeNs, mtimeNs: entry.mtimeNs });
   }
 
   /** A folder over a folder keeps what is in it; over anything else it replaces that. True when it was kept. */
@@ -243,27 +244,14 @@ export class EntryPlacer {
   }
 
   #setXattr(entry: TarEntry, name: string, set: () => void): void {
-    // The label belongs to the host's policy.
-    if (name === 'security.selinux') return;
+    // The label belongs to the host's policy, and overlay's own marks to whoever mounts it.
+    if (name === 'security.selinux' || /^(?:trusted|user)\.overlay\./.test(name)) return;
     try {
       set();
     } catch (error) {
       if (!hasCode(error, 'ENOTSUP', 'EOPNOTSUPP')) throw wrap(`set attribute "${name}"`, error);
       this.#warn(`the file system does not take attribute "${name}" of "${showName(entry.name)}"`);
     }
-  }
-}
-
-/** Names must be unique in an archive: the description for its reassembly knows files by name only. */
-export class UniqueNames {
-  readonly #seen = new Set<string>();
-
-  add(entry: TarEntry): void {
-    const path = cleanPath(entry.path);
-    const before = this.#seen.size;
-    this.#seen.add(path);
-    if (this.#seen.size === before)
-      throw new TarError(`duplicates of file paths not supported: "${showName(entry.name)}"`);
   }
 }
 
@@ -289,11 +277,13 @@ function setOwner(place: Place, entry: TarEntry): void {
   fchownat(place.folderFd, place.name, entry.uid, entry.gid);
 }
 
-function setTimes(place: Place, entry: TarEntry): void {
-  utimensat(place.folderFd, place.name, timesOf(entry));
+function setTimes(place: Place, times: Times): void {
+  utimensat(place.folderFd, place.name, timesOf(times));
 }
 
-function timesOf({ atimeNs, mtimeNs }: TarEntry): { atimeNs: bigint; mtimeNs: bigint } {
+type Times = Pick<TarEntry, 'atimeNs' | 'mtimeNs'>;
+
+function timesOf({ atimeNs, mtimeNs }: Times): { atimeNs: bigint; mtimeNs: bigint } {
   return { atimeNs: atimeNs > mtimeNs ? atimeNs : mtimeNs, mtimeNs };
 }
 

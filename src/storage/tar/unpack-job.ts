@@ -5,12 +5,18 @@ import { createGzip } from 'node:zlib';
 import type { Compression } from '../index/layer-record.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
 import { createDecompressor, decompressChunk, detectCompression, magicLength } from './decompress.ts';
+import { FreeSpaceGuard } from './free-space.ts';
 import { LayerTree } from './layer-tree.ts';
-import { EntryPlacer, UniqueNames } from './place-entry.ts';
+import { EntryPlacer } from './place-entry.ts';
 import type { WhiteoutForm } from './place-entry.ts';
+import { TarError } from './tar-header.ts';
 import { TarReader } from './tar-reader.ts';
 import type { TarEntry, TarHandler } from './tar-reader.ts';
 import { TarSplitWriter } from './tar-split.ts';
+import { UniqueNames } from './unique-names.ts';
+
+/** They are listed in the layer's record, which every program reads that uses the store. */
+const maxOwners = 16_384;
 
 export interface UnpackJobOptions {
   /** Folder to unpack into; it exists. */
@@ -30,6 +36,7 @@ export class UnpackJob implements Disposable {
   readonly #placer: EntryPlacer;
   readonly #tarSplit: TarSplitFile;
   readonly #reader: TarReader;
+  readonly #space: FreeSpaceGuard;
   readonly #uids = new Set<number>();
   readonly #gids = new Set<number>();
   readonly #compressedHash = createHash('sha256');
@@ -47,6 +54,7 @@ export class UnpackJob implements Disposable {
     this.#tree = undo.use(new LayerTree(options.diffFolder));
     this.#tarSplit = undo.use(new TarSplitFile(options.tarSplit));
     this.#placer = new EntryPlacer(this.#tree, options);
+    this.#space = new FreeSpaceGuard(options.diffFolder);
     this.#reader = new TarReader(this.#createHandler());
     undo.move();
   }
@@ -140,6 +148,7 @@ export class UnpackJob implements Disposable {
       },
       data: (bytes) => {
         split.data(bytes);
+        this.#space.wrote(bytes.length);
         this.#placer.data(bytes);
       },
       entryEnd: () => {
@@ -153,6 +162,8 @@ export class UnpackJob implements Disposable {
     if (entry.path.startsWith('.wh.', entry.path.lastIndexOf('/') + 1)) return;
     this.#uids.add(entry.uid);
     this.#gids.add(entry.gid);
+    if (this.#uids.size > maxOwners || this.#gids.size > maxOwners)
+      throw new TarError(`more than ${maxOwners} different owners`);
   }
 }
 
