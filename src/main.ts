@@ -74,7 +74,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   await restore(daemon);
   stack.use(watchContainerExits(daemon));
   await daemon.metrics.listen();
-  await markStarted(config(), log);
+  stack.use(lookForDamage(daemon, await markStarted(config(), log)));
   daemon.ready();
   notifyServiceManager(start.env['NOTIFY_SOCKET'], 'READY=1');
   log.info(`Serving on ${config().api.listen}`);
@@ -387,15 +387,28 @@ function watchContainerExits({ config, log, pods, containers, store }: Daemon): 
   });
 }
 
-async function markStarted({ crio }: Config, log: Logger): Promise<void> {
-  if (!(await wasStoppedCleanly(crio.cleanShutdownFile))) {
-    log.warn(
-      'The last stop was not clean; what was interrupted has been undone, "crio check" looks at the whole storage',
-    );
-  }
+/** In the background, until the daemon stops: after an unclean stop also at the contents of all images. */
+function lookForDamage({ config, store }: Daemon, wasClean: boolean): AsyncDisposable {
+  const stop = new AbortController();
+  const walk = config().crio.internalRepair
+    ? store.health.walk({ contents: !wasClean, signal: stop.signal })
+    : Promise.resolve();
+  return {
+    async [Symbol.asyncDispose]() {
+      stop.abort(new CrioError('canceled', 'the daemon is shutting down'));
+      await walk;
+    },
+  };
+}
+
+/** Tells whether the last stop was clean. */
+async function markStarted({ crio }: Config, log: Logger): Promise<boolean> {
+  const wasClean = await wasStoppedCleanly(crio.cleanShutdownFile);
+  if (!wasClean) log.warn('The last stop was not clean; what was interrupted has been undone');
   await writeVersionFile(crio.versionFile, runtimeVersion);
   await writeVersionFile(crio.versionFilePersist, runtimeVersion);
   await markRunning(crio.cleanShutdownFile);
+  return wasClean;
 }
 
 if (import.meta.main) process.exitCode = await main(argv.slice(2));

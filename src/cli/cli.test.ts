@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { ContainerRecord, ImageRecord, Store } from '../storage/store.ts';
+import type { ContainerRecord, Store } from '../storage/store.ts';
 import { runCli } from './run.ts';
 import type { DaemonStart } from './run.ts';
 import { crioContainer } from './store-access.ts';
@@ -48,9 +48,12 @@ async function crio(args: readonly string[], store?: Store, env: Readonly<Record
 
 function fakeStore(records: {
   readonly containers: readonly ContainerRecord[];
-  readonly images?: readonly ImageRecord[];
+  readonly damage?: { readonly images: readonly string[]; readonly containers: readonly string[] };
 }) {
   const deleted: string[] = [];
+  const checks: unknown[] = [];
+  const repairs: unknown[] = [];
+  const reasons = (ids: readonly string[] = []) => new Map(ids.map((id) => [id, 'reason']));
   const store = {
     graphRoot: '/nowhere/root',
     containers: {
@@ -58,46 +61,37 @@ function fakeStore(records: {
       unmount: () => Promise.resolve(),
       delete: (id: string) => Promise.resolve(void deleted.push(id)),
     },
-    images: {
-      list: () => Promise.resolve(records.images ?? []),
-      find: (id: string) => Promise.resolve(records.images?.find((image) => image.id === id)),
-      readBigData: () => Promise.resolve(Buffer.from('data')),
-      delete: (id: string) => Promise.resolve(void deleted.push(id)),
+    images: { delete: (id: string) => Promise.resolve(void deleted.push(id)) },
+    health: {
+      check(options: unknown) {
+        checks.push(options);
+        return Promise.resolve({
+          layers: reasons(),
+          readOnlyLayers: reasons(),
+          images: reasons(records.damage?.images),
+          readOnlyImages: reasons(),
+          containers: reasons(records.damage?.containers),
+        });
+      },
+      repair: (_damage: unknown, options: unknown) => Promise.resolve(void repairs.push(options)),
     },
-    layers: { find: (id: string) => Promise.resolve(id === 'missing' ? undefined : { id, parent: undefined }) },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
   // Only the members that the commands use are there.
-  return { store: store as unknown as Store, deleted };
+  return { store: store as unknown as Store, deleted, checks, repairs };
 }
 
-function container(id: string, metadata: unknown, layerId = 'layer'): ContainerRecord {
+function container(id: string, metadata: unknown): ContainerRecord {
   return {
     id,
     names: [`name-${id}`],
     imageId: 'image',
-    layerId,
+    layerId: 'layer',
     metadata: JSON.stringify(metadata),
     createdNs: 0n,
     mountLabel: '',
     uidMap: [],
     gidMap: [],
-  };
-}
-
-function image(id: string, topLayer: string): ImageRecord {
-  return {
-    id,
-    digest: undefined,
-    names: [],
-    namesHistory: [],
-    topLayer,
-    metadata: '',
-    bigDataNames: [],
-    bigDataSizes: new Map(),
-    bigDataDigests: new Map(),
-    createdNs: 0n,
-    digests: [],
   };
 }
 
@@ -232,16 +226,30 @@ test('crioContainer knows a container by its metadata', () => {
 });
 
 test('check counts damage, and repairs it when asked to', async () => {
-  const healthy = fakeStore({ containers: [], images: [image('image', 'layer')] });
-  const sound = await crio(['check'], healthy.store);
+  const sound = await crio(['check'], fakeStore({ containers: [] }).store);
   assert.equal(sound.code, 0);
   assert.match(sound.stderr, /Storage directory \/nowhere\/root has errors: false/);
-  const damaged = fakeStore({ containers: [container('c', {}, 'missing')], images: [image('image', 'missing')] });
+  const damaged = fakeStore({ containers: [], damage: { images: ['image'], containers: ['c'] } });
   const found = await crio(['check'], damaged.store);
   assert.equal(found.code, 1);
-  assert.match(found.stderr, /images: 1, read-only images: 0, containers: 1/);
+  assert.match(found.stderr, /layers: 0, read-only layers: 0, images: 1, read-only images: 0, containers: 1/);
   assert.equal((await crio(['check', '--repair'], damaged.store)).code, 1, 'the container stays');
-  assert.deepEqual(damaged.deleted, ['image']);
+  assert.deepEqual(damaged.repairs, [{ containers: false }]);
   assert.equal((await crio(['check', '--repair', '--force'], damaged.store)).code, 0);
-  assert.deepEqual(damaged.deleted, ['image', 'c', 'image']);
+  assert.deepEqual(damaged.repairs, [{ containers: false }, { containers: true }]);
+});
+
+test('check --quick reads no contents, and the age takes a duration or seconds', async () => {
+  const { store, checks } = fakeStore({ containers: [] });
+  for (const args of [[], ['--quick'], ['--age', '90s'], ['--age', '-5'], ['--age', '']])
+    await crio(['check', ...args], store);
+  const dayMs = 24 * 3600 * 1000;
+  assert.deepEqual(checks, [
+    { contents: true, maxAgeMs: dayMs },
+    { contents: false, maxAgeMs: dayMs },
+    { contents: true, maxAgeMs: 90_000 },
+    { contents: true, maxAgeMs: 5000 },
+    { contents: true, maxAgeMs: dayMs },
+  ]);
+  assert.match((await crio(['check', '--age', 'old'], store)).stderr, /invalid age .*old/);
 });

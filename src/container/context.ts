@@ -35,7 +35,7 @@ export interface ContainersDeps {
   /** Read at each call: a reload replaces it. */
   readonly config: () => Config;
   readonly store: Store;
-  readonly images: Pick<Images, 'find'>;
+  readonly images: Pick<Images, 'find' | 'damageOf'>;
   /** By handler name. */
   readonly runtimes: ReadonlyMap<string, ContainerRuntime>;
   readonly cgroups: Cgroups;

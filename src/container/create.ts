@@ -151,7 +151,11 @@ function draftOf(context: Context, creation: Creation, image: Image): Draft {
 
 async function requireImage(context: Context, reference: string): Promise<Image> {
   const image = await context.images.find(reference);
-  if (image === undefined) throw new CrioError('unknown', `find image "${reference}": not present locally`);
+  if (image === undefined) {
+    const damage = await context.images.damageOf?.(reference);
+    const cause = damage === undefined ? 'not present locally' : `it is damaged, pull it again: ${damage}`;
+    throw new CrioError('unknown', `find image "${reference}": ${cause}`);
+  }
   if (image.artifact === undefined) return image;
   const type = JSON.stringify(image.artifact.artifactType);
   throw new CrioError('invalid', `image "${reference}" is an OCI artifact of type ${type}: it can be mounted, not run`);

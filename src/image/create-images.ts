@@ -9,8 +9,8 @@ import type { Store } from '../storage/store.ts';
 import { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { defaultAuthFiles } from './auth/find-credentials.ts';
 import { Catalog } from './catalog.ts';
-import { findImage, indexOf, namesWithout } from './find-image.ts';
-import type { FoundImage } from './find-image.ts';
+import { findImage, findRecord, indexOf, namesWithout } from './find-image.ts';
+import type { FoundImage, FoundRecord } from './find-image.ts';
 import type { Image, Images } from './images.ts';
 import { createPinFilter } from './pinned.ts';
 import { configuredPolicyFiles, policyFiles, systemPolicyPaths } from './policy/policy-file.ts';
@@ -168,7 +168,9 @@ class StoredImages implements ImageService {
 
   async remove(call: Call, idOrName: string) {
     const image = await this.#findImage(idOrName);
-    if (image !== undefined) await this.#removeImage(call, image);
+    if (image !== undefined) await this.#removeImage(call, image.image.id, image.name);
+    const damaged = image === undefined ? await this.#findDamaged(idOrName) : undefined;
+    if (damaged !== undefined) await this.#removeImage(call, damaged.record.id, damaged.name);
     const artifact = await this.#findArtifact(idOrName);
     if (artifact === undefined) return;
     await this.#removeArtifact(artifact);
@@ -183,17 +185,23 @@ class StoredImages implements ImageService {
     await this.#artifacts.own.remove(image.digest, name?.tag === undefined ? undefined : formatReference(name));
   }
 
-  async #removeImage(call: Call, { image, name }: FoundImage): Promise<void> {
-    const names = (await this.#store.images.find(image.id))?.names ?? [];
+  async damageOf(idOrName: string) {
+    const damaged = await this.#findDamaged(idOrName);
+    return damaged === undefined ? undefined : this.#store.health.damageOf(damaged.record.id);
+  }
+
+  async #removeImage(call: Call, id: string, name: Reference | undefined): Promise<void> {
+    const records = [await this.#store.images.find(id), ...(await this.#store.images.damaged())];
+    const names = records.find((record) => record?.id === id)?.names ?? [];
     const left = name === undefined ? [] : namesLeft(names, name);
     if (left.length > 0) {
-      await this.#store.images.setNames(image.id, left);
+      await this.#store.images.setNames(id, left);
       return;
     }
-    this.#requireUnused(image.id, left);
+    this.#requireUnused(id, left);
     call.throwIfAborted();
-    await this.#options.beforeDelete?.(image.id);
-    await this.#store.images.delete(image.id);
+    await this.#options.beforeDelete?.(id);
+    await this.#store.images.delete(id);
   }
 
   /** A name may go while the image keeps another one. */
@@ -244,6 +252,13 @@ class StoredImages implements ImageService {
 
   async #findImage(idOrName: string): Promise<FoundImage | undefined> {
     return findImage(await this.#catalog.snapshot(), checkName(idOrName), (text) => this.#resolve(text));
+  }
+
+  /** A damaged image is in no list, but can be named to remove it, or to be told what is wrong. */
+  async #findDamaged(idOrName: string): Promise<FoundRecord | undefined> {
+    const damaged = await this.#store.images.damaged();
+    if (damaged.length === 0) return undefined;
+    return findRecord(damaged, checkName(idOrName), (text) => this.#resolve(text));
   }
 
   async #findArtifact(idOrName: string): Promise<FoundImage | undefined> {

@@ -1,5 +1,6 @@
 import type { Image } from './images.ts';
-import { formatReference } from './reference.ts';
+import type { ImageRecord } from '../storage/store.ts';
+import { formatReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
 
 /** Shorter strings are names, also when they are hexadecimal. */
@@ -52,6 +53,31 @@ function candidates(
     if (isHex && text.length >= minPrefixLength) return [];
     throw error;
   }
+}
+
+export interface FoundRecord {
+  readonly record: ImageRecord;
+  readonly name: Reference | undefined;
+}
+
+/** The same among records, of images whose data cannot be read. */
+export function findRecord(
+  records: readonly ImageRecord[],
+  text: string,
+  resolve: (name: string) => readonly Reference[],
+): FoundRecord | undefined {
+  const id = text.replace(/^sha256:/, '');
+  const byId = records.filter((record) => id.length >= minPrefixLength && record.id.startsWith(id));
+  if (byId[0] !== undefined && byId.length === 1) return { record: byId[0], name: undefined };
+  for (const name of candidates(text, /^[a-f0-9]+$/.test(id), resolve)) {
+    const record = records.find(({ names, digests }) => {
+      if (names.includes(formatReference(name))) return true;
+      const isOfRepository = names.some((other) => other.startsWith(`${repositoryOf(name)}:`));
+      return name.digest !== undefined && isOfRepository && digests.includes(name.digest);
+    });
+    if (record !== undefined) return { record, name };
+  }
+  return undefined;
 }
 
 /** An index of a few images, as artifacts are. */

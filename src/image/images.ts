@@ -7,6 +7,8 @@ export interface Images {
   list(): Promise<readonly Image[]>;
   /** By full id, unique id prefix, or name (short names resolved as configured); undefined when there is none. */
   find(idOrName: string): Promise<Image | undefined>;
+  /** What is wrong with an image that is not found because it was found damaged; undefined for any other. */
+  damageOf?(idOrName: string): Promise<string | undefined>;
   /** Pulls; concurrent pulls of the same thing join. Returns the image. */
   pull(call: Call, options: PullOptions): Promise<Image>;
   /** As CRI's RemoveImage: an id removes all names, a name untags and deletes when it was the last. Unknown is success. */

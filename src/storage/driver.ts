@@ -10,6 +10,16 @@ export interface MountOptions {
   readonly gidMap: readonly IdMapping[];
 }
 
+export interface ReplaceOptions {
+  readonly parent: string | undefined;
+  /** A folder with the unpacked layer, which is moved in. */
+  readonly content: string;
+  /** Layers whose parent this is */
+  readonly children: readonly string[];
+  /** A mounted container may use the old content: it stays until the layer is deleted. */
+  readonly keepsOld: boolean;
+}
+
 /** How layer content lies on disk and becomes one root file system. All but `isMounted` run under the layers lock. */
 export interface Driver extends Partial<Disposable> {
   readonly name: 'overlay' | 'vfs';
@@ -18,6 +28,10 @@ export interface Driver extends Partial<Disposable> {
   prepare(): Promise<void>;
   /** Makes the folders of a layer. `content`: a folder with the unpacked layer, which is moved in. */
   create(id: string, options: { readonly parent: string | undefined; readonly content?: string }): Promise<void>;
+  /** Puts new content of a damaged layer in place of what is left of it. */
+  replace(id: string, options: ReplaceOptions): Promise<void>;
+  /** What is wrong with a layer, seen without reading its content; undefined when nothing is. */
+  inspect(id: string, hasParent: boolean): Promise<string | undefined>;
   /** What `create` wrote for these layers outlives a power cut when this returns. */
   sync(ids: readonly string[]): Promise<void>;
   /** Moves all that belongs to a layer into `trash`. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import type { Quarantine } from './damage/quarantine.ts';
 import type { AdditionalStore } from './additional-store.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
 import { bigDataFile } from './index/big-data-name.ts';
@@ -23,15 +24,23 @@ export interface ImageStoreOptions {
   readonly driver: Driver;
   readonly trash: Trash;
   readonly sources: LayerSource;
+  readonly quarantine: Quarantine;
   readonly additional: readonly AdditionalStore[];
 }
 
 export function createImageStore(options: ImageStoreOptions): ImageStore {
-  const { state } = options;
+  const { state, quarantine } = options;
   const find = (idOrName: string) => findImage(options, idOrName);
   return {
-    list: () => listImages(options),
-    find: async (idOrName) => (await find(idOrName))?.image,
+    list: () => listSound(options),
+    find: async (idOrName) => {
+      const image = (await find(idOrName))?.image;
+      return image === undefined || quarantine.damageOf(image.id) !== undefined ? undefined : image;
+    },
+    async damaged() {
+      const ids = new Set(quarantine.images());
+      return ids.size === 0 ? [] : (await listImages(options)).filter(({ id }) => ids.has(id));
+    },
     readBigData: async (imageId, key) => {
       const found = await find(imageId);
       if (found?.image.bigDataNames.includes(key) !== true) return undefined;
@@ -48,6 +57,13 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
       state.transact(async () => setNames(state, existing(state, imageId), [...new Set(names)]), { alone: true }),
     delete: (imageId) => state.transact((transaction) => remove(options, imageId, transaction), { alone: true }),
   };
+}
+
+/** Without those in quarantine. */
+async function listSound(options: ImageStoreOptions): Promise<readonly ImageRecord[]> {
+  const images = await listImages(options);
+  const damaged = new Set(options.quarantine.images());
+  return damaged.size === 0 ? images : images.filter(({ id }) => !damaged.has(id));
 }
 
 /** Own images, then those of additional stores that have another id. */
@@ -121,7 +137,9 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
       image.bigData.map(({ key, data }) => atomicWrite(`${staged}/${bigDataFile(key)}`, data, { durable: true })),
     );
     state.step('image data written');
-    return await state.transact(() => addRecord(options, image, staged), { alone: true });
+    const record = await state.transact(() => addRecord(options, image, staged), { alone: true });
+    await options.quarantine.imageStored(image.id);
+    return record;
   } catch (error) {
     throw wrap(`store image "${image.id}"`, error);
   } finally {

@@ -4,6 +4,9 @@ import { CrioError, wrap } from '../base/errors.ts';
 import { syncfsAsync } from '../sys/file.ts';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
 import type { AdditionalStore } from './additional-store.ts';
+import { describeDamage } from './damage/quarantine.ts';
+import type { Quarantine } from './damage/quarantine.ts';
+import { replaceLayers } from './damage/replace-layers.ts';
 import type { Driver } from './driver.ts';
 import { layerIdFor } from './layer-id.ts';
 import { addStagedLayers, stageLayer } from './staged-layer.ts';
@@ -35,6 +38,7 @@ export interface LayerStoreOptions {
   readonly unpackBlob: UnpackBlob;
   readonly usage: LayerUsage;
   readonly trash: Trash;
+  readonly quarantine: Quarantine;
   readonly additional: readonly AdditionalStore[];
 }
 
@@ -59,13 +63,21 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const { state } = this.#options;
     await state.refresh('layers');
     const layer = state.layers.get(id);
-    if (layer !== undefined && !layer.isIncomplete) return layer;
-    return this.#staged.get(id)?.record ?? (await this.#findAdditional(id));
+    const isDamaged = this.#options.quarantine.hasLayer(id);
+    if (layer !== undefined && !layer.isIncomplete && !isDamaged) return layer;
+    return this.#staged.get(id)?.record ?? (isDamaged ? undefined : await this.#findAdditional(id));
   }
 
   async topLayer(imageId: string): Promise<string | undefined> {
-    const { state } = this.#options;
+    const { state, quarantine } = this.#options;
     await state.refresh('images');
+    const damage = quarantine.damageOf(imageId);
+    if (damage !== undefined) {
+      throw new CrioError(
+        'failed-precondition',
+        `image "${imageId}" is damaged: ${describeDamage(damage)}; pull it again`,
+      );
+    }
     const own = state.images.get(imageId);
     if (own !== undefined) return own.topLayer;
     for (const store of this.#options.additional) {
@@ -133,24 +145,29 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       for (const layer of layers) await this.#expire(layer);
       throw error;
     }
-    const { state, usage } = this.#options;
+    const { state, usage, quarantine } = this.#options;
     for (const layer of layers) {
       if (state.layers.get(layer.id) === undefined) continue;
+      await quarantine.layerReplaced(layer.id);
       usage.set(layer.id, layer.content.inodes);
       await this.#drop(layer);
     }
   }
 
   async #add(layers: readonly StagedLayer[]): Promise<void> {
-    const { state, driver, trash } = this.#options;
+    const { state, driver, trash, quarantine } = this.#options;
     const elsewhere = new Set<string>();
     for (const { parent } of layers) {
       if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
     }
     const isElsewhere = (id: string) => elsewhere.has(id);
     await syncFileSystems([driver.stagingParent, state.paths.layers]);
+    const isDamaged = ({ id }: StagedLayer) => state.layers.get(id) !== undefined && quarantine.hasLayer(id);
     const add = (transaction: Transaction) =>
-      trash.use((folder) => addStagedLayers({ state, driver, transaction, isElsewhere, trash: folder }, layers));
+      trash.use(async (folder) => {
+        await replaceLayers({ state, driver }, layers.filter(isDamaged));
+        await addStagedLayers({ state, driver, transaction, isElsewhere, trash: folder }, layers);
+      });
     await state.transact(add, { alone: true });
   }
 

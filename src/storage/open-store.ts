@@ -4,6 +4,8 @@ import type { Logger } from '../base/log.ts';
 import { AdditionalStore } from './additional-store.ts';
 import { cleanUp } from './clean-up.ts';
 import { createContainerStore } from './container-store.ts';
+import { createHealth } from './damage/health.ts';
+import { Quarantine } from './damage/quarantine.ts';
 import type { Driver } from './driver.ts';
 import { parseDriverOptions } from './driver-options.ts';
 import type { DriverOptions } from './driver-options.ts';
@@ -57,12 +59,14 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     await usage.load();
     undo.defer(() => usage.idle());
     const pool = undo.use(new UnpackPool(options.log));
-    const layers = undo.use(
-      new Layers({ state, driver, unpackBlob: createUnpackBlob(pool, driverName), usage, trash, additional }),
-    );
-    const parts = { state, driver, trash, runTrash, sources: layers, additional };
+    const quarantine = new Quarantine(state);
+    await quarantine.load();
+    const unpackBlob = createUnpackBlob(pool, driverName);
+    const layers = undo.use(new Layers({ state, driver, unpackBlob, usage, trash, quarantine, additional }));
+    const parts = { state, driver, trash, runTrash, sources: layers, quarantine, additional };
     const images = createImageStore(parts);
     const containers = createContainerStore(parts);
+    const health = createHealth({ ...parts, images, containers });
     const owned = undo.move();
     return {
       graphRoot: paths.graphRoot,
@@ -72,6 +76,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       images,
       layers,
       containers,
+      health,
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
     };
   } catch (error) {

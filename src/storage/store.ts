@@ -14,6 +14,31 @@ export interface Store extends AsyncDisposable {
   readonly images: ImageStore;
   readonly layers: LayerStore;
   readonly containers: ContainerStore;
+  readonly health: StoreHealth;
+}
+
+/** Looks for what is missing or damaged. */
+export interface StoreHealth {
+  /**
+   * Looks at every layer, image and container, also at their contents when asked to. Changes nothing. `maxAgeMs`: an image
+   * layer that nothing refers to may be so old, as it may belong to a pull that goes on.
+   */
+  check(options: { readonly contents: boolean; readonly maxAgeMs: number }): Promise<StoreDamage>;
+  /** Deletes damaged images and layers, and with `containers` damaged containers. Throws at the first that cannot be. */
+  repair(damage: StoreDamage, options: { readonly containers: boolean }): Promise<void>;
+  /** Looks in the background, slowly, and takes damaged images out of the lists. Errors are logged. */
+  walk(options: { readonly contents: boolean; readonly signal: AbortSignal }): Promise<void>;
+  /** Why an image does not count as present; undefined when it does. */
+  damageOf(imageId: string): string | undefined;
+}
+
+/** Reasons by id. */
+export interface StoreDamage {
+  readonly layers: ReadonlyMap<string, string>;
+  readonly readOnlyLayers: ReadonlyMap<string, string>;
+  readonly images: ReadonlyMap<string, string>;
+  readonly readOnlyImages: ReadonlyMap<string, string>;
+  readonly containers: ReadonlyMap<string, string>;
 }
 
 export interface ImageRecord {
@@ -55,10 +80,12 @@ export interface ContainerRecord {
 }
 
 export interface ImageStore {
-  /** In the order of the file; includes additional stores. Served from memory. */
+  /** In the order of the file; includes additional stores, but no damaged image. Served from memory. */
   list(): Promise<readonly ImageRecord[]>;
-  /** Exact id, name, or unique id prefix. */
+  /** Exact id, name, or unique id prefix. A damaged image is not found. */
   find(idOrName: string): Promise<ImageRecord | undefined>;
+  /** Images that were found damaged: they do not count as present until they are pulled again. */
+  damaged(): Promise<readonly ImageRecord[]>;
   /** One big data file; undefined when the image has none of this name. */
   readBigData(imageId: string, key: string): Promise<Buffer | undefined>;
   /** Sum of big data, signatures and `diffSize` of each layer in the chain, bytes. */

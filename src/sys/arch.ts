@@ -6,14 +6,29 @@ export interface Architecture {
   readonly O_LARGEFILE: number;
   readonly O_DIRECTORY: number;
   readonly O_NOFOLLOW: number;
+  readonly SYS_ioprio_set: number;
   /** Native seccomp architecture and OCI platform architecture. */
   readonly goArch: string;
 }
 
 /** asm/fcntl.h: arm64 keeps the values of 32-bit arm, x86-64 uses the generic ones. */
 const architectures: Readonly<Record<string, Architecture>> = {
-  x64: { O_DIRECT: 0o40000, O_LARGEFILE: 0o100000, O_DIRECTORY: 0o200000, O_NOFOLLOW: 0o400000, goArch: 'amd64' },
-  arm64: { O_DIRECT: 0o200000, O_LARGEFILE: 0o400000, O_DIRECTORY: 0o40000, O_NOFOLLOW: 0o100000, goArch: 'arm64' },
+  x64: {
+    O_DIRECT: 0o40000,
+    O_LARGEFILE: 0o100000,
+    O_DIRECTORY: 0o200000,
+    O_NOFOLLOW: 0o400000,
+    SYS_ioprio_set: 251,
+    goArch: 'amd64',
+  },
+  arm64: {
+    O_DIRECT: 0o200000,
+    O_LARGEFILE: 0o400000,
+    O_DIRECTORY: 0o40000,
+    O_NOFOLLOW: 0o100000,
+    SYS_ioprio_set: 30,
+    goArch: 'arm64',
+  },
 };
 
 export function architectureOf(name: string): Architecture {
@@ -23,7 +38,7 @@ export function architectureOf(name: string): Architecture {
 }
 
 export const architecture = architectureOf(arch);
-export const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW } = architecture;
+export const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW, SYS_ioprio_set } = architecture;
 
 /** asm-generic/fcntl.h: the same on both. */
 export const O_RDONLY = 0;

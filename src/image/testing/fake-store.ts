@@ -42,6 +42,7 @@ export function createFakeStore(graphRoot: string): FakeStore {
     images: {
       list: () => Promise.resolve(list),
       find: (id) => Promise.resolve(records.get(id)),
+      damaged: () => Promise.resolve([]),
       readBigData: (id, key) => Promise.resolve(bigData.get(`${id} ${key}`)),
       size: () => Promise.resolve(1),
       put(image) {
@@ -89,6 +90,7 @@ export function createFakeStore(graphRoot: string): FakeStore {
       upperDirectory: String,
       mountPoint: String,
     },
+    health: { check: unused, repair: unused, walk: unused, damageOf: () => undefined },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }

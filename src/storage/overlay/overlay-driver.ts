@@ -19,7 +19,7 @@ import {
 } from '../../sys/mount.ts';
 import { directCalls, fileCallsFor } from '../file-calls.ts';
 import type { FileCalls } from '../file-calls.ts';
-import type { Driver, MountOptions } from '../driver.ts';
+import type { Driver, MountOptions, ReplaceOptions } from '../driver.ts';
 import { removeTree } from '../remove-tree.ts';
 import type { TempDir } from '../temp-dirs.ts';
 import { CoveredHome } from './covered-home.ts';
@@ -34,9 +34,11 @@ import {
   syncLayerDirs,
 } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
+import { inspectLayerDirs } from './inspect-layer.ts';
 import { maxMountData, mountWithShortPaths } from './mount-short.ts';
 import { planMount } from './mount-plan.ts';
 import type { PlanInput } from './mount-plan.ts';
+import { replaceLayerDirs } from './replace-layer.ts';
 import { UserNamespaces, mappedRoot } from './user-namespace.ts';
 
 export interface OverlayOptions {
@@ -100,6 +102,18 @@ export class OverlayDriver implements Driver, Disposable {
     const home = options.content === undefined ? this.home : this.#imageHome;
     const link = await createLayerDirs({ home, id, parent, content: options.content, calls: this.#calls(home) });
     if (options.content === undefined) this.#made.set(id, { link, lower: parent?.lower ?? '', parent, isFresh: true });
+  }
+
+  async replace(id: string, options: ReplaceOptions): Promise<void> {
+    const parent = options.parent === undefined ? undefined : await this.#parentFacts(options.parent);
+    this.#parents.delete(id);
+    await replaceLayerDirs({ ...options, home: this.#imageHome, id, parent });
+  }
+
+  async inspect(id: string, hasParent: boolean): Promise<string | undefined> {
+    const home = await this.#homeOf(id);
+    if (home === undefined) return 'its folder is missing';
+    return inspectLayerDirs(home, id, hasParent);
   }
 
   async sync(ids: readonly string[]): Promise<void> {

@@ -1,9 +1,10 @@
 import { chmod, mkdir, rename, stat } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { isId } from '../../base/ids.ts';
+import { RENAME_EXCHANGE, renameat2 } from '../../sys/file.ts';
 import { MS_BIND, MS_RDONLY, MS_REMOUNT, mount } from '../../sys/mount.ts';
 import { run } from '../../sys/run.ts';
-import type { Driver, MountOptions } from '../driver.ts';
+import type { Driver, MountOptions, ReplaceOptions } from '../driver.ts';
 import { syncPath } from '../index/atomic-write.ts';
 import { makeFolder } from '../overlay/layer-dirs.ts';
 import { listNames } from '../temp-dirs.ts';
@@ -34,6 +35,21 @@ export class VfsDriver implements Driver {
     if (options.content !== undefined) await rename(options.content, this.mountPoint(id));
     else if (options.parent === undefined) await makeFolder(this.mountPoint(id), rootMode, { uid: 0, gid: 0 });
     else await copyTree(this.mountPoint(options.parent), this.mountPoint(id));
+  }
+
+  /** A container has a copy of its own: what was here is in nobody's use. */
+  async replace(id: string, { content }: ReplaceOptions): Promise<void> {
+    const folder = this.mountPoint(id);
+    try {
+      renameat2(undefined, content, undefined, folder, RENAME_EXCHANGE);
+    } catch (error) {
+      if (!hasCode(error, 'ENOENT')) throw error;
+      await rename(content, folder);
+    }
+  }
+
+  async inspect(id: string): Promise<string | undefined> {
+    return (await this.exists(id)) ? undefined : 'its folder is missing';
   }
 
   async sync(): Promise<void> {

@@ -1,0 +1,379 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  appendFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { after, test } from 'node:test';
+import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { silentLog } from '../../base/log.ts';
+import { readMountInfo, umount } from '../../sys/mount.ts';
+import { openStore } from '../open-store.ts';
+import type { Store, StoreDamage } from '../store.ts';
+import { buildImage, layerIds, storeImage } from '../testing/build-image.ts';
+
+const drivers = ['overlay', 'vfs'] as const;
+type DriverName = (typeof drivers)[number];
+
+interface World {
+  readonly base: string;
+  readonly driver: DriverName;
+  readonly store: Store;
+  readonly reopen: () => Promise<Store>;
+  /** Content folder of a layer */
+  readonly diff: (id: string) => string;
+}
+
+const open: Store[] = [];
+after(async () => {
+  for (const store of open) await store[Symbol.asyncDispose]();
+});
+
+async function setUp(t: TestContext, driver: DriverName = 'overlay'): Promise<World> {
+  const base = mkdtempSync('/tmp/crio-damage-');
+  const start = async () => {
+    const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
+    const store = await openStore({ ...roots, driver, options: [], log: silentLog });
+    open.push(store);
+    return store;
+  };
+  t.after(() => {
+    for (const { mountPoint } of readMountInfo().toReversed())
+      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
+    rmSync(base, { recursive: true });
+  });
+  const diff = (id: string) =>
+    driver === 'overlay' ? `${base}/root/overlay/${id}/diff` : `${base}/root/vfs/dir/${id}`;
+  return { base, driver, store: await start(), reopen: start, diff };
+}
+
+const shared = [
+  { name: 'etc/', type: '5', mode: 0o755 },
+  { name: 'etc/passwd', data: 'root:x:0:0\n' },
+  { name: 'etc/empty', data: '' },
+  { name: 'bin/sh', data: Buffer.alloc(300_000, 'sh') },
+  { name: 'bin/bash', type: '2', linkName: 'sh' },
+  { name: 'bin/ash', type: '1', linkName: 'bin/sh' },
+];
+const upper = [
+  { name: 'etc/.wh.empty', data: '' },
+  { name: 'srv/', type: '5', mode: 0o755 },
+  { name: 'srv/file', data: 'own' },
+];
+const image = buildImage([shared, upper]);
+const sibling = buildImage([shared, [{ name: 'other', data: 'x' }]]);
+const lonely = buildImage([[{ name: 'alone', data: 'y' }]]);
+const names = ['example.org/image', 'example.org/sibling', 'example.org/lonely'];
+
+async function storeAll(store: Store): Promise<string[]> {
+  for (const [at, each] of [image, sibling, lonely].entries()) await storeImage(store, each, names[at] ?? '');
+  return layerIds(store, image);
+}
+
+const noAge = 365 * 24 * 3600 * 1000;
+const look = (store: Store, contents: boolean) => store.health.walk({ contents, signal: new AbortController().signal });
+const namesOf = async (store: Store) => (await store.images.list()).flatMap((each) => each.names).toSorted();
+const isClean = (damage: StoreDamage) =>
+  Object.values(damage).every((map: ReadonlyMap<string, string>) => map.size === 0);
+
+for (const driver of drivers) {
+  test(`a sound store passes both checks (${driver})`, async (t) => {
+    const { store } = await setUp(t, driver);
+    await storeAll(store);
+    for (const contents of [false, true]) assert.ok(isClean(await store.health.check({ contents, maxAgeMs: noAge })));
+    await look(store, true);
+    assert.deepEqual(await namesOf(store), names.toSorted());
+  });
+}
+
+interface Harm {
+  readonly name: string;
+  readonly reason: RegExp;
+  /** Seen without reading the content */
+  readonly isCheap: boolean;
+  /** Whether all layers of the shared base are hit, or the upper one. */
+  readonly hit: 'shared' | 'upper';
+  readonly harm: (world: World, base: string, top: string) => void;
+}
+
+const harms: readonly Harm[] = [
+  {
+    name: 'its folder is gone',
+    reason: /its folder is missing/,
+    isCheap: true,
+    hit: 'shared',
+    harm: ({ base }, id) => rmSync(`${base}/root/overlay/${id}`, { recursive: true }),
+  },
+  {
+    name: 'its content is gone',
+    reason: /its content is missing/,
+    isCheap: true,
+    hit: 'upper',
+    harm: ({ diff }, _id, top) => rmSync(diff(top), { recursive: true }),
+  },
+  {
+    name: 'its short name is empty',
+    reason: /its short name is missing/,
+    isCheap: true,
+    hit: 'shared',
+    harm: ({ base }, id) => truncateSync(`${base}/root/overlay/${id}/link`),
+  },
+  {
+    name: 'its list of lowers is empty',
+    reason: /its list of lower layers is empty/,
+    isCheap: true,
+    hit: 'upper',
+    harm: ({ base }, _id, top) => truncateSync(`${base}/root/overlay/${top}/lower`),
+  },
+  {
+    name: 'a file has another content of the same size',
+    reason: /"etc\/passwd" has another content/,
+    isCheap: false,
+    hit: 'shared',
+    harm: ({ diff }, id) => writeFileSync(`${diff(id)}/etc/passwd`, 'root::00:0\n'),
+  },
+  {
+    name: 'a file is cut short',
+    reason: /"bin\/sh" has another content/,
+    isCheap: false,
+    hit: 'shared',
+    harm: ({ diff }, id) => truncateSync(`${diff(id)}/bin/sh`, 100_000),
+  },
+  {
+    name: 'a file has grown',
+    reason: /"bin\/sh" has another content/,
+    isCheap: false,
+    hit: 'shared',
+    harm: ({ diff }, id) => appendFileSync(`${diff(id)}/bin/sh`, 'x'),
+  },
+  {
+    name: 'an empty file is missing',
+    reason: /"etc\/empty" is missing/,
+    isCheap: false,
+    hit: 'shared',
+    harm: ({ diff }, id) => unlinkSync(`${diff(id)}/etc/empty`),
+  },
+  {
+    name: 'a link is missing',
+    reason: /"bin\/bash" is missing/,
+    isCheap: false,
+    hit: 'shared',
+    harm: ({ diff }, id) => unlinkSync(`${diff(id)}/bin/bash`),
+  },
+  {
+    name: 'a folder is a file',
+    reason: /"srv\/" is of another kind/,
+    isCheap: false,
+    hit: 'upper',
+    harm: ({ diff }, _id, top) => {
+      rmSync(`${diff(top)}/srv`, { recursive: true });
+      writeFileSync(`${diff(top)}/srv`, '');
+    },
+  },
+  {
+    name: 'a deletion is missing',
+    reason: /"etc\/.wh.empty" is missing/,
+    isCheap: false,
+    hit: 'upper',
+    harm: ({ diff }, _id, top) => unlinkSync(`${diff(top)}/etc/empty`),
+  },
+];
+
+for (const { name, reason, isCheap, hit, harm } of harms) {
+  test(`a layer is damaged when ${name}: its images are not there until they are pulled again`, async (t) => {
+    const world = await setUp(t);
+    const [base = '', top = ''] = await storeAll(world.store);
+    harm(world, base, top);
+    const checked = await world.store.health.check({ contents: !isCheap, maxAgeMs: noAge });
+    assert.match([...checked.layers.values()].join(), reason);
+    assert.equal(checked.images.size, hit === 'shared' ? 2 : 1);
+    if (!isCheap) assert.ok(isClean(await world.store.health.check({ contents: false, maxAgeMs: noAge })));
+    await look(world.store, !isCheap);
+    const left = hit === 'shared' ? ['example.org/lonely'] : ['example.org/lonely', 'example.org/sibling'];
+    assert.deepEqual(await namesOf(world.store), left);
+    assert.match(world.store.health.damageOf(image.id) ?? '', reason);
+    assert.equal(await world.store.images.find('example.org/image'), undefined);
+    // The shared index still names it: other programs see no difference.
+    assert.match(readFileSync(`${world.base}/root/overlay-images/images.json`, 'utf8'), new RegExp(image.id));
+    const again = await world.reopen();
+    assert.deepEqual(await namesOf(again), left, 'after a restart');
+    await storeImage(again, image, 'example.org/image');
+    assert.deepEqual(await namesOf(again), names.toSorted(), 'layers that are shared are repaired for all');
+    assert.ok(isClean(await again.health.check({ contents: true, maxAgeMs: noAge })));
+    assert.equal(existsSync(`${world.base}/root/overlay-images/${image.id}/crio-damage.json`), false);
+    await checkMount(again, image.id);
+  });
+}
+
+/** The image can be used, by its own layers and those below. */
+async function checkMount(store: Store, imageId: string): Promise<void> {
+  const id = 'c'.repeat(64);
+  await createContainer(store, id, imageId);
+  const root = await store.containers.mount(id);
+  assert.equal(readFileSync(`${root}/etc/passwd`, 'utf8'), 'root:x:0:0\n');
+  assert.equal(readFileSync(`${root}/srv/file`, 'utf8'), 'own');
+  assert.equal(existsSync(`${root}/etc/empty`), false);
+  await store.containers.unmount(id);
+  await store.containers.delete(id);
+}
+
+function createContainer(store: Store, id: string, imageId: string) {
+  const rest = { metadata: '', mountLabel: '', uidMap: [], gidMap: [] };
+  return store.containers.create({ id, names: [id.slice(0, 8)], layerName: '', imageId, ...rest });
+}
+
+test('a layer of the vfs driver is pulled again', async (t) => {
+  const world = await setUp(t, 'vfs');
+  const [, top = ''] = await storeAll(world.store);
+  writeFileSync(`${world.diff(top)}/srv/file`, 'bad');
+  await look(world.store, true);
+  assert.deepEqual(await namesOf(world.store), ['example.org/lonely', 'example.org/sibling']);
+  await storeImage(world.store, image, 'example.org/image');
+  assert.equal(readFileSync(`${world.diff(top)}/srv/file`, 'utf8'), 'own');
+  assert.deepEqual(await namesOf(world.store), names.toSorted());
+});
+
+test('an image is damaged when its manifest or config is missing, cut short or changed', async (t) => {
+  const { base, store } = await setUp(t);
+  await storeAll(store);
+  const folder = `${base}/root/overlay-images/${image.id}`;
+  const config = `=${Buffer.from(`sha256:${image.id}`).toString('base64')}`;
+  for (const file of ['manifest', config]) {
+    const harms = [
+      () => unlinkSync(`${folder}/${file}`),
+      () => truncateSync(`${folder}/${file}`, 10),
+      () => truncateSync(`${folder}/${file}`),
+    ];
+    for (const harm of harms) {
+      harm();
+      await look(store, false);
+      assert.deepEqual(await namesOf(store), ['example.org/lonely', 'example.org/sibling']);
+      assert.match(store.health.damageOf(image.id) ?? '', /data item ".*" (is missing|has another content)/);
+      await storeImage(store, image, 'example.org/image');
+      assert.deepEqual(await namesOf(store), names.toSorted());
+    }
+  }
+  rmSync(folder, { recursive: true });
+  await look(store, false);
+  assert.equal(store.health.damageOf(image.id)?.includes('is missing'), true);
+  await storeImage(store, image, 'example.org/image');
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+});
+
+test('a container cannot be created from a damaged image, and a mounted one goes on with what it has', async (t) => {
+  const world = await setUp(t);
+  const { store, diff } = world;
+  const [base = ''] = await storeAll(store);
+  const running = 'a'.repeat(64);
+  await createContainer(store, running, image.id);
+  const root = await store.containers.mount(running);
+  writeFileSync(`${diff(base)}/bin/sh`, 'broken');
+  await look(store, true);
+  await assert.rejects(
+    createContainer(store, 'b'.repeat(64), image.id),
+    /image "\w+" is damaged: layer \w+: "bin\/sh" has another content; pull it again/,
+  );
+  await storeImage(store, image, 'example.org/image');
+  assert.equal(readFileSync(`${root}/bin/sh`, 'utf8'), 'broken', 'its lower layer is still the old one');
+  assert.equal(readFileSync(`${root}/etc/passwd`, 'utf8'), 'root:x:0:0\n');
+  await checkMount(store, image.id);
+  const kept = () =>
+    readdirSync(`${world.base}/root/overlay/${base}`).filter((name) => name.startsWith('crio-damaged-'));
+  assert.equal(kept().length, 1);
+  await store.containers.unmount(running);
+  assert.equal(readFileSync(`${await store.containers.mount(running)}/bin/sh`).length, 300_000);
+  await store.containers.unmount(running);
+  await store.containers.delete(running);
+  for (const each of [image, sibling]) await store.images.delete(each.id);
+  assert.equal(existsSync(`${world.base}/root/overlay/${base}`), false);
+});
+
+test('what nothing uses is damage when it is old, and repair deletes it with the damaged images alone', async (t) => {
+  const { store, diff } = await setUp(t);
+  const [base = '', top = ''] = await storeAll(store);
+  const stray = buildImage([[{ name: 'stray', data: 'z' }]]);
+  const [layer] = stray.layers;
+  assert.ok(layer);
+  const signal = new AbortController().signal;
+  const blob = (async function* () {
+    yield layer.blob;
+  })();
+  const rest = { parent: undefined, diffId: layer.diffId, blobDigest: undefined, blobSize: undefined };
+  const { id } = await store.layers.unpack({ ...rest, blob, signal });
+  await store.layers.sync(id);
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+  unlinkSync(`${diff(top)}/srv/file`);
+  const damage = await store.health.check({ contents: true, maxAgeMs: 0 });
+  assert.deepEqual([...damage.layers.keys()].toSorted(), [id, top].toSorted());
+  assert.deepEqual([...damage.images.keys()], [image.id]);
+  await store.health.repair(damage, { containers: false });
+  assert.deepEqual(await namesOf(store), ['example.org/lonely', 'example.org/sibling']);
+  assert.ok(await store.layers.find(base));
+  assert.equal(await store.layers.find(top), undefined);
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: 0 })));
+});
+
+test('an image in use is not repaired without its container', async (t) => {
+  const { store, diff } = await setUp(t);
+  const [, top = ''] = await storeAll(store);
+  await createContainer(store, 'a'.repeat(64), image.id);
+  unlinkSync(`${diff(top)}/srv/file`);
+  const damage = await store.health.check({ contents: true, maxAgeMs: noAge });
+  await assert.rejects(store.health.repair(damage, { containers: false }), /image is in use by a container/);
+});
+
+test('a description that cannot be read takes no image away, and is found by a check', async (t) => {
+  const { base, store } = await setUp(t);
+  const [, top = ''] = await storeAll(store);
+  const file = `${base}/root/overlay-layers/${top}.tar-split.gz`;
+  const harms = [
+    () => truncateSync(file, 60),
+    () => writeFileSync(file, 'no gzip'),
+    () => renameSync(file, `${base}/away`),
+  ];
+  for (const harm of harms) {
+    harm();
+    await look(store, true);
+    assert.deepEqual(await namesOf(store), names.toSorted());
+    const { layers } = await store.health.check({ contents: true, maxAgeMs: noAge });
+    assert.match(layers.get(top) ?? '', /tar-split description/);
+  }
+});
+
+test('podman reads a store with damaged images, and what it deletes is forgotten', async (t) => {
+  const { base, store, diff } = await setUp(t);
+  const [, top = ''] = await storeAll(store);
+  unlinkSync(`${diff(top)}/srv/file`);
+  await look(store, true);
+  const podman = (...args: string[]) => {
+    const flags = ['--root', `${base}/root`, '--runroot', `${base}/run`, '--storage-driver', 'overlay'];
+    const ran = spawnSync('podman', [...flags, ...args], { encoding: 'utf8' });
+    assert.equal(ran.status, 0, ran.stderr);
+    return ran.stdout;
+  };
+  assert.match(podman('images', '--format', '{{.Repository}}'), /example.org\/image/);
+  podman('rmi', image.id);
+  assert.equal(store.health.damageOf(image.id), undefined);
+  assert.deepEqual(await namesOf(store), ['example.org/lonely', 'example.org/sibling']);
+  await storeImage(store, image, 'example.org/image');
+  assert.deepEqual(await namesOf(store), names.toSorted());
+});
+
+test('looking ends when it is told to', async (t) => {
+  const { store } = await setUp(t);
+  await storeAll(store);
+  const stop = new AbortController();
+  const walk = store.health.walk({ contents: true, signal: stop.signal });
+  await sleep(5);
+  stop.abort();
+  await walk;
+});

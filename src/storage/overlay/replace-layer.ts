@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, rename, symlink } from 'node:fs/promises';
+import { hasCode } from '../../base/errors.ts';
+import { RENAME_EXCHANGE, renameat2 } from '../../sys/file.ts';
+import { atomicWrite } from '../index/atomic-write.ts';
+import { newShortLink, readLower, shortLinkOf, shortLinks } from './layer-dirs.ts';
+import type { ParentFacts } from './layer-dirs.ts';
+
+/**
+ * Puts new content into the folder of a damaged layer, in one step where there is content, and makes again what else
+ * belongs to the folder. Layers above name this one by its short name, so it keeps the one it has. Content that a mounted
+ * container may still use stays beside the new one until the layer is deleted; other goes where the new one was.
+ */
+export async function replaceLayerDirs(options: {
+  readonly home: string;
+  readonly id: string;
+  readonly parent: ParentFacts | undefined;
+  readonly content: string;
+  /** Layers whose parent this is. */
+  readonly children: readonly string[];
+  readonly keepsOld: boolean;
+}): Promise<void> {
+  const { home, id, parent, content, children } = options;
+  const folder = `${home}/${id}`;
+  await mkdir(`${folder}/work`, { recursive: true, mode: 0o700 });
+  await mkdir(`${folder}/${parent === undefined ? 'empty' : 'merged'}`, { recursive: true, mode: 0o700 });
+  const link = await shortNameOf(home, id, children);
+  await atomicWrite(`${folder}/link`, Buffer.from(link), { durable: true, mode: 0o644 });
+  if (parent !== undefined)
+    await atomicWrite(`${folder}/lower`, Buffer.from(parent.lower), { durable: true, mode: 0o644 });
+  try {
+    await symlink(`../${id}/diff`, `${home}/l/${link}`);
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error;
+  }
+  await exchange(content, `${folder}/diff`);
+  if (options.keepsOld) await keep(content, `${folder}/crio-damaged-${randomBytes(6).toString('hex')}`);
+}
+
+async function exchange(content: string, diff: string): Promise<void> {
+  try {
+    renameat2(undefined, content, undefined, diff, RENAME_EXCHANGE);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+    await rename(content, diff);
+  }
+}
+
+async function keep(old: string, path: string): Promise<void> {
+  try {
+    await rename(old, path);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  }
+}
+
+async function shortNameOf(home: string, id: string, children: readonly string[]): Promise<string> {
+  const own = await shortLinkOf(home, id);
+  if (own !== undefined) return own;
+  for (const [link, owner] of await shortLinks(home)) if (owner === id) return link;
+  for (const child of children) {
+    const first = /^l\/([A-Z2-7]{26})(?::|$)/.exec(await readLower(`${home}/${child}`))?.[1];
+    if (first !== undefined) return first;
+  }
+  return newShortLink();
+}
