@@ -13,7 +13,7 @@ import { describe, runtimeFor, type Context } from './context.ts';
 import { discardContainer } from './discard.ts';
 import { watchInit } from './exit.ts';
 import { checkLabels } from './labels.ts';
-import { containerLogPath, prepareLogPath } from './log-path.ts';
+import { checkLogPath, containerLogPath } from './log-path.ts';
 import { containerName, storageMetadata } from './name.ts';
 import type { PreparedContainer } from './prepare.ts';
 import { removeLeftoverFiles } from './remove.ts';
@@ -126,12 +126,14 @@ interface Draft extends Creation {
   readonly createdAtNs: bigint;
   readonly directory: string;
   readonly bundle: string;
+  readonly logDirectory: string;
   readonly logPath: string;
 }
 
 function draftOf(context: Context, creation: Creation, image: Image): Draft {
   const { config, podConfig, pod } = creation;
   const id = newId();
+  const logDirectory = podConfig.logDirectory === '' ? pod.logDirectory : podConfig.logDirectory;
   const { containers } = context.store;
   return {
     ...creation,
@@ -141,11 +143,8 @@ function draftOf(context: Context, creation: Creation, image: Image): Draft {
     createdAtNs: context.clock.nowNs(),
     directory: containers.directory(id),
     bundle: containers.runDirectory(id),
-    logPath: containerLogPath({
-      logDirectory: podConfig.logDirectory === '' ? pod.logDirectory : podConfig.logDirectory,
-      logPath: config.logPath,
-      id,
-    }),
+    logDirectory,
+    logPath: containerLogPath({ logDirectory, logPath: config.logPath, id }),
   };
 }
 
@@ -242,9 +241,9 @@ async function createProcess(
   undo: AsyncDisposableStack,
 ): Promise<CreatedProcess> {
   call.stage('container runtime creation');
-  const { id, name, bundle, directory, logPath, config, pod } = draft;
+  const { id, name, bundle, directory, logDirectory, logPath, config, pod } = draft;
   const runtime = runtimeFor(context, pod.runtimeHandler);
-  await prepareLogPath(logPath);
+  await checkLogPath({ logDirectory, path: logPath });
   deferLogged(context, undo, `remove log of container ${id}`, () => removeFile(logPath));
   const created = await runtime.create(call, {
     id,

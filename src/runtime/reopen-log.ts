@@ -1,4 +1,4 @@
-import { closeSync, openSync, statSync, writeSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Call } from '../base/call.ts';
@@ -19,7 +19,7 @@ export async function reopenLog(
   options: { readonly bundle: string; readonly logPath: string },
 ): Promise<void> {
   const folder = dirname(options.logPath);
-  if (inodeOf(folder) === undefined)
+  if (statSync(folder, { throwIfNoEntry: false }) === undefined)
     throw new CrioError('unknown', `reopen log "${options.logPath}": no folder "${folder}"`);
   const before = inodeOf(options.logPath);
   sendToMonitor(join(options.bundle, 'ctl'));
@@ -51,5 +51,5 @@ function sendToMonitor(path: string): void {
 }
 
 function inodeOf(path: string): bigint | undefined {
-  return statSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
+  return lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
 }
