@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import type { SecureContextOptions, SecureVersion, TlsOptions } from 'node:tls';
-import { wrap } from './errors.ts';
+import { messageOf, wrap } from './errors.ts';
 import type { Logger } from './log.ts';
 
 export interface TlsSettings {
@@ -31,13 +31,16 @@ export class CertificateFiles {
     return { ...this.#read(), requestCert: asksForCertificate, rejectUnauthorized: asksForCertificate };
   }
 
-  /** Hands over the new content when a file has changed. Files that cannot be read, or do not fit, leave all as it is. */
+  /**
+   * Hands over the new content when a file has changed. Files that cannot be read, or do not fit together (one may have been
+   * replaced before the other), leave all as it is until they change again.
+   */
   reloadIfChanged(use: (context: SecureContextOptions) => void, log: Logger): void {
+    const version = this.#readVersion();
+    if (version === this.#version) return;
+    this.#version = version;
     try {
-      const version = this.#readVersion();
-      if (version === this.#version) return;
       use(this.#read());
-      this.#version = version;
       log.info(`Using the changed certificate of the ${this.#settings.owner}`);
     } catch (error) {
       log.warn(`reload the certificate of the ${this.#settings.owner}`, error);
@@ -68,6 +71,10 @@ export class CertificateFiles {
 }
 
 function versionOf(path: string): string {
-  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
-  return stat === undefined ? 'none' : `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`;
+  try {
+    const { dev, ino, size, mtimeNs } = statSync(path, { bigint: true });
+    return `${dev}:${ino}:${size}:${mtimeNs}`;
+  } catch (error) {
+    return messageOf(error);
+  }
 }

@@ -51,8 +51,11 @@ function ciphersOf({
   tlsMinVersion,
 }: Pick<Config['api'], 'tlsMinVersion' | 'tlsCipherSuites'>): string | undefined {
   if (tlsCipherSuites.length === 0 || tlsMinVersion === 'VersionTLS13') return undefined;
-  return tlsCipherSuites.map(openSslName).join(':');
+  return [...new Set([...tls13Suites, ...tlsCipherSuites.map(openSslName)])].join(':');
 }
+
+/** Go's list is about TLS 1.2 alone. Without these names Node would switch TLS 1.3 off. */
+const tls13Suites = ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'];
 
 /** OpenSSL's name of a cipher suite for Go's: `ECDHE-RSA-AES128-GCM-SHA256`; those of TLS 1.3 are the same. Pure. */
 export function openSslName(goName: string): string {

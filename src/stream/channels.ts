@@ -65,6 +65,7 @@ export class Channels {
   /** The close frame, which tells clients that all channels have ended; everything sent before arrives. */
   end(): void {
     this.#finish('ended');
+    if (this.#socket.readyState === this.#socket.CLOSED) return;
     this.#socket.resume();
     this.#socket.close(1000);
     const timer = setTimeout(() => this.#socket.terminate(), closeLimitMs);
@@ -91,9 +92,10 @@ export class Channels {
     const channel = this.#options.base64 ? first - base64Zero : first;
     const input = this.#inputs.get(channel);
     if (input === undefined) return;
-    this.#idle.touch();
     const data = this.#options.base64 ? decodeBase64(message.subarray(1)) : message.subarray(1);
-    if (data !== undefined && data.length > 0) input.push(data);
+    if (data === undefined || data.length === 0) return;
+    this.#idle.touch();
+    input.push(data);
   }
 
   #count(bytes: number): void {

@@ -3,12 +3,15 @@ import { createServer as createTlsServer, type Server as TlsServer } from 'node:
 import type { AddressInfo } from 'node:net';
 import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { SecureContextOptions, TlsOptions } from 'node:tls';
 import type { Refusal } from './negotiation.ts';
 
 /** Time for a client to send the head of its request. */
 const headersLimitMs = 30_000;
 const keepAliveMs = 30_000;
+/** For clients to take the last bytes when the server ends. */
+const flushLimitMs = 500;
 
 /** A connection whose request asks for an upgrade. */
 export interface UpgradeRequest {
@@ -22,6 +25,8 @@ export interface StreamServerOptions {
   readonly host: string;
   readonly port: number;
   readonly tls: TlsOptions | undefined;
+  /** Called for each connection before its handshake; may set the certificate. */
+  readonly beforeConnection: () => void;
   /** For requests without an upgrade: why there is none. */
   readonly refuse: (request: IncomingMessage) => Refusal;
   readonly upgrade: (upgrade: UpgradeRequest) => void;
@@ -36,10 +41,13 @@ export interface StreamServer extends AsyncDisposable {
 
 /** The HTTP/1.1 server of the URLs that Exec, Attach and PortForward answer with. */
 export async function listenForStreams(options: StreamServerOptions): Promise<StreamServer> {
-  const limits = { headersTimeout: headersLimitMs, requestTimeout: headersLimitMs };
+  const limits = { headersTimeout: headersLimitMs, requestTimeout: headersLimitMs, handshakeTimeout: headersLimitMs };
   const secure =
     options.tls === undefined ? undefined : createTlsServer({ ...limits, ...options.tls, ALPNProtocols: ['http/1.1'] });
   const server: Server | TlsServer = secure ?? createServer(limits);
+  const upgraded = new Set<Duplex>();
+  // Before the server's own listener, which takes the certificate for this connection.
+  secure?.prependListener('connection', options.beforeConnection);
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     request.resume();
     const { status, body, headers = [] } = options.refuse(request);
@@ -49,6 +57,8 @@ export async function listenForStreams(options: StreamServerOptions): Promise<St
   });
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy());
+    upgraded.add(socket);
+    socket.once('close', () => upgraded.delete(socket));
     if (socket instanceof Socket) {
       socket.setTimeout(0);
       socket.setNoDelay(true);
@@ -66,6 +76,10 @@ export async function listenForStreams(options: StreamServerOptions): Promise<St
     async [Symbol.asyncDispose]() {
       const closed = new Promise((resolve) => server.close(resolve));
       server.closeAllConnections();
+      // The HTTP server does not know these any more, but waits for them. Those that have ended may still have to send.
+      for (const socket of upgraded) if (!socket.writableEnded) socket.destroy();
+      await Promise.race([closed, sleep(flushLimitMs, undefined, { ref: false })]);
+      for (const socket of upgraded) socket.destroy();
       await closed;
     },
   };

@@ -38,14 +38,18 @@ type Session =
   | { readonly kind: 'portforward'; readonly request: PortForwardRequest };
 
 const tunnelProtocol = `SPDY/3.1+${portForwardProtocol}`;
-/** Time for commands of open sessions to be ended when the daemon stops. */
+/** Time for commands of open sessions to be ended, and for clients to hear of it, when the daemon stops. */
 const shutdownLimitMs = 3000;
+const shuttingDown = 'the daemon is shutting down';
 
 interface Context {
   readonly deps: StreamingDeps;
   readonly tokens: TokenCache<Session>;
   readonly idleTimeoutMs: number;
   readonly sessions: Set<Promise<void>>;
+  /** Of exec and attach that run: ends each, and resolves when its client has been told. */
+  readonly running: Map<AbortController, Promise<unknown>>;
+  isStopping: boolean;
 }
 
 /** Listens on the configured address and serves until disposed. */
@@ -56,22 +60,22 @@ export async function createStreaming(deps: StreamingDeps): Promise<Streaming> {
     tokens: new TokenCache(),
     idleTimeoutMs: settings.idleTimeoutMs,
     sessions: new Set(),
+    running: new Map(),
+    isStopping: false,
   };
   const certificate = settings.tls === undefined ? undefined : new CertificateFiles(settings.tls);
   const server = await listenForStreams({
     host: settings.host,
     port: settings.port,
     tls: certificate?.options(),
+    // Three stat(2) calls, so that nothing has to watch the files, or can miss a change.
+    beforeConnection: () => certificate?.reloadIfChanged((changed) => server.setCertificate(changed), deps.log),
     refuse: (request) => refusalOf(context, request),
     upgrade: (upgrade) => onUpgrade(context, upgrade),
   }).catch((error: unknown) => {
     throw wrap(`listen for streams on "${settings.host}:${settings.port}"`, error);
   });
-  const urlOf = (session: Session): string => {
-    // Each connection follows a URL, so a changed certificate is seen in time without watching the files.
-    certificate?.reloadIfChanged((changed) => server.setCertificate(changed), deps.log);
-    return `${server.baseUrl}/${session.kind}/${context.tokens.issue(session)}`;
-  };
+  const urlOf = (session: Session): string => `${server.baseUrl}/${session.kind}/${context.tokens.issue(session)}`;
   return {
     exec: (request) => urlOf({ kind: 'exec', request: checkedExec(request) }),
     attach: (request) => urlOf({ kind: 'attach', request: checkedAttach(request) }),
@@ -80,11 +84,19 @@ export async function createStreaming(deps: StreamingDeps): Promise<Streaming> {
       return urlOf({ kind: 'portforward', request });
     },
     async [Symbol.asyncDispose]() {
-      await server[Symbol.asyncDispose]();
       const timeout = new Promise<void>((resolve) => setTimeout(resolve, shutdownLimitMs).unref());
+      await Promise.race([endCommands(context), timeout]);
+      await server[Symbol.asyncDispose]();
       await Promise.race([Promise.allSettled(context.sessions), timeout]);
     },
   };
+}
+
+/** A connection that is only cut would look to a client of exec as if its command had succeeded. */
+async function endCommands(context: Context): Promise<void> {
+  context.isStopping = true;
+  for (const end of context.running.keys()) end.abort(new CrioError('canceled', shuttingDown));
+  await Promise.all(context.running.values());
 }
 
 /** Texts are those of the Go server. */
@@ -211,13 +223,30 @@ function forwardingOf({ deps }: Context, { podId }: PortForwardRequest) {
   return { podId, dial: (port: number) => dialPod(deps.findPod, podId, port), log: deps.log };
 }
 
-function handlerOf({ deps }: Context, session: Exclude<Session, { kind: 'portforward' }>): RemoteHandler {
-  return (streams) => {
+function handlerOf(context: Context, session: Exclude<Session, { kind: 'portforward' }>): RemoteHandler {
+  const { deps, running } = context;
+  return async (streams) => {
     const id = randomUUID();
     const log = deps.log.with({ id, name: session.kind });
-    const call = new Call({ name: session.kind, id, log, signal: streams.closed });
-    return session.kind === 'exec'
-      ? runExec(call, deps, session.request, streams)
-      : runAttach(call, deps, session.request, streams);
+    const end = new AbortController();
+    const onClosed = () => end.abort(streams.closed.reason);
+    streams.closed.addEventListener('abort', onClosed, { once: true });
+    if (streams.closed.aborted) onClosed();
+    const call = new Call({ name: session.kind, id, log, signal: end.signal });
+    const told = new Promise<unknown>((resolve) => {
+      streams.closed.addEventListener('abort', resolve, { once: true });
+      if (streams.closed.aborted) resolve(undefined);
+    });
+    running.set(end, told);
+    try {
+      const own = { ...streams, closed: end.signal };
+      const result = await (session.kind === 'exec'
+        ? runExec(call, deps, session.request, own)
+        : runAttach(call, deps, session.request, own));
+      return context.isStopping ? { kind: 'failure', message: shuttingDown } : result;
+    } finally {
+      streams.closed.removeEventListener('abort', onClosed);
+      void told.finally(() => running.delete(end));
+    }
   };
 }

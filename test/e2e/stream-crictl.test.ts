@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { text } from 'node:stream/consumers';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { crictlFor } from '../client/crictl.ts';
 import { removePod, runContainer, runPod } from '../client/pods.ts';
 import { buildTools } from '../conformance/build.ts';
 import { buildImages } from '../fixtures/build.ts';
@@ -11,20 +10,7 @@ import { useDaemon } from './environment.ts';
 const node = useDaemon();
 const { crictl } = buildTools((await buildImages('test')).digests);
 
-function start(...args: readonly string[]): ChildProcess {
-  const endpoint = `unix://${node.daemon.socket}`;
-  return spawn(crictl, ['-r', endpoint, '-i', endpoint, ...args], { stdio: ['pipe', 'pipe', 'pipe'] });
-}
-
-/** `[exit code, standard output, standard error]` */
-async function run(input: string, ...args: readonly string[]): Promise<[number | null, string, string]> {
-  const child = start(...args);
-  const code = new Promise<number | null>((resolve) => child.once('exit', resolve));
-  child.stdin?.end(input);
-  const [stdout, stderr] = await Promise.all([child.stdout, child.stderr].map(async (out) => (out ? text(out) : '')));
-  // crictl says that it has no configuration file.
-  return [await code, stdout ?? '', (stderr ?? '').replaceAll(/^time=.*level=warning.*\n/gm, '')];
-}
+const { start, run } = crictlFor(crictl, () => node.daemon.socket);
 
 for (const transport of ['spdy', 'websocket']) {
   describe(`crictl over ${transport}`, () => {

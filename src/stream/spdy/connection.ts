@@ -130,7 +130,7 @@ export class SpdyConnection {
         if (frame.isLast) this.#streams.get(frame.id)?.[receive](undefined);
         break;
       case 'data':
-        this.#idle.touch();
+        if (frame.data.length > 0) this.#idle.touch();
         if (frame.data.length > 0) this.#streams.get(frame.id)?.[receive](frame.data);
         if (frame.isLast) this.#streams.get(frame.id)?.[receive](undefined);
         break;

@@ -1,5 +1,7 @@
-import { request as httpRequest } from 'node:http';
+import { request as httpRequest, type OutgoingHttpHeaders, type RequestOptions } from 'node:http';
+import { request as httpsRequest } from 'node:https';
 import type { Duplex } from 'node:stream';
+import type { SecureContextOptions } from 'node:tls';
 import { constants, deflateRawSync } from 'node:zlib';
 import { dictionary } from '../spdy/dictionary.ts';
 import {
@@ -141,18 +143,32 @@ export class SpdyClient {
   }
 }
 
+export interface DialOptions {
+  readonly headers?: OutgoingHttpHeaders;
+  /** For https: authority, certificate, key. */
+  readonly tls?: SecureContextOptions;
+}
+
 /** Upgrades a URL of the stream server; rejects with `STATUS body` when it refuses. */
-export function dialSpdy(url: string, protocols: readonly string[]): Promise<{ client: SpdyClient; protocol: string }> {
+export function dialSpdy(
+  url: string,
+  protocols: readonly string[],
+  { headers = {}, tls = {} }: DialOptions = {},
+): Promise<{ client: SpdyClient; protocol: string }> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest(url, {
+    const options: RequestOptions = {
       method: 'POST',
       headers: {
         Connection: 'Upgrade',
         Upgrade: 'SPDY/3.1',
         'X-Stream-Protocol-Version': [...protocols],
         'Content-Length': '0',
+        ...headers,
       },
-    });
+    };
+    const request = url.startsWith('https:')
+      ? httpsRequest(url, { ...options, ...tls, agent: false })
+      : httpRequest(url, options);
     request.on('upgrade', (response, socket, head) => {
       if (head.length > 0) reject(new Error('the server spoke first'));
       const protocol = response.headers['x-stream-protocol-version'];
@@ -182,8 +198,9 @@ export async function openRemoteCommand(
   url: string,
   types: readonly ('stdin' | 'stdout' | 'stderr' | 'resize')[],
   protocol = 'v4.channel.k8s.io',
+  options: DialOptions = {},
 ): Promise<RemoteCommandClient> {
-  const { client } = await dialSpdy(url, [protocol]);
+  const { client } = await dialSpdy(url, [protocol], options);
   const open = async (type: string) => {
     const stream = client.open({ streamtype: type });
     await stream.replied;

@@ -1,0 +1,55 @@
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { waitFor } from './pods.ts';
+
+export interface Usage {
+  readonly residentKiB: number;
+  /** How many descriptors of each kind: `socket`, `pipe`, `anon_inode:[eventpoll]`, or a path. */
+  readonly descriptors: Readonly<Record<string, number>>;
+  /** Its children, which commands of an exec are too. */
+  readonly children: number;
+}
+
+/** What a process holds, from /proc; see proc_pid_fd(5). */
+export function usageOf(pid: number): Usage {
+  const descriptors: Record<string, number> = {};
+  for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+    const kind = kindOf(`/proc/${pid}/fd/${fd}`);
+    if (kind !== undefined) descriptors[kind] = (descriptors[kind] ?? 0) + 1;
+  }
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).length;
+  return { residentKiB: residentKiB(pid), descriptors, children };
+}
+
+export function residentKiB(pid: number): number {
+  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
+}
+
+/** Undefined for one that has just been closed. */
+function kindOf(link: string): string | undefined {
+  try {
+    return readlinkSync(link).replace(/^(socket|pipe):.*/, '$1');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Waits until the process has exactly the descriptors and children that it had. */
+export async function waitForUsage(pid: number, before: Usage): Promise<Usage> {
+  const text = ({ descriptors, children }: Usage) =>
+    `${Object.keys(descriptors)
+      .toSorted((one, other) => one.localeCompare(other))
+      .map((kind) => `${descriptors[kind]} ${kind}`)
+      .join(', ')}; ${children} children`;
+  let now = usageOf(pid);
+  try {
+    await waitFor('the descriptors', 20_000, () => {
+      now = usageOf(pid);
+      return text(now) === text(before) || undefined;
+    });
+  } catch (error) {
+    throw new Error(`descriptors of the daemon are not what they were:\n${text(before)}\n${text(now)}`, {
+      cause: error,
+    });
+  }
+  return now;
+}
