@@ -3,10 +3,10 @@ arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
 node := node_modules/node-linux-$(arch)/bin/node
 export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help run stop check test e2e conformance bench setup clean
+.PHONY: help run stop check test e2e conformance bench bench-pull setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  make run IMAGE=docker.io/library/nginx'
 	@echo '  make conformance FOCUS="Image Manager" HANDLER=runc'
@@ -35,6 +35,10 @@ conformance: ## critest with both runtimes (FOCUS= and HANDLER= narrow it)
 bench: ## measure every call against the same programs run by hand
 	@sh test/setup/setup.sh test
 	@$(node) test/bench/bench.ts
+
+bench-pull: ## measure image pulls against podman and skopeo, on ext4 and tmpfs, about 8 minutes (ROUNDS=)
+	@sh test/setup/setup.sh test
+	@$(node) test/run/main.ts $(node) test/bench/pull.ts --rounds '$(or $(ROUNDS),3)'
 
 setup: ## only install and build
 	@sh test/setup/setup.sh test
