@@ -9,9 +9,9 @@ import type { Logger } from './base/log.ts';
 import { runtimeVersion } from './base/version.ts';
 import { openCgroups } from './cgroup/cgroups.ts';
 import { runCli, type DaemonStart } from './cli/run.ts';
+import { registriesFlags } from './cli/registries-flags.ts';
 import { crioContainer } from './cli/store-access.ts';
 import type { Config, RuntimeHandlerConfig } from './config/config.ts';
-import { stringFlag } from './config/flags.ts';
 import { defaultMinMemory, parseMemory } from './config/memory.ts';
 import { createContainers, type Containers } from './container/containers.ts';
 import { bindService } from './cri/dispatch.ts';
@@ -235,13 +235,6 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
   };
 }
 
-/** These two are flags only: no file has them. */
-function registriesFlags(flags: DaemonStart['flags']): { file?: string; dropInDir?: string } {
-  const file = stringFlag(flags, 'registries-conf');
-  const dropInDir = stringFlag(flags, 'registries-conf-dir');
-  return { ...(file === undefined ? {} : { file }), ...(dropInDir === undefined ? {} : { dropInDir }) };
-}
-
 /** An empty handler name means the default one. */
 function runtimeOf(
   runtimes: ReadonlyMap<string, ContainerRuntime>,
@@ -315,11 +308,10 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() =>
       unpause: (id) => containers.resume(newCall('unpause', log), id),
       pulls: {
         list: () => images.pulls(),
-        pull: async ({ reference, namespace }, signal) => {
-          const request = { reference, namespace, credentials: undefined, cgroupParent: '' };
-          return (await images.pull(newCall('PullImage', log, signal), request)).id;
-        },
+        pull: async (target, signal) =>
+          (await images.pull(newCall('PullImage', log, signal), { ...target, cgroupParent: '' })).id,
       },
+      explainPolicy: (name, namespace, check) => images.explainPolicy(name, namespace, check),
     },
     log,
   );

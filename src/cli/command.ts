@@ -24,12 +24,21 @@ export interface CommandContext {
   readonly flags: FlagValues;
   /** Of the command above a subcommand. */
   readonly parentFlags: FlagValues;
+  /** Before the command. */
+  readonly globals: FlagValues;
   readonly args: readonly string[];
   /** Merged but not validated; broken files have been refused already. */
   readonly loaded: LoadedConfig;
   readonly host: Host;
   readonly log: Logger;
   readonly output: Output;
+  readonly input: Input;
+}
+
+export interface Input {
+  readonly read: () => AsyncIterable<string>;
+  /** True when a person would have to type. */
+  readonly isTerminal: boolean;
 }
 
 export interface Output {

@@ -1,14 +1,19 @@
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { silentLog } from '../base/log.ts';
 import type { PullProgress } from '../image/pull-progress.ts';
 import { statusListener } from '../status-api/listener.ts';
 import type { StatusDeps } from '../status-api/handle-status-request.ts';
+import type { PullTarget } from '../status-api/pulls.ts';
+import type { RegistryAuth } from '../status-api/registry-auth.ts';
+import { askDaemon } from './ask-daemon.ts';
+import type { DaemonRequest } from './ask-daemon.ts';
 import { barsView, formatBytes, linesView } from './pull-view.ts';
 import { runCli } from './run.ts';
 
@@ -39,7 +44,8 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'crio-pull-'));
   const pulls = {
     list: () => running,
-    pull({ reference, namespace }: { reference: string; namespace: string }) {
+    pull({ reference, namespace, credentials, authFile }: PullTarget) {
+      asked = { credentials, authFile };
       running = [{ ...pull, reference, namespace }];
       return end.promise.finally(() => (running = []));
     },
@@ -54,17 +60,22 @@ after(async () => {
   await rm(folder, { recursive: true });
 });
 
+/** What is typed, and what the daemon was told. */
+let typed = '';
+let env: Readonly<Record<string, string>> = {};
+let asked: Partial<RegistryAuth> = {};
+
 async function crio(...args: readonly string[]) {
   const out = { stdout: '', stderr: '' };
-  const env = {
+  const all = {
     CONTAINER_CONFIG: '',
     CONTAINER_CONFIG_DIR: '',
     CONTAINER_LISTEN: join(folder, 'crio.sock'),
-    CONTAINER_SIGNATURE_POLICY: join(folder, 'policy.json'),
-    CONTAINER_SIGNATURE_POLICY_DIR: join(folder, 'policies'),
     PATH: process.env['PATH'],
+    ...env,
   };
-  const code = await runCli(args, env, {
+  const code = await runCli(args, all, {
+    input: { isTerminal: typed === '', read: () => Readable.from([typed]) },
     output: { stdout: (text) => (out.stdout += text), stderr: (text) => (out.stderr += text) },
     startDaemon: () => Promise.resolve(0),
     openStore: () => Promise.reject(new Error('no store')),
@@ -92,6 +103,55 @@ test('crio pull fails with the error of the pull', async () => {
   assert.match((await crio('pull')).stderr, /expected one image/);
   const noDaemon = await crio('pull', '--socket', join(folder, 'none.sock'), 'a');
   assert.match(noDaemon.stderr, /connect to the daemon on .*none\.sock.*ENOENT/);
+});
+
+test('crio pull takes a password from its argument, the environment or standard input, and shows it to nobody', async () => {
+  const pullWith = async (...args: readonly string[]) => {
+    end = Promise.withResolvers();
+    end.resolve('1');
+    const { code, stdout, stderr } = await crio('--log-level', 'debug', 'pull', ...args, 'r.io/a:1');
+    assert.equal(code, 0, stderr);
+    assert.doesNotMatch(stdout + stderr, /hunter2/);
+    const { credentials, authFile } = asked;
+    return [credentials?.username, credentials?.password, authFile];
+  };
+  assert.deepEqual(await pullWith(), [undefined, undefined, undefined]);
+  assert.deepEqual(await pullWith('--creds', 'me:hunter2:x'), ['me', 'hunter2:x', undefined]);
+  typed = 'hunter2 \n';
+  assert.deepEqual(await pullWith('--creds', 'me'), ['me', 'hunter2 ', undefined]);
+  env = { CRIO_REGISTRY_PASSWORD: 'hunter2é' };
+  assert.deepEqual(await pullWith('--creds', 'me'), ['me', 'hunter2é', undefined]);
+  assert.deepEqual(await pullWith('--authfile', '/a b/é.json'), [undefined, undefined, '/a b/é.json']);
+  env = {};
+  for (const [input, args, want] of [
+    ['', ['--creds', 'me'], /no password: give it in \$CRIO_REGISTRY_PASSWORD or on standard input/],
+    ['\n', ['--creds', 'me'], /the password on standard input is empty/],
+    ['x', ['--creds', ':hunter2'], /expected USER\[:PASSWORD\]/],
+    ['x', ['--creds', 'me:hunter2', '--authfile', '/a'], /exclude each other/],
+  ] as const) {
+    typed = input;
+    const { code, stderr } = await crio('pull', ...args, 'r.io/a:1');
+    assert.equal(code, 1);
+    assert.match(stderr, want);
+    assert.doesNotMatch(stderr, /hunter2/);
+  }
+  typed = '';
+});
+
+test('POST /pulls answers credentials that cannot be read with 400, and does not repeat them', async () => {
+  for (const headers of [
+    { 'X-Registry-Auth': Buffer.from('{"password":"hunter2"').toString('base64url') },
+    { 'X-Registry-Auth': Buffer.from('{"password":["hunter2"]}').toString('base64url') },
+    { 'X-Registry-Auth-File': 'relative/hunter2' },
+    { 'X-Registry-Auth-File': '/%zz' },
+  ] as const) {
+    const request: DaemonRequest = { method: 'POST', path: '/pulls?image=a', headers: { ...headers } };
+    const { status, body } = await askDaemon(join(folder, 'crio.sock'), request);
+    let text = '';
+    for await (const chunk of body) text += chunk;
+    assert.equal(status, 400);
+    assert.match(text, /^header X-Registry-Auth(?:-File)? cannot be read\n$/);
+  }
 });
 
 test('GET /pulls and GET /pulls/events show the same pull', async () => {
@@ -188,25 +248,4 @@ test('lines are written for changes only', () => {
   assert.equal(view({ phase: 'layers', layers: [layer] }), '');
   assert.equal(view({ phase: 'layers', layers: [{ ...layer, phase: 'exists' }] }), 'layer a: exists (1 B)\n');
   assert.deepEqual([0, 999, 1000, 999_960, 5e12].map(formatBytes), ['0 B', '999 B', '1.0 KB', '1.0 MB', '5.0 TB']);
-});
-
-test('crio policy explain names file, scope, requirements and result', async () => {
-  await mkdir(join(folder, 'policies'));
-  const accept = [{ type: 'insecureAcceptAnything' }];
-  const signed = [{ type: 'signedBy', keyType: 'GPGKeys', keyPath: '/key.gpg' }];
-  const write = (name: string, policy: object) => writeFile(join(folder, name), JSON.stringify(policy));
-  await write('policy.json', { default: [{ type: 'reject' }], transports: { docker: { 'r.io/a': signed } } });
-  await write('policies/team.json', { default: accept });
-  const { stdout, stderr } = await crio('policy', 'explain', 'r.io/a/b:1');
-  assert.equal(stderr, '');
-  assert.match(stdout, /^image: docker:\/\/r\.io\/a\/b:1\npolicy file: .*policy\.json /);
-  assert.match(stdout, /rule: transport "docker", scope "r\.io\/a" \(first that exists of "r\.io\/a\/b:1", /);
-  assert.match(stdout, /\n {2}signedBy keyType="GPGKeys" keyPath="\/key\.gpg"\nsignatures: lookaside /);
-  assert.match(stdout, /result: accepted when it meets every requirement above\n$/);
-  assert.match((await crio('policy', 'explain', 'r.com/x')).stdout, /rule: default .*\n {2}reject\nresult: refused/);
-  const team = (await crio('policy', 'explain', 'r.com/x', '--namespace', 'team')).stdout;
-  assert.match(
-    team,
-    /policy file: .*team\.json .*\nresult: accepted, whatever it is|insecureAcceptAnything\nresult: accepted/,
-  );
 });

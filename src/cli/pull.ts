@@ -1,8 +1,10 @@
-import { CrioError, wrap } from '../base/errors.ts';
+import { CrioError } from '../base/errors.ts';
 import { isJsonArray, isJsonObject } from '../base/go-json.ts';
 import type { Json } from '../base/go-json.ts';
 import { flag, stringFlag } from '../config/flags.ts';
+import { askDaemon, daemonSocket } from './ask-daemon.ts';
 import type { Command, CommandContext } from './command.ts';
+import { credentialFlags, credentialHeaders } from './pull-credentials.ts';
 import { barsView, linesView } from './pull-view.ts';
 import type { Screen, ShownPull, View } from './pull-view.ts';
 
@@ -15,6 +17,7 @@ export const pullCommand: Command = {
   flags: [
     flag({ name: 'socket', aliases: ['s'], usage: 'socket of the daemon; that of the configuration when it is empty' }),
     flag({ name: 'namespace', aliases: ['n'], usage: 'namespace whose signature policy and credentials count' }),
+    ...credentialFlags,
   ],
   run: pull,
 };
@@ -77,20 +80,13 @@ async function* events(context: CommandContext, image: string): AsyncGenerator<S
 }
 
 async function post(context: CommandContext, image: string): Promise<AsyncIterable<string>> {
-  const given = stringFlag(context.flags, 'socket') ?? '';
-  const socketPath = given === '' ? context.loaded.config.api.listen : given;
+  const socket = daemonSocket(context);
   const namespace = stringFlag(context.flags, 'namespace') ?? '';
   const path = `/pulls?${new URLSearchParams({ image, namespace }).toString()}`;
-  const { request } = await import('node:http');
-  return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path, method: 'POST', headers: { host: 'crio' } }, (response) => {
-      response.setEncoding('utf8');
-      if (response.statusCode === 200) resolve(response);
-      else reject(new CrioError('unavailable', `pull on "${socketPath}": the daemon answered ${response.statusCode}`));
-    });
-    call.on('error', (error) => reject(wrap(`connect to the daemon on "${socketPath}"`, error)));
-    call.end();
-  });
+  const headers = await credentialHeaders(context);
+  const { status, body } = await askDaemon(socket, { method: 'POST', path, headers });
+  if (status !== 200) throw new CrioError('unavailable', `pull on "${socket}": the daemon answered ${status}`);
+  return body;
 }
 
 function toPull(data: Json): ShownPull {

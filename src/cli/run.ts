@@ -17,7 +17,7 @@ import { validateFull } from '../config/validate.ts';
 import { checkCommand } from './check.ts';
 import type { StoreAccess } from './store-access.ts';
 import { findCommand } from './command.ts';
-import type { Command, CommandContext, Output } from './command.ts';
+import type { Command, CommandContext, Input, Output } from './command.ts';
 import { completion } from './complete.ts';
 import { configCommand } from './config.ts';
 import { appHelp, commandHelp, helpFlag, versionFlag } from './help.ts';
@@ -38,6 +38,7 @@ export interface CliDeps {
   readonly startDaemon: (start: DaemonStart) => Promise<number>;
   readonly openStore: StoreAccess['openStore'];
   readonly output?: Output;
+  readonly input?: Input;
 }
 
 /** The command `crio` with these arguments (without the program itself). Returns the exit code, never throws. */
@@ -63,6 +64,11 @@ const processOutput: Output = {
   stdout: (text) => process.stdout.write(text),
   stderr: (text) => process.stderr.write(text),
   isTerminal: process.stdout.isTTY === true,
+};
+
+const processInput: Input = {
+  read: () => process.stdin.setEncoding('utf8'),
+  isTerminal: process.stdin.isTTY === true,
 };
 
 class Cli {
@@ -97,7 +103,7 @@ class Cli {
     const loaded = loadConfig(this.#host, values, this.#log);
     const isDaemon = rest.length === 0;
     this.#setLog(loaded, values, rest[0]);
-    return isDaemon ? await this.#daemon(loaded, values) : await this.#command(rest, loaded);
+    return isDaemon ? await this.#daemon(loaded, values) : await this.#command(rest, loaded, values);
   }
 
   /** A wrong flag: the help on standard output, and then the fatal line. */
@@ -156,19 +162,19 @@ class Cli {
     );
   }
 
-  async #command(words: readonly string[], loaded: LoadedConfig): Promise<number> {
+  async #command(words: readonly string[], loaded: LoadedConfig, globals: FlagValues): Promise<number> {
     const [name = '', ...args] = words;
     if (name === 'help' || name === 'h') return this.#help(this.#commands, 'crio', args[0], () => this.#appHelp());
     const command = findCommand(this.#commands, name);
     if (command === undefined) throw new CrioError('invalid', `command "${name}" not supported`);
-    return this.#runCommand(command, `crio ${command.name}`, args, { loaded, parentFlags: new Map() });
+    return this.#runCommand(command, `crio ${command.name}`, args, { loaded, globals, parentFlags: new Map() });
   }
 
   async #runCommand(
     command: Command,
     path: string,
     args: readonly string[],
-    from: Pick<CommandContext, 'loaded' | 'parentFlags'>,
+    from: Pick<CommandContext, 'loaded' | 'parentFlags' | 'globals'>,
   ): Promise<number> {
     const help = () => commandHelp(command, path);
     const { values, rest } = this.#parseCommand(command, args, help);
@@ -182,15 +188,14 @@ class Cli {
       return this.#runCommand(subcommand, `${path} ${subcommand.name}`, more, { ...from, parentFlags: values });
     }
     if (command.run === undefined) return this.#print(help());
-    const { loaded, parentFlags } = from;
     return command.run({
+      ...from,
       flags: values,
-      parentFlags,
       args: rest,
-      loaded,
       host: this.#host,
       log: this.#log,
       output: this.#output,
+      input: this.#deps.input ?? processInput,
     });
   }
 

@@ -13,21 +13,23 @@ import { findImage, findRecord, indexOf, namesWithout } from './find-image.ts';
 import type { FoundImage, FoundRecord } from './find-image.ts';
 import type { Image, Images } from './images.ts';
 import { createPinFilter } from './pinned.ts';
-import { configuredPolicyFiles, policyFiles, systemPolicyPaths } from './policy/policy-file.ts';
-import { explainPolicy, verifyUse } from './policy/verify-use.ts';
-import type { PolicyExplanation } from './policy/verify-use.ts';
+import { explainPolicy } from './policy/explain-policy.ts';
+import type { Explanation } from './policy/explain-policy.ts';
+import { configuredPolicyFiles, systemPolicyPaths } from './policy/policy-file.ts';
+import { registriesDFolders } from './policy/registries-d.ts';
+import { verifyUse } from './policy/verify-use.ts';
 import type { PullObserver, PullProgress } from './pull-progress.ts';
 import { backgroundCall, PullService } from './pull-service.ts';
 import { formatReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
-import type { RegistriesConf, ShortNameMode } from './registries-conf.ts';
+import type { RegistriesConf } from './registries-conf.ts';
 import { loadRegistriesConf, registriesPaths } from './registries-file.ts';
 import type { RegistriesPaths } from './registries-file.ts';
 import { defaultCertificateDirs } from './registry/certificates.ts';
 import { Endpoints } from './registry/endpoints.ts';
 import { defaultLimits } from './registry/limits.ts';
 import type { TransportLimits } from './registry/limits.ts';
-import { resolveName } from './short-names.ts';
+import { configuredMode, resolveName } from './short-names.ts';
 
 export interface ImagesOptions {
   readonly store: Store;
@@ -56,8 +58,8 @@ export interface ImagePlaces {
   readonly certificateDirs: readonly string[];
   readonly authFiles: readonly string[];
   readonly policyFiles: readonly string[];
-  /** Folder of containers-registries.d(5). */
-  readonly registriesD: string;
+  /** Folders of containers-registries.d(5), the last one wins. */
+  readonly registriesD: readonly string[];
   readonly limits: TransportLimits;
 }
 
@@ -80,8 +82,8 @@ export interface ImageService extends Images, AsyncDisposable {
     call: Call,
     request: { readonly reference: string; readonly namespace: string; readonly maxBytes: number },
   ): Promise<Image>;
-  /** Which rule decides for each name that `name` may stand for. */
-  explainPolicy(name: string, namespace: string): Promise<readonly PolicyExplanation[]>;
+  /** Which rule decides for each name that `name` may stand for; with a signal the registry is asked, too. */
+  explainPolicy(name: string, namespace: string, check?: AbortSignal): Promise<Explanation>;
   /** Takes over a new configuration and reads registries.conf again. On an error the old ones stay. */
   reload(config: Pick<Config, 'image'>): Promise<void>;
 }
@@ -101,6 +103,7 @@ class StoredImages implements ImageService {
   readonly #endpoints: Endpoints;
   readonly #pulls: PullService;
   readonly #systemPolicyFiles: readonly string[];
+  readonly #registriesD: readonly string[];
   #image: Config['image'];
   #registries: RegistriesConf;
 
@@ -118,6 +121,7 @@ class StoredImages implements ImageService {
       certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
       log,
     });
+    this.#registriesD = places?.registriesD ?? registriesDFolders(env);
     this.#systemPolicyFiles = places?.policyFiles ?? systemPolicyPaths(env);
     this.#pulls = new PullService({
       store,
@@ -126,7 +130,7 @@ class StoredImages implements ImageService {
       endpoints: this.#endpoints,
       authFiles: places?.authFiles ?? defaultAuthFiles(env, getuid?.() ?? 0),
       policyFiles: this.#systemPolicyFiles,
-      registriesD: places?.registriesD ?? '/etc/containers/registries.d',
+      registriesD: this.#registriesD,
       decryptionKeysPath: () => options.decryptionKeysPath?.() ?? '',
       settings: () => ({ image: this.#image, registries: this.#registries }),
       resolve: (name) => this.#resolve(name),
@@ -231,9 +235,17 @@ class StoredImages implements ImageService {
     });
   }
 
-  async explainPolicy(name: string, namespace: string) {
-    const files = policyFiles(this.#image, namespace, this.#systemPolicyFiles);
-    return Promise.all(this.#resolve(checkName(name)).map((reference) => explainPolicy(reference, files)));
+  async explainPolicy(name: string, namespace: string, signal?: AbortSignal) {
+    const endpoints = this.#endpoints;
+    return explainPolicy({
+      image: this.#image,
+      name,
+      namespace,
+      registries: this.#registries,
+      systemPolicyFiles: this.#systemPolicyFiles,
+      registriesD: this.#registriesD,
+      ...(signal && { check: { endpoints, signal, placesFor: (reference) => this.#pulls.placesFor(reference) } }),
+    });
   }
 
   async reload(config: Pick<Config, 'image'>) {
@@ -291,11 +303,6 @@ function checkName(idOrName: string): string {
   const name = idOrName.replace(/^docker:\/\//, '');
   if (name === '') throw new CrioError('invalid', 'no image specified');
   return name;
-}
-
-/** Empty: registries.conf decides. */
-function configuredMode(text: string): ShortNameMode | undefined {
-  return text === 'enforcing' || text === 'disabled' ? text : undefined;
 }
 
 /** The pause image is always pinned. */

@@ -19,6 +19,8 @@ export interface Images {
 export interface PullOptions {
   readonly reference: string;
   readonly credentials: Credentials | undefined;
+  /** The only auth file to read, in the place of those configured. */
+  readonly authFile?: string | undefined;
   /** Kubernetes namespace of the pod, for namespaced policy and credentials. */
   readonly namespace: string;
   readonly cgroupParent: string;

@@ -1,35 +1,33 @@
 import { createHash } from 'node:crypto';
 import { Call } from '../base/call.ts';
 import { CrioError, kindOf, messageOf } from '../base/errors.ts';
-import type { Digest, ImageId } from '../base/ids.ts';
+import type { ImageId } from '../base/ids.ts';
 import { newId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
 import type { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
-import { findCredentials } from './auth/find-credentials.ts';
+import { configuredAuthFile } from './auth/configured-auth-file.ts';
 import { takeNamespacedAuth } from './auth/namespaced-auth.ts';
-import { requestCredentials } from './auth/request-credentials.ts';
-import { anonymous } from './auth/resolved-credentials.ts';
 import { readDecryptionKeys } from './encryption/decryption-keys.ts';
-import type { PullOptions } from './images.ts';
+import type { Credentials, PullOptions } from './images.ts';
 import { JoinedWork } from './joined-work.ts';
 import { PolicyError } from './policy/decide.ts';
-import { fetchAttachments } from './policy/attachments.ts';
-import { fetchLookaside } from './policy/lookaside.ts';
+import { fetchSignatures } from './policy/fetch-signatures.ts';
+import type { SignedManifest } from './policy/fetch-signatures.ts';
 import { loadPolicy, policyFiles } from './policy/policy-file.ts';
-import { findSignaturePlaces, loadRegistriesD } from './policy/registries-d.ts';
+import { loadRegistriesD } from './policy/registries-d.ts';
 import type { SignaturesByDigest } from './policy/stored-signatures.ts';
-import type { FetchedManifest } from './fetch-image.ts';
 import { pullImage } from './pull.ts';
+import { placesFor } from './pull-places.ts';
 import { PullTracker } from './pull-progress.ts';
 import type { LayerTracker, PullObserver, PullProgress } from './pull-progress.ts';
+import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
 import type { RegistriesConf } from './registries-conf.ts';
-import { pullSources } from './registries-conf.ts';
 import type { Endpoints } from './registry/endpoints.ts';
 import { failureLabel, isRegistryUnavailable } from './registry/failures.ts';
-import { Place } from './registry/places.ts';
+import type { Place } from './registry/places.ts';
 
 /** What may change while the daemon runs; read at the start of each pull. */
 export interface PullSettings {
@@ -44,8 +42,8 @@ export interface PullServiceOptions {
   readonly endpoints: Endpoints;
   readonly authFiles: readonly string[];
   readonly policyFiles: readonly string[];
-  /** Folder of containers-registries.d(5). */
-  readonly registriesD: string;
+  /** Folders of containers-registries.d(5), the last one wins. */
+  readonly registriesD: readonly string[];
   /** `decryption_keys_path`; empty for none. */
   decryptionKeysPath(): string;
   settings(): PullSettings;
@@ -135,19 +133,20 @@ export class PullService {
     const { artifactOnly } = request;
     const policy = await loadPolicy(policyFiles(settings.image, request.namespace, this.#options.policyFiles));
     log.debug(() => `Using pull policy path for image ${request.reference}: "${policy.path}"`);
-    await using namespaced = await this.#takeAuth(settings, request.namespace, candidates);
-    const explicit = namespaced?.path ?? configuredAuthFile(settings.image, request.reference);
+    await using namespaced =
+      request.authFile === undefined ? await this.#takeAuth(settings, request.namespace, candidates) : undefined;
+    const explicit = request.authFile ?? namespaced?.path ?? configuredAuthFile(settings.image, request.reference);
     return pullImage(
       {
         store,
         log,
         runningLayers: this.#layers,
         layerLeaders: this.#layerLeaders,
-        signaturesOf: (reference, fetched, signal) => this.#signatures(reference, fetched, signal),
+        signaturesOf: (fetched, signal) => this.#signatures(fetched, signal),
         decryptionKeys: () => readDecryptionKeys(this.#options.decryptionKeysPath(), log),
         artifacts:
           settings.image.ociArtifactMountSupport || artifactOnly !== undefined ? this.#options.artifacts : undefined,
-        placesFor: (reference) => this.#places(settings, request, reference, explicit),
+        placesFor: (reference) => this.#places(settings, request.credentials, reference, explicit),
       },
       { candidates, policy, call, tracker, ...(artifactOnly === undefined ? {} : { artifactOnly }) },
     );
@@ -161,40 +160,25 @@ export class PullService {
     return undefined;
   }
 
+  /** Where a pull without a request of its own would look: with the credentials of the machine. */
+  placesFor(reference: Reference): readonly Place[] {
+    const settings = this.#options.settings();
+    return this.#places(settings, undefined, reference, configuredAuthFile(settings.image, formatReference(reference)));
+  }
+
   #places(
-    settings: PullSettings,
-    request: PullOptions,
+    { registries }: PullSettings,
+    credentials: Credentials | undefined,
     logical: Reference,
     explicitAuthFile: string | undefined,
   ): readonly Place[] {
     const { endpoints, authFiles, log } = this.#options;
-    const files = { explicit: explicitAuthFile, defaults: authFiles, helpers: settings.registries.credentialHelpers };
-    return pullSources(settings.registries, logical).map(
-      (source) =>
-        new Place({
-          source,
-          endpoint: endpoints.get(source.reference.domain, source.insecure),
-          log,
-          findCredentials: async (signal) =>
-            requestCredentials(request.credentials, logical, source) ??
-            (await findCredentials(files, source.reference, signal)) ??
-            anonymous,
-        }),
-    );
+    return placesFor(logical, { registries, endpoints, credentials, explicitAuthFile, authFiles, log });
   }
 
-  /** Signatures of the manifest, and of the lists that name it. */
-  async #signatures(reference: Reference, fetched: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest> {
-    const config = await loadRegistriesD(this.#options.registriesD);
-    const { lookaside, useSigstoreAttachments } = findSignaturePlaces(config, reference);
-    const { endpoints } = this.#options;
-    const fetch = async (digest: Digest) => {
-      const kept =
-        lookaside === undefined ? [] : fetchLookaside(lookaside, { reference, digest }, { endpoints, signal });
-      const attached = useSigstoreAttachments ? fetchAttachments(digest, fetched.places, signal) : [];
-      return [digest, (await Promise.all([kept, attached])).flat()] as const;
-    };
-    return new Map(await Promise.all([fetched.digest, ...fetched.lists.map((list) => list.digest)].map(fetch)));
+  async #signatures(image: SignedManifest, signal: AbortSignal): Promise<SignaturesByDigest> {
+    const { endpoints, registriesD } = this.#options;
+    return fetchSignatures(image, { config: await loadRegistriesD(registriesD), endpoints, signal });
   }
 
   /** `pull_progress_timeout`; 0 means no limit. */
@@ -212,13 +196,6 @@ export class PullService {
   }
 }
 
-/** The pause image may have a file of its own. */
-function configuredAuthFile(image: Config['image'], reference: string): string | undefined {
-  const { globalAuthFile, pauseImage, pauseImageAuthFile } = image;
-  const file = reference === pauseImage && pauseImageAuthFile !== '' ? pauseImageAuthFile : globalAuthFile;
-  return file === '' ? undefined : file;
-}
-
 /** A Call for work that no request owns. */
 export function backgroundCall(name: string, log: Logger, signal: AbortSignal): Call {
   return new Call({ name, id: newId().slice(0, 12), log, signal });
@@ -226,8 +203,8 @@ export function backgroundCall(name: string, log: Logger, signal: AbortSignal): 
 
 /** Pulls are the same when all that decides their result is. The secret itself is not kept. */
 function joinKey(request: Request): string {
-  const { reference, cgroupParent, namespace, credentials = null, artifactOnly = null } = request;
-  const parts = [reference, cgroupParent, namespace, credentials, artifactOnly];
+  const { reference, cgroupParent, namespace, credentials = null, authFile = null, artifactOnly = null } = request;
+  const parts = [reference, cgroupParent, namespace, credentials, authFile, artifactOnly];
   return createHash('sha256').update(JSON.stringify(parts)).digest('base64');
 }
 

@@ -36,7 +36,7 @@ export interface PullDependencies {
   readonly artifacts: ArtifactCatalog | undefined;
   readonly log: Logger;
   /** Signatures of an image, from where registries.d says to look for them. */
-  signaturesOf(reference: Reference, image: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest>;
+  signaturesOf(image: FetchedManifest, signal: AbortSignal): Promise<SignaturesByDigest>;
   /** Private keys for encrypted layers. */
   decryptionKeys(): Promise<readonly KeyObject[]>;
   /** Places to read a name from, best first. Throws when its registry is blocked. */
@@ -98,7 +98,7 @@ async function pullCandidate(
   await checkPolicy(request.policy, reference, {
     digests: [fetched.digest, ...fetched.lists.map((list) => list.digest)],
     async signatures() {
-      signatures = await dependencies.signaturesOf(reference, fetched, call.signal);
+      signatures = await dependencies.signaturesOf(fetched, call.signal);
       return [...signatures.values()].flat();
     },
   });

@@ -34,3 +34,8 @@ function suffixLength(reference: Reference): number {
   const tag = reference.tag === undefined ? 0 : reference.tag.length + 1;
   return tag + (reference.digest === undefined ? 0 : reference.digest.length + 1);
 }
+
+/** `short_name_mode` of the configuration; empty: registries.conf decides. */
+export function configuredMode(text: string): ShortNameMode | undefined {
+  return text === 'enforcing' || text === 'disabled' ? text : undefined;
+}

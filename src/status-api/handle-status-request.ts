@@ -1,5 +1,7 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { goJson } from '../base/go-json.ts';
 import { kindOf, messageOf } from '../base/errors.ts';
+import type { ErrorKind } from '../base/errors.ts';
 import type { UncheckedConfig } from '../config/config.ts';
 import { printEffective } from '../config/print-effective.ts';
 import type { Container } from '../container/container.ts';
@@ -8,6 +10,7 @@ import type { Pod } from '../pod/pod.ts';
 import { encodeContainer, encodeInfra } from './container-info.ts';
 import { encodePulls, pullEvents, pullWithEvents } from './pulls.ts';
 import type { PullsDeps } from './pulls.ts';
+import { readRegistryAuth } from './registry-auth.ts';
 
 /** What the HTTP API on the daemon's socket reads and does. All look-ups take the full id. */
 export interface StatusDeps {
@@ -23,12 +26,20 @@ export interface StatusDeps {
   readonly pause: (id: string) => Promise<void>;
   readonly unpause: (id: string) => Promise<void>;
   readonly pulls: PullsDeps;
+  /** What the signature policy says about an image; with a signal the registry is asked, too. */
+  readonly explainPolicy: (
+    name: string,
+    namespace: string,
+    check: AbortSignal | undefined,
+  ) => Promise<{ readonly text: string; readonly isRefused: boolean }>;
 }
 
 export interface StatusRequest {
   readonly method: string;
   /** Path with query, as in the request line. */
   readonly url: string;
+  /** Names in lower case. */
+  readonly headers?: IncomingHttpHeaders;
   /** Aborted when the client is gone. */
   readonly signal: AbortSignal;
 }
@@ -55,6 +66,7 @@ const routes: readonly Route[] = [
   { pattern: /^\/pause\/([^/]+)$/, GET: (deps, id) => changeState(deps, id, deps.pause) },
   { pattern: /^\/unpause\/([^/]+)$/, GET: (deps, id) => changeState(deps, id, deps.unpause) },
   { pattern: /^\/pulls$/, GET: ({ pulls }) => ok('application/json', encodePulls(pulls.list())), POST: startPull },
+  { pattern: /^\/policy$/, GET: explainPolicy },
   { pattern: /^\/pulls\/events$/, GET: ({ pulls }, _, { signal }) => events(pullEvents(pulls, signal)) },
 ];
 
@@ -69,11 +81,16 @@ export async function handleStatusRequest(request: StatusRequest, deps: StatusDe
     try {
       return await handler(deps, decode(match[1] ?? ''), request);
     } catch (error) {
-      return failure(kindOf(error) === 'failed-precondition' ? 409 : 500, messageOf(error));
+      return failure(statusCodes.get(kindOf(error)) ?? 500, messageOf(error));
     }
   }
   return failure(404, '404 page not found');
 }
+
+const statusCodes: ReadonlyMap<ErrorKind, number> = new Map([
+  ['failed-precondition', 409],
+  ['invalid', 400],
+]);
 
 function allowed(route: Route): string {
   return (['GET', 'POST'] as const).filter((method) => route[method] !== undefined).join(', ');
@@ -96,11 +113,26 @@ function events(body: AsyncIterable<string>): StatusResponse {
   return { status: 200, headers: { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-cache' }, body };
 }
 
-function startPull({ pulls }: StatusDeps, _: string, { url, signal }: StatusRequest): StatusResponse {
-  const query = new URLSearchParams(/\?([^#]*)/.exec(url)?.[1] ?? '');
+function startPull({ pulls }: StatusDeps, _: string, { url, headers = {}, signal }: StatusRequest): StatusResponse {
+  const query = queryOf(url);
   const reference = query.get('image') ?? '';
   if (reference === '') return failure(400, 'no image specified');
-  return events(pullWithEvents(pulls, { reference, namespace: query.get('namespace') ?? '' }, signal));
+  const target = { reference, namespace: query.get('namespace') ?? '', ...readRegistryAuth(headers) };
+  return events(pullWithEvents(pulls, target, signal));
+}
+
+/** `{"refused":false,"text":"..."}` */
+async function explainPolicy(deps: StatusDeps, _: string, { url, signal }: StatusRequest): Promise<StatusResponse> {
+  const query = queryOf(url);
+  const image = query.get('image') ?? '';
+  if (image === '') return failure(400, 'no image specified');
+  const check = query.get('check') === 'true' ? signal : undefined;
+  const { text, isRefused } = await deps.explainPolicy(image, query.get('namespace') ?? '', check);
+  return ok('application/json', goJson({ refused: isRefused, text }));
+}
+
+function queryOf(url: string): URLSearchParams {
+  return new URLSearchParams(/\?([^#]*)/.exec(url)?.[1] ?? '');
 }
 
 function failure(status: number, text: string): StatusResponse {

@@ -13,7 +13,8 @@ export function statusListener(deps: StatusDeps, log: Logger): RequestListener {
     request.resume();
     const gone = new AbortController();
     response.once('close', () => gone.abort());
-    handleStatusRequest({ method: request.method ?? 'GET', url: request.url ?? '/', signal: gone.signal }, deps)
+    const { method = 'GET', url = '/', headers } = request;
+    handleStatusRequest({ method, url, headers, signal: gone.signal }, deps)
       .then((answer) => send(response, answer))
       .catch((error: unknown) => {
         if (!hasCode(error, 'ERR_STREAM_PREMATURE_CLOSE')) log.warn(`answer ${request.method} ${request.url}`, error);

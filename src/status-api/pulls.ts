@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { goJson } from '../base/go-json.ts';
 import { messageOf } from '../base/errors.ts';
 import type { PullProgress } from '../image/pull-progress.ts';
+import type { RegistryAuth } from './registry-auth.ts';
 
 /** What the pulls side of the API reads and does. */
 export interface PullsDeps {
@@ -10,7 +11,7 @@ export interface PullsDeps {
   readonly pull: (request: PullTarget, signal: AbortSignal) => Promise<string>;
 }
 
-export interface PullTarget {
+export interface PullTarget extends RegistryAuth {
   readonly reference: string;
   readonly namespace: string;
 }

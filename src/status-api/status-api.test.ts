@@ -47,6 +47,10 @@ const deps: StatusDeps = {
   containersOf: () => [container],
   pause: () => Promise.resolve(),
   pulls: { list: () => [], pull: async () => 'id' },
+  explainPolicy: async (name, namespace, check) => ({
+    text: `${name} ${namespace} ${check !== undefined}\n`,
+    isRefused: true,
+  }),
   unpause: () => Promise.reject(new CrioError('failed-precondition', 'container is running, not paused')),
 };
 

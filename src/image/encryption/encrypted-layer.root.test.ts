@@ -35,7 +35,7 @@ before(async () => {
     places: {
       registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
       policyFiles: [join(folder, 'policy.json')],
-      registriesD: '/nonexistent',
+      registriesD: [],
       authFiles: [],
       certificateDirs: [],
     },

@@ -1,10 +1,11 @@
 import { CrioError, messageOf } from '../../base/errors.ts';
 import type { Digest } from '../../base/ids.ts';
-import { formatReference, repositoryOf } from '../reference.ts';
+import { formatReference } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { matchesIdentity } from './identity.ts';
 import type { SignedIdentity } from './identity.ts';
 import type { Policy } from './policy-file.ts';
+import { policyScopes } from './policy-scopes.ts';
 import type { Requirement, SignedByRule, SigstoreRule } from './requirement.ts';
 import { prepareSigstore } from './sigstore.ts';
 import { loadSigningKeys, openSignedMessage } from './simple-signing.ts';
@@ -36,24 +37,6 @@ export function findPolicyRule(policy: Policy, reference: Reference): PolicyRule
       return { requirements, place: `transport "docker", scope ${JSON.stringify(scope)}` };
   }
   return { requirements: policy.default, place: 'default' };
-}
-
-/** Scopes from the image itself to the transport's default, as containers-policy.json(5) orders them. */
-export function policyScopes(reference: Reference): readonly string[] {
-  const scopes = [formatReference(reference)];
-  let name = repositoryOf(reference);
-  for (;;) {
-    scopes.push(name);
-    const slash = name.lastIndexOf('/');
-    if (slash < 0) break;
-    name = name.slice(0, slash);
-  }
-  for (let dot = name.indexOf('.'); dot >= 0; dot = name.indexOf('.')) {
-    name = name.slice(dot + 1);
-    if (name === '') break;
-    scopes.push(`*.${name}`);
-  }
-  return [...scopes, ''];
 }
 
 /** What can be shown for an image: its manifest, the lists that led to it, and its signatures. */
@@ -99,13 +82,22 @@ async function checkRequirement(
     case 'reject':
       throw new Error(`Running image ${imageName(reference)} is rejected by policy.`);
     case 'signedBaseLayer':
-      // The other container tools read it and refuse every image, with this text.
-      throw new Error('signedBaseLayer not implemented yet!');
+      throw new Error(noBaseLayer);
     case 'signedBy':
     case 'sigstoreSigned':
       await checkSignatures(requirement, reference, evidence);
   }
 }
+
+/** Throws when a requirement can never be met: its keys cannot be read, or it is not one that is. */
+export async function checkRule(requirement: Requirement): Promise<void> {
+  if (requirement.type === 'signedBy') await openSimple(requirement);
+  if (requirement.type === 'sigstoreSigned') await openSigstore(requirement);
+  if (requirement.type === 'signedBaseLayer') throw new Error(noBaseLayer);
+}
+
+// The other container tools read it and refuse every image, with this text.
+const noBaseLayer = 'signedBaseLayer not implemented yet!';
 
 /** One signature that is accepted is enough. */
 async function checkSignatures(

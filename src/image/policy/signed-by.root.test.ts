@@ -50,7 +50,7 @@ before(async () => {
     places: {
       registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
       policyFiles: [policy],
-      registriesD: join(folder, 'registries.d'),
+      registriesD: [join(folder, 'registries.d')],
       authFiles: [],
       certificateDirs: [],
     },
@@ -129,5 +129,110 @@ describe('an image that skopeo signed with gpg', () => {
     gpg('--output', join(folder, 'revoked.gpg'), '--export', 'late@example.com');
     require({ keyPath: join(folder, 'revoked.gpg') });
     assert.match(await failure(pull(name)), /SignatureValidationFailed: .*revoked/);
+  });
+});
+
+describe('registries.d', () => {
+  const insecure = ['--src-tls-verify=false', '--dest-tls-verify=false'];
+  const conf = join(folder, 'mirrors.conf');
+  const places = join(folder, 'places');
+  let mirrored: ImageService;
+
+  before(async () => {
+    mkdirSync(places);
+    const { address } = registry;
+    writeFileSync(
+      conf,
+      `[[registry]]\nlocation = "${address}/origin"\ninsecure = true\n[[registry.mirror]]\nlocation = "${address}/copy"\ninsecure = true\n`,
+    );
+    const source = `docker://${address}/docker.io/library/busybox:latest`;
+    const withKeys = [
+      '--registries.d',
+      places,
+      'copy',
+      '--insecure-policy',
+      ...insecure,
+      '--sign-by',
+      'rsa@example.com',
+    ];
+    for (const where of ['copy', 'origin', 'other']) {
+      const store = join(folder, `at-${where}`);
+      writeFileSync(join(places, 'a.yaml'), `default-docker:\n  lookaside: file://${store}\n`);
+      run('skopeo', [...withKeys, source, `docker://${address}/${where}/app:1`], { env });
+      // The same signature under every name: whose identity is found tells which store was read.
+      const [signed = ''] = readdirSync(join(store, where));
+      for (const name of ['copy', 'origin'])
+        if (name !== where) cpSync(join(store, where, signed), join(store, name, signed), { recursive: true });
+    }
+    mirrored = await createImages({
+      store: createFakeStore(folder),
+      log: silentLog,
+      config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
+      places: {
+        registries: { file: conf, dropInDirs: [], aliasFile: '/nonexistent' },
+        policyFiles: [policy],
+        registriesD: [places],
+        authFiles: [],
+        certificateDirs: [],
+      },
+    });
+  });
+  after(() => mirrored[Symbol.asyncDispose]());
+
+  const exactly = (path: string) => ({ type: 'exactRepository', dockerRepository: `${registry.address}/${path}` });
+
+  /** Whose signature is found: the identity in it tells where it comes from. */
+  async function found(yaml: string): Promise<{ readonly ours: string; readonly skopeos: string }> {
+    writeFileSync(join(places, 'a.yaml'), yaml.replaceAll('HOST', registry.address).replaceAll('DIR', folder));
+    const name = `${registry.address}/origin/app:1`;
+    const [ours, skopeos]: string[][] = [[], []];
+    for (const where of ['copy', 'origin', 'other']) {
+      require({ keyPath: join(folder, 'rsa.gpg'), signedIdentity: exactly(`${where}/app`) });
+      const request = { reference: name, credentials: undefined, namespace: '', cgroupParent: '' };
+      await mirrored.pull(testCall, request).then(
+        () => ours?.push(where),
+        () => undefined,
+      );
+      const flags = ['--registries-conf', conf, '--registries.d', places, '--policy', policy];
+      const [to, options] = [join(folder, `out-${where}`), { env, allow: [1] }];
+      run('skopeo', [...flags, 'copy', '--remove-signatures', ...insecure, `docker://${name}`, `dir:${to}`], options);
+      if (readdirSync(folder).includes(`out-${where}`) && readdirSync(to).includes('manifest.json'))
+        skopeos?.push(where);
+      rmSync(to, { recursive: true, force: true });
+    }
+    return { ours: ours?.join() ?? '', skopeos: skopeos?.join() ?? '' };
+  }
+
+  const at = (where: string) => `lookaside: file://DIR/at-${where}`;
+  const cases: readonly (readonly [string, string, string])[] = [
+    [
+      'is asked about the mirror that had the image',
+      `docker:\n  HOST/origin:\n    ${at('origin')}\n  HOST/copy:\n    ${at('copy')}\n`,
+      'copy',
+    ],
+    [
+      'takes the most precise scope',
+      `docker:\n  HOST:\n    ${at('other')}\n  HOST/copy/app:1:\n    ${at('copy')}\n  HOST/copy:\n    ${at('origin')}\n`,
+      'copy',
+    ],
+    [
+      'falls back to the default',
+      `docker:\n  HOST/origin:\n    ${at('origin')}\ndefault-docker:\n  ${at('other')}\n`,
+      'other',
+    ],
+    [
+      'takes what a precise scope does not say from a wider one',
+      `docker:\n  HOST/copy:\n    lookaside-staging: file://DIR/at-copy\n  HOST:\n    ${at('other')}\n`,
+      'other',
+    ],
+    ['never reads where signatures are only written', 'default-docker:\n  lookaside-staging: file://DIR/at-copy\n', ''],
+    ['knows the old name', 'default-docker:\n  sigstore: file://DIR/at-other\n', 'other'],
+  ];
+  for (const [what, yaml, want] of cases)
+    it(`${what}, as with skopeo`, async () => assert.deepEqual(await found(yaml), { ours: want, skopeos: want }));
+
+  it('is asked about the other places when the mirror has none, which skopeo does not do', async () => {
+    const yaml = `docker:\n  HOST/copy:\n    lookaside: file://DIR/none\n  HOST/origin:\n    ${at('origin')}\n`;
+    assert.deepEqual(await found(yaml), { ours: 'origin', skopeos: '' });
   });
 });

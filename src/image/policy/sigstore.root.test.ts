@@ -56,7 +56,7 @@ before(async () => {
     places: {
       registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
       policyFiles: [policy],
-      registriesD: join(folder, 'registries.d'),
+      registriesD: [join(folder, 'registries.d')],
       authFiles: [],
       certificateDirs: [],
     },

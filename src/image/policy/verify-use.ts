@@ -1,7 +1,7 @@
 import { CrioError, wrap } from '../../base/errors.ts';
 import type { ImageStore } from '../../storage/store.ts';
 import type { Reference } from '../reference.ts';
-import { checkPolicy, findPolicyRule, PolicyError } from './decide.ts';
+import { checkPolicy, PolicyError } from './decide.ts';
 import { findPolicy } from './policy-file.ts';
 import { readStoredSignatures } from './stored-signatures.ts';
 
@@ -38,22 +38,4 @@ export async function verifyUse(images: ImageStore, request: UseRequest): Promis
     }
   }
   throw wrap('SignatureValidationFailed', refusals[0] ?? new Error('no name'), 'unknown');
-}
-
-/** Which rule decides for an image, for people. */
-export interface PolicyExplanation {
-  readonly reference: Reference;
-  /** The file; undefined when there is none, and then nothing is accepted. */
-  readonly policyFile: string | undefined;
-  readonly place: string;
-  /** Types of the requirements, all of which must be met. */
-  readonly requirements: readonly string[];
-}
-
-export async function explainPolicy(reference: Reference, files: readonly string[]): Promise<PolicyExplanation> {
-  const policy = await findPolicy(files);
-  if (policy === undefined)
-    return { reference, policyFile: undefined, place: `none of ${files.join(', ')}`, requirements: [] };
-  const { place, requirements } = findPolicyRule(policy, reference);
-  return { reference, policyFile: policy.path, place, requirements: requirements.map(({ type }) => type) };
 }

@@ -72,7 +72,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
       registries: { file: conf, dropInDirs: [], aliasFile: '/nonexistent' },
       authFiles: options.authFiles ?? [],
       policyFiles: [policyFile],
-      registriesD: join(dir, 'registries.d'),
+      registriesD: [join(dir, 'registries.d')],
       certificateDirs: [],
       limits: { ...limits, ...options.limits },
     },
