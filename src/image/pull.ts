@@ -1,6 +1,6 @@
 import type { KeyObject } from 'node:crypto';
 import type { Call } from '../base/call.ts';
-import { CrioError, messageOf, wrap } from '../base/errors.ts';
+import { CrioError, kindOf, messageOf, wrap } from '../base/errors.ts';
 import type { Digest, ImageId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import { systemClock } from '../base/clock.ts';
@@ -184,8 +184,9 @@ async function pullLayeredImage(
   try {
     await commit();
   } catch (error) {
-    // A removal may have taken a layer that was there when we looked.
-    if (signal.aborted || !(await isLayerMissing(store, image, config.document))) throw error;
+    // A removal may have taken a layer that was there when we looked. What a registry answered would be the same again.
+    const isOurs = kindOf(error) === 'failed-precondition';
+    if (signal.aborted || !isOurs || !(await isLayerMissing(store, image, config.document))) throw error;
     await commit();
   }
   return id;

@@ -6,6 +6,7 @@ import { isPassing } from './client.ts';
 import type { RegistryClient } from './client.ts';
 import { describeFailures } from './failures.ts';
 import type { Failure } from './failures.ts';
+import { healthyFirst } from './places.ts';
 import type { Place } from './places.ts';
 
 export interface BlobStreamOptions {
@@ -23,7 +24,7 @@ export interface BlobStreamOptions {
   onEndpoint(label: string): void;
 }
 
-/** Breaks in a row, without a byte between them, before an endpoint is given up. */
+/** Breaks in a row, without a byte between them, and times that it was too slow, before an endpoint is given up. */
 const maxBreaks = 3;
 
 /**
@@ -33,10 +34,12 @@ const maxBreaks = 3;
 export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Buffer, void, undefined> {
   const failures: Failure[] = [];
   const state = { offset: 0 };
-  for (const place of options.places) {
+  const places = healthyFirst(options.places);
+  for (const [index, place] of places.entries()) {
     options.onEndpoint(place.label);
+    const isLast = index === places.length - 1;
     try {
-      yield* streamFrom(await place.open(options.signal), options, state);
+      yield* streamFrom(await place.open(options.signal), options, { state, isLast });
       return;
     } catch (error) {
       if (options.signal.aborted || isFinal(error)) throw error;
@@ -50,7 +53,7 @@ export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Bu
 async function* streamFrom(
   client: RegistryClient,
   options: BlobStreamOptions,
-  state: { offset: number },
+  { state, isLast }: { readonly state: { offset: number }; readonly isLast: boolean },
 ): AsyncGenerator<Buffer, void, undefined> {
   for (let breaks = 0; ;) {
     const before = state.offset;
@@ -61,8 +64,9 @@ async function* streamFrom(
       if (options.signal.aborted || isFinal(error)) throw error;
       // The connection broke after the last byte.
       if (state.offset === options.size && state.offset > before) return;
-      breaks = state.offset > before ? 1 : breaks + 1;
-      if (breaks > maxBreaks || !isBroken(error)) throw error;
+      // A server that trickles makes progress too, but must not keep the next one from its turn.
+      breaks = state.offset > before && !isTooSlow(error) ? 1 : breaks + 1;
+      if (breaks > maxBreaks || !isBroken(error) || (isTooSlow(error) && !isLast)) throw error;
       options.log.debug(
         () => `Blob ${options.digest} broke at ${state.offset} of ${options.size} bytes, resuming: ${messageOf(error)}`,
       );
@@ -103,6 +107,10 @@ class BlobSizeError extends CrioError {
 
 function isFinal(error: unknown): boolean {
   return error instanceof BlobSizeError;
+}
+
+function isTooSlow(error: unknown): boolean {
+  return error instanceof CrioError && error.kind === 'deadline';
 }
 
 /** A connection that broke or went silent inside the body, in contrast to an answer that says no. */

@@ -84,10 +84,12 @@ export class RegistryClient {
     offset: number,
     signal: AbortSignal,
   ): Promise<{ body: AsyncIterable<Buffer>; offset: number; discard: () => void }> {
-    const response = await this.#get(`${this.#base}/blobs/${digest}`, {
-      accept: '*/*',
-      signal,
-      ...(offset > 0 ? { range: offset } : {}),
+    const path = `${this.#base}/blobs/${digest}`;
+    const get = (range: object) => this.#get(path, { accept: '*/*', signal, ...range });
+    const response = await get(offset > 0 ? { range: offset } : {}).catch((error: unknown) => {
+      // "Range not satisfiable": from the start then, as from a server that ignores ranges.
+      if (offset === 0 || !(error instanceof RegistryError) || error.status !== 416) throw error;
+      return get({});
     });
     const discard = () => response.discard();
     if (response.status !== 206) return { body: response.body, offset: 0, discard };
@@ -155,7 +157,9 @@ export class RegistryClient {
 
 /** Failures that another try may not have. */
 export function isPassing(error: unknown): boolean {
-  if (error instanceof RegistryError) return error.status === 429 || error.status >= 500;
+  // Some registries say it with 403 or 404, and mean it the same.
+  if (error instanceof RegistryError)
+    return error.status === 429 || error.status >= 500 || /^too_?many_?requests$/i.test(error.code);
   return hasCode(error, 'ECONNRESET', 'EPIPE', 'EAI_AGAIN', 'ECONNABORTED');
 }
 

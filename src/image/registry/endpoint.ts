@@ -121,12 +121,14 @@ export class Endpoint {
         lookup: this.#options.lookup,
         limits: this.limits,
         signal: request.signal,
+        onTooSlow: (reason) => this.#breaker.failed(reason),
       });
       if (isOwn) this.#breaker.succeeded();
       return response;
     } catch (error) {
-      if (isOwn && !request.signal.aborted && isDeadly(error)) {
-        this.#scheme = undefined;
+      if (!request.signal.aborted && isDeadly(error)) {
+        if (isOwn) this.#scheme = undefined;
+        // A server that it leads to counts as well: without its storage or tokens a registry is of no use.
         this.#breaker.failed(messageOf(error));
       }
       throw error;

@@ -17,6 +17,8 @@ export interface HttpRequest {
   readonly lookup: LookupFunction;
   readonly limits: TransportLimits;
   readonly signal: AbortSignal;
+  /** Told when the body was ended for being silent or too slow. */
+  readonly onTooSlow?: (reason: string) => void;
 }
 
 export interface HttpResponse {
@@ -57,7 +59,7 @@ export function sendRequest(options: HttpRequest): Promise<HttpResponse> {
       status: response.statusCode ?? 0,
       headers: response.headers,
       url,
-      body: readBody(response, url, limits),
+      body: readBody(response, options),
       discard: () => response.destroy(),
     });
     // A body that nobody reads any more must not crash the process when its connection breaks.
@@ -120,12 +122,13 @@ function whenConnected(socket: Duplex & { readonly connecting?: boolean }, then:
 /** Hands on the body and ends it when the network is silent or too slow. Time the consumer takes does not count. */
 async function* readBody(
   response: IncomingMessage,
-  url: URL,
-  limits: TransportLimits,
+  { url, limits, onTooSlow }: HttpRequest,
 ): AsyncGenerator<Buffer, void, undefined> {
-  const watch = new StallWatch(limits, (message) =>
-    response.destroy(new CrioError('deadline', `${url.host}: ${message}`)),
-  );
+  const watch = new StallWatch(limits, (message) => {
+    const error = new CrioError('deadline', `${url.host}: ${message}`);
+    onTooSlow?.(error.message);
+    response.destroy(error);
+  });
   const chunks: AsyncIterator<Buffer> = response[Symbol.asyncIterator]();
   try {
     for (;;) {

@@ -52,6 +52,11 @@ export class Place {
   }
 }
 
+/** The same places, those that were dead or too slow a moment ago last. */
+export function healthyFirst(places: readonly Place[]): readonly Place[] {
+  return places.toSorted((a, b) => Number(a.problem !== undefined) - Number(b.problem !== undefined));
+}
+
 /**
  * Asks each place in turn until one answers; a mirror that was dead a moment ago is passed over. Returns the answer and
  * the places in the order to ask next: the one that answered, the ones not tried, those that failed.
