@@ -22,6 +22,7 @@ import type { PullObserver, PullProgress } from './pull-progress.ts';
 import { backgroundCall, PullService } from './pull-service.ts';
 import { formatReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
+import { isInsecureHost } from './registries-conf.ts';
 import type { RegistriesConf } from './registries-conf.ts';
 import { loadRegistriesConf, registriesPaths } from './registries-file.ts';
 import type { RegistriesPaths } from './registries-file.ts';
@@ -119,6 +120,7 @@ class StoredImages implements ImageService {
     this.#endpoints = new Endpoints({
       limits: places?.limits ?? defaultLimits,
       certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
+      isInsecure: (host) => isInsecureHost(this.#registries, host),
       log,
     });
     this.#registriesD = places?.registriesD ?? registriesDFolders(env);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { silentLog } from '../base/log.ts';
@@ -148,6 +149,90 @@ describe('credentials', () => {
     assert.match(await failure(bench.pull(`${registry.host}/a:1`, { namespace: 'prod' })), /401/);
   });
 
+  it('those of the request do not go to a location on another host, unless they name it', async () => {
+    await using other = await startFakeRegistry();
+    await using bench = await openBench({
+      toml: (host) => `[[registry]]\nprefix = "${host}/a"\nlocation = "${other.host}/a"\ninsecure = true`,
+    });
+    const image = putImage(other, 'a', '1');
+    other.handle = demandPassword;
+    const password = { username: 'u', password: 'p' };
+    assert.match(
+      await failure(bench.pull(`${bench.registry.host}/a:1`, { credentials: password })),
+      /\(no credentials\): 401 unauthorized/,
+    );
+    assert.ok(other.requests.every(({ authorization }) => authorization === undefined));
+    const named = { ...password, serverAddress: `https://${other.host}/v2/` };
+    assert.equal(await bench.pull(`${bench.registry.host}/a:1`, { credentials: named }), image.id);
+    assert.deepEqual(bench.registry.requests, []);
+  });
+
+  it('CVE-2020-15157: a refresh token does not follow the redirect of a token server to another host', async () => {
+    await using evil = await startFakeRegistry();
+    await using bench = await openBench();
+    const { registry } = bench;
+    putImage(registry, 'a', '1');
+    let asked = 0;
+    registry.handle = (request, response) => {
+      if (request.url === '/v2/') return false;
+      if (request.method === 'POST') {
+        asked += 1;
+        response.writeHead(307, { Location: `http://${evil.host}/token` }).end();
+      } else {
+        const bearer = `Bearer realm="http://${registry.host}/token",service="s"`;
+        sendError(response.setHeader('WWW-Authenticate', bearer), 401, 'UNAUTHORIZED', 'no');
+      }
+      return true;
+    };
+    const text = await failure(bench.pull(`${registry.host}/a:1`, { credentials: { identityToken: 'hunter2' } }));
+    assert.match(text, /redirects a request with secrets to http:\/\/127\.0\.0\.1/);
+    assert.ok(asked > 0 && !text.includes('hunter2'));
+    assert.deepEqual(evil.requests, []);
+  });
+
+  it('CVE-2019-10214: passwords go to a token server on plain HTTP only when its host was declared insecure', async () => {
+    for (const isDeclared of [false, true]) {
+      await using tokens = await startFakeRegistry();
+      const tokenHost = tokens.host.replace('127.0.0.1', 'localhost');
+      const declared = isDeclared ? `[[registry]]\nlocation = "${tokenHost}"\ninsecure = true\n` : '';
+      await using bench = await openBench({
+        toml: (host) => `${declared}[[registry]]\nlocation = "${host}"\ninsecure = true`,
+      });
+      const { registry } = bench;
+      const image = putImage(registry, 'a', '1');
+      tokens.handle = (_, response) => {
+        response.end('{"token":"t"}');
+        return true;
+      };
+      registry.handle = (request, response) => {
+        if (request.url === '/v2/' || request.headers.authorization === 'Bearer t') return false;
+        const bearer = `Bearer realm="http://${tokenHost}/token",service="s"`;
+        sendError(response.setHeader('WWW-Authenticate', bearer), 401, 'UNAUTHORIZED', 'no');
+        return true;
+      };
+      // Without a secret there is nothing to lose.
+      assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
+      const asked = tokens.requests.length;
+      const pulled = bench.pull(`${registry.host}/a:1`, { credentials: { username: 'u', password: 'p' } });
+      if (isDeclared) assert.equal(await pulled, image.id);
+      else assert.match(await failure(pulled), /"localhost:\d+" is not configured as insecure/);
+      const sent = tokens.requests.slice(asked).map(({ authorization }) => authorization);
+      assert.deepEqual(sent, isDeclared ? [basic('u', 'p')] : []);
+    }
+  });
+
+  it('answers a registry that wants a password instead of a token from now on', async () => {
+    await using bench = await openBench();
+    const { registry } = bench;
+    const image = putImage(registry, 'a', '1');
+    const state = tokenRegistry(registry, () => true);
+    const pull = () => bench.pull(`${registry.host}/a:1`, { credentials: { username: 'u', password: 'p' } });
+    await pull();
+    registry.handle = demandPassword;
+    assert.equal(await pull(), image.id);
+    assert.equal(state.tokens, 1);
+  });
+
   it('CVE-2019-10214: refuses a token server on plain HTTP for a registry that is not insecure', async () => {
     using endpoints = new Endpoints({ limits: defaultLimits, certificateDirs: [], log: silentLog });
     const authorizer = new Authorizer(endpoints.get('r.io', false), 'a', {
@@ -164,3 +249,10 @@ describe('credentials', () => {
     );
   });
 });
+
+/** Basic authentication with any password. */
+function demandPassword(request: IncomingMessage, response: ServerResponse): boolean {
+  if (request.url === '/v2/' || request.headers.authorization?.startsWith('Basic ') === true) return false;
+  sendError(response.setHeader('WWW-Authenticate', 'Basic realm="x"'), 401, 'UNAUTHORIZED', 'no');
+  return true;
+}

@@ -26,7 +26,7 @@ import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
 import type { RegistriesConf } from './registries-conf.ts';
 import type { Endpoints } from './registry/endpoints.ts';
-import { failureLabel, isRegistryUnavailable } from './registry/failures.ts';
+import { failureLabel, hasCause, isRegistryUnavailable } from './registry/failures.ts';
 import type { Place } from './registry/places.ts';
 
 /** What may change while the daemon runs; read at the start of each pull. */
@@ -214,13 +214,8 @@ function clientError(error: unknown): CrioError {
   if (kind === 'canceled')
     return error instanceof CrioError ? error : new CrioError('canceled', 'context canceled', { cause: error });
   const text = messageOf(error);
-  if (isPolicyError(error)) return new CrioError('unknown', `SignatureValidationFailed: ${text}`, { cause: error });
+  if (hasCause(error, (cause) => cause instanceof PolicyError))
+    return new CrioError('unknown', `SignatureValidationFailed: ${text}`, { cause: error });
   if (isRegistryUnavailable(error)) return new CrioError('unknown', `RegistryUnavailable: ${text}`, { cause: error });
   return new CrioError('unknown', `unable to pull image: ${text}`, { cause: error });
-}
-
-function isPolicyError(error: unknown): boolean {
-  for (let current = error; current instanceof Error; current = current.cause)
-    if (current instanceof PolicyError) return true;
-  return false;
 }

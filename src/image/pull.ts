@@ -94,13 +94,17 @@ async function pullCandidate(
   call.stage('image manifest');
   const fetched = await fetchManifest(reference, dependencies.placesFor(reference), call.signal);
   call.stage('image policy');
-  let signatures: SignaturesByDigest = new Map();
+  let reading: Promise<SignaturesByDigest> | undefined;
+  const readSignatures = () => (reading ??= dependencies.signaturesOf(fetched, call.signal));
   await checkPolicy(request.policy, reference, {
     digests: [fetched.digest, ...fetched.lists.map((list) => list.digest)],
-    async signatures() {
-      signatures = await dependencies.signaturesOf(fetched, call.signal);
-      return [...signatures.values()].flat();
-    },
+    signatures: async () => [...(await readSignatures()).values()].flat(),
+  });
+  // They are kept also where this policy asks for none: that of the namespace that uses the image later may.
+  const signatures = await readSignatures().catch((error: unknown) => {
+    if (call.signal.aborted) throw error;
+    dependencies.log.warn(`Read signatures of "${formatReference(reference)}", which its policy does not need`, error);
+    return new Map();
   });
   const id = await pullFetched(dependencies, request, fetched, { reference, signatures });
   call.stage('image done');

@@ -66,6 +66,15 @@ export function pullSources(conf: RegistriesConf, reference: Reference): readonl
   return [...mirrors, primary];
 }
 
+/** True when a registry or mirror on this host (`host[:port]`), or in it, was declared insecure. */
+export function isInsecureHost({ rules }: RegistriesConf, host: string): boolean {
+  const isOn = (location: string) => location === host || location.startsWith(`${host}/`);
+  return rules.some(
+    ({ location, insecure, mirrors }) =>
+      (insecure && isOn(location)) || mirrors.some((mirror) => mirror.insecure && isOn(mirror.location)),
+  );
+}
+
 /** The table with the longest match; undefined when none matches. */
 export function findRule(conf: RegistriesConf, reference: Reference): RegistryRule | undefined {
   const text = formatReference(reference);

@@ -5,20 +5,20 @@ import { registryKey } from './auth-file.ts';
 import type { ResolvedCredentials } from './resolved-credentials.ts';
 
 /**
- * The credentials of the CRI request for one place of an image; undefined when they are not meant for it. They belong
- * to the registry that the user named, wherever its `location` is, but not to its mirrors, unless they name the mirror.
+ * The credentials of the CRI request for one place of an image; undefined when they are not meant for it. They go to the
+ * host that the user named, as with the other container tools, not to a mirror or a `location` on another host, unless
+ * they name that one.
  */
 export function requestCredentials(
   credentials: Credentials | undefined,
   logical: Reference,
-  physical: { readonly reference: Reference; readonly isMirror: boolean },
+  { reference: physical }: { readonly reference: Reference },
 ): ResolvedCredentials | undefined {
   if (credentials === undefined || isEmpty(credentials)) return undefined;
   const server = credentials.serverAddress === '' ? undefined : registryKey(credentials.serverAddress);
-  const isForPhysical = server !== undefined && covers(server, physical.reference);
   const isForLogical = server === undefined || covers(server, logical);
-  const sameRegistry = physical.reference.domain === logical.domain;
-  if (!isForPhysical && !(isForLogical && (sameRegistry || !physical.isMirror))) return undefined;
+  const isForPhysical = server !== undefined && covers(server, physical);
+  if (!isForPhysical && !(isForLogical && physical.domain === logical.domain)) return undefined;
   const { username, password, identityToken, registryToken } = credentials;
   return { username, password, identityToken, registryToken, source: 'credentials of the request' };
 }

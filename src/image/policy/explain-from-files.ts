@@ -5,6 +5,7 @@ import type { AuthFileSettings } from '../auth/configured-auth-file.ts';
 import { defaultAuthFiles } from '../auth/find-credentials.ts';
 import { placesFor } from '../pull-places.ts';
 import { formatReference } from '../reference.ts';
+import { isInsecureHost } from '../registries-conf.ts';
 import { loadRegistriesConf, registriesPaths } from '../registries-file.ts';
 import { defaultCertificateDirs } from '../registry/certificates.ts';
 import { Endpoints } from '../registry/endpoints.ts';
@@ -30,7 +31,12 @@ export interface FilesOptions {
 export async function explainFromFiles(options: FilesOptions): Promise<Explanation> {
   const { image, env, log } = options;
   const registries = await loadRegistriesConf(registriesPaths(env, options.registries));
-  using endpoints = new Endpoints({ limits: defaultLimits, certificateDirs: defaultCertificateDirs, log });
+  using endpoints = new Endpoints({
+    limits: defaultLimits,
+    certificateDirs: defaultCertificateDirs,
+    isInsecure: (host) => isInsecureHost(registries, host),
+    log,
+  });
   const authFiles = defaultAuthFiles(env, getuid?.() ?? 0);
   const check = {
     endpoints,

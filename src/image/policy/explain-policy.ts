@@ -11,6 +11,7 @@ import type { Place } from '../registry/places.ts';
 import { configuredMode, resolveName } from '../short-names.ts';
 import { checkPolicy, checkRule, findPolicyRule } from './decide.ts';
 import { fetchSignatures } from './fetch-signatures.ts';
+import { shownUrl } from './lookaside.ts';
 import { configuredPolicyFiles, findPolicy, policyFiles } from './policy-file.ts';
 import type { Policy } from './policy-file.ts';
 import { policyScopes } from './policy-scopes.ts';
@@ -170,5 +171,5 @@ function needsSignatures(requirements: readonly Requirement[]): boolean {
 function signatureLine(config: RegistriesD, { reference, isMirror }: PullSource): string {
   const { lookaside, useSigstoreAttachments } = findSignaturePlaces(config, reference);
   const attached = useSigstoreAttachments ? 'looked for' : 'not looked for (use-sigstore-attachments is off)';
-  return `signatures of ${formatReference(reference)}${isMirror ? ' (mirror)' : ''}: lookaside ${lookaside}; attached in the registry: ${attached}`;
+  return `signatures of ${formatReference(reference)}${isMirror ? ' (mirror)' : ''}: lookaside ${URL.canParse(lookaside) ? shownUrl(new URL(lookaside)) : 'no URL'}; attached in the registry: ${attached}`;
 }

@@ -26,7 +26,10 @@ export async function fetchLookaside(
     const data = url.protocol === 'file:' ? await readFileUrl(url) : await readHttpUrl(url, endpoints, signal);
     if (data === undefined) return signatures;
     if (signatures.length === maxSignatures)
-      throw new CrioError('resource-exhausted', `read signatures below "${folder.href}": more than ${maxSignatures}`);
+      throw new CrioError(
+        'resource-exhausted',
+        `read signatures below "${shownUrl(folder)}": more than ${maxSignatures}`,
+      );
     signatures.push(data);
   }
 }
@@ -40,12 +43,20 @@ function folderUrl(
   try {
     url = new URL(base);
   } catch {
-    throw new CrioError('invalid', `lookaside ${JSON.stringify(base)} is no URL`);
+    throw new CrioError('invalid', 'the lookaside of registries.d is no URL');
   }
   if (!['file:', 'http:', 'https:'].includes(url.protocol))
-    throw new CrioError('invalid', `lookaside ${JSON.stringify(base)}: only file, http and https are supported`);
+    throw new CrioError('invalid', `lookaside "${shownUrl(url)}": only file, http and https are supported`);
   url.pathname = `${url.pathname.replace(/\/+$/, '')}/${reference.path}@${digest.replace(':', '=')}`;
   return url;
+}
+
+/** For people and logs: a lookaside may have a user and a password in it. */
+export function shownUrl(url: URL): string {
+  const shown = new URL(url);
+  if (shown.username !== '') shown.username = 'xxxxx';
+  if (shown.password !== '') shown.password = 'xxxxx';
+  return shown.href;
 }
 
 async function readFileUrl(url: URL): Promise<Buffer | undefined> {
@@ -63,7 +74,7 @@ async function readFileUrl(url: URL): Promise<Buffer | undefined> {
     return Buffer.from(buffer.subarray(0, length));
   } catch (error) {
     if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined;
-    throw wrap(`read signature "${url.href}"`, error);
+    throw wrap(`read signature "${shownUrl(url)}"`, error);
   }
 }
 
@@ -77,6 +88,6 @@ async function readHttpUrl(url: URL, endpoints: Endpoints, signal: AbortSignal):
     if (response.status === 404) return undefined;
     throw new CrioError('unavailable', `the server answered ${response.status}`);
   } catch (error) {
-    throw wrap(`read signature "${url.href}"`, error);
+    throw wrap(`read signature "${shownUrl(url)}"`, error);
   }
 }

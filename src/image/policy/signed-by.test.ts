@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -72,6 +72,38 @@ describe('signedBy', () => {
     await images.verifyUse({ imageId: image.id, userSpecifiedImage: name, namespace: 'x' });
     const other = images.verifyUse({ imageId: image.id, userSpecifiedImage: `${registry.host}/b:1`, namespace: 'x' });
     assert.match(await failure(other), /^SignatureValidationFailed: .*requirement "signedBy"/);
+  });
+
+  it('keeps signatures that the policy of the pull does not ask for, and pulls without them', async () => {
+    await using bench = await openSigned();
+    const { registry, images, dir, policyFile } = bench;
+    const image = putImage(registry, 'a', '1');
+    const name = `${registry.host}/a:1`;
+    await put(bench, image.manifestDigest, [await sign(claim(image.manifestDigest, name), [trusted])]);
+    const strict = join(dir, 'strict.json');
+    await rename(policyFile, strict);
+    await writeFile(policyFile, '{"default":[{"type":"insecureAcceptAnything"}]}');
+    await bench.pull(name);
+    await images.reload({ image: { ...defaultConfig().image, signaturePolicyDir: dir, signaturePolicy: strict } });
+    const use = { imageId: image.id, userSpecifiedImage: name, namespace: 'x' };
+    await images.verifyUse(use);
+    const unread = `docker:\n  ${registry.host}:\n    lookaside: http://127.0.0.1:1/\n`;
+    await writeFile(join(dir, 'registries.d/a.yaml'), unread);
+    await images.reload({ image: { ...defaultConfig().image, signaturePolicyDir: '' } });
+    assert.equal(await bench.pull(name), image.id);
+  });
+
+  it('never shows the password of a lookaside', async () => {
+    await using bench = await openSigned();
+    const { registry, images, dir } = bench;
+    putImage(registry, 'a', '1');
+    const yaml = `docker:\n  ${registry.host}:\n    lookaside: http://user:hunter2@127.0.0.1:1/\n`;
+    await writeFile(join(dir, 'registries.d/a.yaml'), yaml);
+    const refused = await failure(bench.pull(`${registry.host}/a:1`));
+    assert.match(refused, /read signature "http:\/\/xxxxx:xxxxx@127\.0\.0\.1:1\/a@sha256=/);
+    const { text } = await images.explainPolicy(`${registry.host}/a:1`, '');
+    assert.match(text, /lookaside http:\/\/xxxxx:xxxxx@127/);
+    assert.doesNotMatch(refused + text, /hunter2/);
   });
 
   it('takes keys of a file, of several files, armored or not', async () => {

@@ -47,7 +47,8 @@ export class Authorizer {
     const bearer = challenges.find((challenge) => challenge.scheme === 'bearer');
     if (bearer !== undefined) return this.#answerBearer(bearer, signal);
     const hasBasic = challenges.some((challenge) => challenge.scheme === 'basic');
-    if (!hasBasic || rejected !== undefined) return undefined;
+    // A registry may have changed its mind about tokens; the same password twice helps nobody.
+    if (!hasBasic || rejected === this.#basicHeader()) return undefined;
     this.#basic = true;
     return this.#basicHeader();
   }
@@ -127,7 +128,8 @@ export class Authorizer {
     }
     realm.username = '';
     realm.password = '';
-    this.#endpoint.checkScheme(realm);
+    if (hasSecret(this.#credentials)) this.#endpoint.checkSecretScheme(realm);
+    else this.#endpoint.checkScheme(realm);
     return realm;
   }
 
@@ -147,6 +149,10 @@ function readToken(body: Buffer, server: string): { value: string; lifetimeMs: n
   const expires = json.get('expires_in');
   const lifetimeS = typeof expires === 'number' && expires > 0 ? Math.min(expires, 86_400) : defaultLifetimeS;
   return { value: token, lifetimeMs: Math.max(1000, lifetimeS * 1000 - marginMs) };
+}
+
+function hasSecret({ username, password, identityToken }: ResolvedCredentials): boolean {
+  return username !== '' || password !== '' || identityToken !== '';
 }
 
 /** Tells credentials apart in cache keys without keeping them there. */

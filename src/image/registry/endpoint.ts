@@ -17,6 +17,8 @@ export interface EndpointOptions {
   readonly host: string;
   /** TLS without verification, and plain HTTP where there is no TLS. */
   readonly insecure: boolean;
+  /** What the configuration says about another host. */
+  readonly isInsecure?: (host: string) => boolean;
   readonly tls: TlsContexts;
   readonly lookup: LookupFunction;
   readonly limits: TransportLimits;
@@ -92,6 +94,9 @@ export class Endpoint {
       response.discard();
       if (hops === maxRedirects) throw new CrioError('unavailable', `${origin}: more than ${maxRedirects} redirects`);
       url = this.#redirectTarget(url, location);
+      // A body is sent again by 307 and 308, and the only ones there are hold secrets.
+      if (request.body !== undefined && url.origin !== origin)
+        throw new CrioError('failed-precondition', `${origin} redirects a request with secrets to ${url.origin}`);
     }
   }
 
@@ -101,6 +106,20 @@ export class Endpoint {
     throw new CrioError(
       'failed-precondition',
       `${this.label} leads to ${JSON.stringify(url.origin)}: only https is allowed, the registry is not configured as insecure`,
+    );
+  }
+
+  /**
+   * As `checkScheme`, for a token server that gets a password: over plain HTTP only when it is on a host that was declared
+   * insecure, this one or another. CVE-2019-10214
+   */
+  checkSecretScheme(url: URL): void {
+    this.checkScheme(url);
+    if (url.protocol === 'https:' || url.hostname === hostnameOf(this.host)) return;
+    if (this.#options.isInsecure?.(url.host) === true) return;
+    throw new CrioError(
+      'failed-precondition',
+      `${this.label} sends passwords to ${JSON.stringify(url.origin)}: only https is allowed, "${url.host}" is not configured as insecure`,
     );
   }
 
@@ -237,6 +256,10 @@ async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promis
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+function hostnameOf(host: string): string {
+  return new URL(`http://${host}`).hostname;
 }
 
 function isRedirect(status: number): boolean {

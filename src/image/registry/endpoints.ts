@@ -13,7 +13,16 @@ export class Endpoints implements Disposable {
   #tls: TlsContexts;
   readonly #log: Logger;
 
-  constructor(options: { limits: TransportLimits; certificateDirs: readonly string[]; log: Logger }) {
+  readonly #isInsecure: (host: string) => boolean;
+
+  constructor(options: {
+    limits: TransportLimits;
+    certificateDirs: readonly string[];
+    /** True for a host that the configuration declares insecure, now. */
+    isInsecure?: (host: string) => boolean;
+    log: Logger;
+  }) {
+    this.#isInsecure = options.isInsecure ?? (() => false);
     this.#limits = options.limits;
     this.#certificateDirs = options.certificateDirs;
     this.#tls = new TlsContexts(options.certificateDirs);
@@ -27,6 +36,7 @@ export class Endpoints implements Disposable {
     const endpoint = new Endpoint({
       host,
       insecure,
+      isInsecure: this.#isInsecure,
       tls: this.#tls,
       lookup: this.#lookup,
       limits: this.#limits,

@@ -31,7 +31,12 @@ export function failureLabel(error: unknown): string {
 
 /** True when somewhere in the chain nobody listened at an address: CRI-O's definition of an unavailable registry. */
 export function isRegistryUnavailable(error: unknown): boolean {
-  return [...causes(error)].some((cause) => hasCode(cause, 'ECONNREFUSED'));
+  return hasCause(error, (cause) => hasCode(cause, 'ECONNREFUSED'));
+}
+
+/** True when the error or one below it is one of these. */
+export function hasCause(error: unknown, is: (cause: unknown) => boolean): boolean {
+  return [...causes(error)].some(is);
 }
 
 /** An error and everything below it: its cause, and the parts of an AggregateError (one per address or endpoint). */
