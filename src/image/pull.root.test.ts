@@ -1,16 +1,11 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import { connect } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { buildImages } from '../../test/fixtures/build.ts';
 import { run } from '../../test/fixtures/process.ts';
-import { freePort, startRegistry } from '../../test/fixtures/registry.ts';
+import { startRegistry } from '../../test/fixtures/registry.ts';
 import type { Registry } from '../../test/fixtures/registry.ts';
 import { Call } from '../base/call.ts';
 import { messageOf } from '../base/errors.ts';
@@ -22,6 +17,7 @@ import { createImages } from './create-images.ts';
 import type { ImageService, ImagePlaces } from './create-images.ts';
 import { digestOf } from './digest.ts';
 import type { Credentials } from './images.ts';
+import { makeCertificates, startSecureRegistry } from '../../test/fixtures/secure-registry.ts';
 
 /** Real docker-registry, skopeo and podman; everything lies in one temporary folder. */
 const folder = mkdtempSync(join(tmpdir(), 'images-root-'));
@@ -170,7 +166,7 @@ describe('an image pulled by us', () => {
   }
 
   it('is made from Docker schema 1, signed by the registry, and found by the digest of the original', async () => {
-    await using old = await startSecureRegistry({ compatibility: { schema1: { enabled: true } } });
+    await using old = await startSecureRegistry(folder, { compatibility: { schema1: { enabled: true } } });
     await using service = await openImages(old.host);
     const name = `${old.host}/made/schema1:1`;
     run('skopeo', [
@@ -219,7 +215,7 @@ describe('registries with secrets', () => {
     // bcrypt of libxcrypt, through the Perl that every Debian has.
     const hash = run('perl', ['-e', "print crypt('secret', '$2b$05$abcdefghijklmnopqrstuu')"]);
     writeFileSync(htpasswd, `user:${hash}\n`);
-    await using closed = await startSecureRegistry({ auth: { htpasswd: { realm: 'test', path: htpasswd } } });
+    await using closed = await startSecureRegistry(folder, { auth: { htpasswd: { realm: 'test', path: htpasswd } } });
     const authFile = join(folder, 'auth.json');
     run('skopeo', ['login', '--tls-verify=false', '--authfile', authFile, '-u', 'user', '-p', 'secret', closed.host]);
     await using service = await openImages(closed.host, { authFiles: [authFile] });
@@ -236,8 +232,8 @@ describe('registries with secrets', () => {
   });
 
   it('verifies TLS with the authority in certs.d, and shows its client certificate', async () => {
-    const certs = makeCertificates();
-    await using tls = await startSecureRegistry({
+    const certs = makeCertificates(folder);
+    await using tls = await startSecureRegistry(folder, {
       http: { tls: { certificate: certs.server.cert, key: certs.server.key, clientcas: [certs.authority] } },
     });
     const dir = join(folder, 'certs.d', tls.host);
@@ -259,157 +255,3 @@ describe('registries with secrets', () => {
     await images.remove(new Call({ name: 'remove', id: 't', log: silentLog }), name);
   });
 });
-
-describe('proxies', () => {
-  it('asks through HTTP_PROXY, but not for hosts in NO_PROXY', async () => {
-    const seen: string[] = [];
-    const proxy = createServer((request, response) => {
-      seen.push(request.url ?? '');
-      const url = new URL(request.url ?? '');
-      const upstream = connect(Number(url.port), url.hostname, () => {
-        upstream.write(
-          `GET ${url.pathname} HTTP/1.1\r\nHost: ${url.host}\r\nAccept: ${request.headers.accept ?? '*/*'}\r\nConnection: close\r\n\r\n`,
-        );
-        upstream.pipe(response.socket ?? upstream);
-      });
-    });
-    await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
-    const script = join(folder, 'proxied.ts');
-    const endpoints = join(import.meta.dirname, 'registry/endpoints.ts');
-    writeFileSync(
-      script,
-      `import { Endpoints } from '${endpoints}';
-       import { defaultLimits } from '${join(import.meta.dirname, 'registry/limits.ts')}';
-       import { silentLog } from '${join(import.meta.dirname, '../base/log.ts')}';
-       using endpoints = new Endpoints({ limits: defaultLimits, certificateDirs: [], log: silentLog });
-       const response = await endpoints.get('${registry.address}', true).send({ target: '/v2/', signal: AbortSignal.timeout(5000) });
-       console.log(response.status);
-       response.discard();`,
-    );
-    const { port } = proxy.address() as AddressInfo; // a TCP server has no other kind
-    const ask = (env: Record<string, string>) =>
-      runAsync(process.execPath, [script], { PATH: process.env['PATH'] ?? '', ...env });
-    assert.equal((await ask({ HTTP_PROXY: `http://127.0.0.1:${port}` })).trim(), '200');
-    assert.ok(seen.length > 0, 'the proxy was not asked');
-    seen.length = 0;
-    assert.equal((await ask({ HTTP_PROXY: `http://127.0.0.1:${port}`, NO_PROXY: '127.0.0.1' })).trim(), '200');
-    assert.deepEqual(seen, []);
-    proxy.closeAllConnections();
-    await new Promise((resolve) => proxy.close(resolve));
-  });
-});
-
-interface SecureRegistry extends AsyncDisposable {
-  readonly host: string;
-}
-
-/** docker-registry on the same content, with authentication or TLS. */
-async function startSecureRegistry(settings: {
-  readonly auth?: object;
-  readonly compatibility?: object;
-  readonly http?: object;
-}): Promise<SecureRegistry> {
-  const host = `127.0.0.1:${await freePort()}`;
-  const file = join(folder, `${host}.yml`);
-  const storage = { filesystem: { rootdirectory: join(folder, 'registry') } };
-  writeFileSync(
-    file,
-    JSON.stringify({
-      version: 0.1,
-      log: { level: 'error' },
-      storage,
-      ...settings,
-      http: { addr: host, ...settings.http },
-    }),
-  );
-  const child = spawn('docker-registry', ['serve', file], { stdio: 'ignore' });
-  const gone = new Promise((resolve) => child.once('exit', resolve));
-  for (let tries = 0; tries < 200 && !(await accepts(host)); tries += 1) await sleep(25);
-  return {
-    host,
-    async [Symbol.asyncDispose]() {
-      child.kill();
-      await gone;
-    },
-  };
-}
-
-function accepts(host: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(Number(host.split(':')[1]), '127.0.0.1');
-    const answer = (isOpen: boolean) => {
-      socket.destroy();
-      resolve(isOpen);
-    };
-    socket.once('connect', () => answer(true)).once('error', () => answer(false));
-  });
-}
-
-interface Pair {
-  readonly cert: string;
-  readonly key: string;
-}
-
-function makeCertificates(): { readonly authority: string; readonly server: Pair; readonly client: Pair } {
-  const dir = mkdtempSync(join(folder, 'tls-'));
-  const file = (name: string) => join(dir, name);
-  const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
-  run('openssl', [
-    'req',
-    '-x509',
-    ...newKey,
-    '-keyout',
-    file('ca.key'),
-    '-out',
-    file('ca.crt'),
-    '-subj',
-    '/CN=test authority',
-    '-days',
-    '2',
-  ]);
-  const sign = (name: string, extensions: string): Pair => {
-    writeFileSync(file(`${name}.ext`), extensions);
-    run('openssl', [
-      'req',
-      ...newKey,
-      '-keyout',
-      file(`${name}.key`),
-      '-out',
-      file(`${name}.csr`),
-      '-subj',
-      `/CN=${name}`,
-    ]);
-    run('openssl', [
-      'x509',
-      '-req',
-      '-in',
-      file(`${name}.csr`),
-      '-CA',
-      file('ca.crt'),
-      '-CAkey',
-      file('ca.key'),
-      '-CAcreateserial',
-      '-out',
-      file(`${name}.crt`),
-      '-days',
-      '2',
-      '-extfile',
-      file(`${name}.ext`),
-    ]);
-    return { cert: file(`${name}.crt`), key: file(`${name}.key`) };
-  };
-  return {
-    authority: file('ca.crt'),
-    server: sign('server', 'subjectAltName=IP:127.0.0.1'),
-    client: sign('client', 'extendedKeyUsage=clientAuth'),
-  };
-}
-
-/** Like `run`, but this process goes on serving meanwhile. */
-async function runAsync(program: string, args: readonly string[], env: Record<string, string>): Promise<string> {
-  const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  await new Promise((resolve) => child.once('close', resolve));
-  return output;
-}

@@ -1,5 +1,5 @@
 import { CrioError } from '../base/errors.ts';
-import { formatReference, parseReference } from './reference.ts';
+import { formatReference, parseReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
 
 export type PullFromMirror = 'all' | 'digest-only' | 'tag-only';
@@ -75,14 +75,17 @@ export function isInsecureHost({ rules }: RegistriesConf, host: string): boolean
   );
 }
 
-/** The table with the longest match; undefined when none matches. */
+/**
+ * The table with the longest prefix that covers the repository; undefined when none does. Tag and digest do not count,
+ * and of two prefixes of one length the first in the order of their letters is taken: so do podman and skopeo.
+ */
 export function findRule(conf: RegistriesConf, reference: Reference): RegistryRule | undefined {
-  const text = formatReference(reference);
+  const text = repositoryOf(reference);
   let best: RegistryRule | undefined;
-  let bestLength = 0;
   for (const rule of conf.rules) {
-    const length = matchLength(text, rule.prefix);
-    if (length > bestLength) [best, bestLength] = [rule, length];
+    if (matchLength(text, rule.prefix) === 0) continue;
+    const longer = rule.prefix.length - (best?.prefix.length ?? 0);
+    if (best === undefined || longer > 0 || (longer === 0 && rule.prefix < best.prefix)) best = rule;
   }
   return best;
 }

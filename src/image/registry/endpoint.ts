@@ -10,6 +10,8 @@ import { sendRequest } from './http.ts';
 import type { HttpResponse } from './http.ts';
 import { maxRedirects } from './limits.ts';
 import type { TransportLimits } from './limits.ts';
+import { proxyFor } from './proxy.ts';
+import type { ProxyEnv } from './proxy.ts';
 import { TokenCache } from './token-cache.ts';
 
 export interface EndpointOptions {
@@ -54,7 +56,8 @@ export class Endpoint {
   readonly tokens = new TokenCache();
   readonly #options: EndpointOptions;
   readonly #breaker = new Breaker();
-  readonly #plainAgent: HttpAgent;
+  /** Direct, and through a proxy. */
+  readonly #plainAgents = new Map<string, HttpAgent>();
   readonly #tlsAgents = new Map<string, Promise<HttpsAgent>>();
   #detecting: Promise<'http' | 'https'> | undefined;
   #scheme: { readonly name: 'http' | 'https'; readonly atMs: number } | undefined;
@@ -64,7 +67,6 @@ export class Endpoint {
     this.host = apiHosts.get(options.host) ?? options.host;
     this.insecure = options.insecure;
     this.limits = options.limits;
-    this.#plainAgent = new HttpAgent(agentOptions);
   }
 
   /** `https://host:port`, for people. */
@@ -124,7 +126,7 @@ export class Endpoint {
   }
 
   close(): void {
-    this.#plainAgent.destroy();
+    for (const agent of this.#plainAgents.values()) agent.destroy();
     for (const agent of this.#tlsAgents.values()) agent.then((opened) => opened.destroy()).catch(() => {});
   }
 
@@ -136,7 +138,7 @@ export class Endpoint {
         method: request.method ?? 'GET',
         headers: { ...request.headers, ...(authorization === undefined ? {} : { Authorization: authorization }) },
         ...(request.body === undefined ? {} : { body: request.body }),
-        agent: url.protocol === 'https:' ? await this.#tlsAgent(url.host) : this.#plainAgent,
+        agent: url.protocol === 'https:' ? await this.#tlsAgent(url) : this.#plainAgent(url),
         lookup: this.#options.lookup,
         limits: this.limits,
         signal: request.signal,
@@ -196,25 +198,36 @@ export class Endpoint {
     return 'http';
   }
 
-  #tlsAgent(host: string): Promise<HttpsAgent> {
+  #plainAgent(url: URL): HttpAgent {
+    const proxyEnv = proxyFor(url, env);
+    const key = JSON.stringify(proxyEnv ?? null);
+    const known = this.#plainAgents.get(key);
+    if (known !== undefined) return known;
+    const agent = new HttpAgent({ ...agentOptions, ...(proxyEnv === undefined ? {} : { proxyEnv: { ...proxyEnv } }) });
+    this.#plainAgents.set(key, agent);
+    return agent;
+  }
+
+  #tlsAgent(url: URL): Promise<HttpsAgent> {
+    const { host } = url;
     const known = this.#tlsAgents.get(host);
     if (known !== undefined) return known;
     const agent = this.#options.tls
       .open(host, { verify: !this.insecure })
-      .then((context) => this.#newTlsAgent(context));
+      .then((context) => this.#newTlsAgent(context, proxyFor(url, env)));
     this.#tlsAgents.set(host, agent);
     // Certificates may be put right meanwhile: the next request reads them again.
     agent.catch(() => this.#tlsAgents.delete(host));
     return agent;
   }
 
-  #newTlsAgent(secureContext: SecureContext): HttpsAgent {
-    return new HttpsAgent({ ...agentOptions, secureContext, rejectUnauthorized: !this.insecure });
+  #newTlsAgent(secureContext: SecureContext, proxyEnv: ProxyEnv | undefined): HttpsAgent {
+    const options = { ...agentOptions, secureContext, rejectUnauthorized: !this.insecure };
+    return new HttpsAgent({ ...options, ...(proxyEnv === undefined ? {} : { proxyEnv: { ...proxyEnv } }) });
   }
 }
 
-/** `proxyEnv`: HTTP_PROXY, HTTPS_PROXY and NO_PROXY are honoured. */
-const agentOptions = { keepAlive: true, maxFreeSockets: 8, timeout: idleSocketMs, proxyEnv: env } as const;
+const agentOptions = { keepAlive: true, maxFreeSockets: 8, timeout: idleSocketMs } as const;
 
 /** Remembers a dead server, so that a mirror's timeout is paid once and not for every layer of every pull. */
 class Breaker {
