@@ -3,7 +3,7 @@ arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
 node := node_modules/node-linux-$(arch)/bin/node
 export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help run stop check test e2e conformance bench bench-pull setup clean
+.PHONY: help run stop check test e2e conformance mixed bench bench-pull setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ e2e: ## only the end-to-end tests (FILE= for some, by substring)
 conformance: ## critest with both runtimes (FOCUS= and HANDLER= narrow it)
 	@sh test/setup/setup.sh test
 	@FOCUS='$(FOCUS)' HANDLER='$(HANDLER)' $(node) test/conformance/run.ts
+
+mixed: ## two hours of the daemon and podman in one store (MIXED_MINUTES=)
+	@sh test/setup/setup.sh test
+	@npm run --silent build
+	@MIXED_MINUTES=$(or $(MIXED_MINUTES),120) $(node) test/run/main.ts $(node) --test test/e2e/store-mixed.test.ts
 
 bench: ## measure every call against the same programs run by hand
 	@sh test/setup/setup.sh test

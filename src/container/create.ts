@@ -100,10 +100,7 @@ async function createEntry(context: Context, call: Call, creation: Creation): Pr
   const draft = draftOf(context, creation, image);
   await using undo = new AsyncDisposableStack();
   await createStorage(context, call, draft, undo);
-  const prepared = await prepare(context, call, draft, undo);
-  await writeSpec(draft, prepared);
-  shareSeccomp(prepared.spec);
-  const created = await createProcess(context, call, draft, undo);
+  const { prepared, created } = await makeProcess(context, call, draft, undo);
   const entry = newEntry(toContainer(draft, prepared, created));
   context.index.add(entry);
   undo.defer(() => {
@@ -208,6 +205,37 @@ async function removeStale(context: Context, call: Call, { name, pod }: Draft): 
   if (stale === undefined || !stale.names.includes(name) || context.index.get(stale.id) !== undefined) return;
   context.log.warn(`Container ${stale.id} has the name ${name} and cannot be read: removed for a new one`);
   await discardContainer(context, call, stale.id, pod.runtimeHandler);
+}
+
+interface Made {
+  readonly prepared: PreparedContainer;
+  readonly created: CreatedProcess;
+}
+
+/** podman needs a tenth of a second for each of its commands. */
+const maxAttempts = 10;
+
+/**
+ * Another program on the same storage may hide the root file system for a moment, or detach it: then what was read from it
+ * and what failed in it means nothing, and is done anew.
+ */
+async function makeProcess(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<Made> {
+  for (let attempt = 1; ; attempt++) {
+    await using tried = new AsyncDisposableStack();
+    const wasLost = () => context.store.containers.rootWasLost(draft.id);
+    try {
+      const prepared = await prepare(context, call, draft, tried);
+      if (attempt < maxAttempts && (await wasLost())) continue;
+      await writeSpec(draft, prepared);
+      shareSeccomp(prepared.spec);
+      const created = await createProcess(context, call, draft, tried);
+      undo.use(tried.move());
+      return { prepared, created };
+    } catch (error) {
+      if (attempt >= maxAttempts || !(await wasLost())) throw error;
+      context.log.warn(`Root file system of container ${draft.id} was hidden by another program: once more`, error);
+    }
+  }
 }
 
 function prepare(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<PreparedContainer> {

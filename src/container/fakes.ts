@@ -41,6 +41,8 @@ export class FakeHost {
   readonly byContainer = new Map<string, FakeProcess>();
   readonly calls: string[] = [];
   readonly mounted = new Set<string>();
+  /** So often another program hides a root file system while it is used. */
+  lostRoots = 0;
   readonly records = new Map<string, ContainerRecord>();
   readonly pods = new Map<string, Pod>();
   readonly events: ContainerEvent[] = [];
@@ -303,6 +305,7 @@ export class FakeHost {
       unmount: async (id) => void this.mounted.delete(id),
       directory: (id) => `${this.root}/containers/${id}`,
       runDirectory: (id) => `${this.root}/run/${id}`,
+      rootWasLost: async () => this.lostRoots > 0 && this.lostRoots-- > 0,
       upperDirectory: () => undefined,
       mountPoint: (id) => `${this.root}/merged/${id}`,
     };

@@ -409,3 +409,18 @@ const noResources = {
   unified: new Map<string, string>(),
   memorySwapLimitBytes: 0,
 };
+
+test('what was done while another program hid the root file system is done anew, and only then', async () => {
+  using host = new FakeHost();
+  host.lostRoots = 2;
+  const { id } = await create(host);
+  assert.equal(host.lostRoots, 0);
+  assert.deepEqual(
+    host.calls.filter((call) => call.startsWith('create')),
+    [`create ${id}`],
+    'the runtime is not asked before the root file system was looked at undisturbed',
+  );
+  host.failCreate = new Error('executable file not found');
+  await assert.rejects(create(host, 'other'), /executable file not found/);
+  assert.equal(host.calls.filter((call) => call.startsWith('create')).length, 2, 'an error of the user is no reason');
+});

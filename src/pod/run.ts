@@ -240,8 +240,23 @@ async function makeInfra(context: Context, call: Call, parts: InfraParts): Promi
   call.stage('sandbox container runtime creation');
   const { plan, places, handler, spec, undo } = parts;
   writeOwned(`${places.runDirectory}/config.json`, encodeSpec(spec), { uid: 0, gid: 0 });
-  return startInfra(context, call, { plan, places, handler, undo });
+  const { containers } = context.store;
+  for (let attempt = 1; ; attempt++) {
+    await using tried = new AsyncDisposableStack();
+    try {
+      const infra = await startInfra(context, call, { plan, places, handler, undo: tried });
+      undo.use(tried.move());
+      return infra;
+    } catch (error) {
+      // Another program on the same storage may have hidden the root file system, or detached it, meanwhile.
+      if (attempt === maxAttempts || !(await containers.rootWasLost(plan.id))) throw error;
+      await containers.mount(plan.id);
+    }
+  }
 }
+
+/** podman needs a tenth of a second for each of its commands. */
+const maxAttempts = 10;
 
 /** The same in both folders; the one in /run at once. */
 async function writeSpec(pod: Pod, spec: Spec): Promise<void> {

@@ -310,6 +310,10 @@ export class FakeStore implements ContainerStore {
     return join(this.#folder, 'runroot', id, 'userdata');
   }
 
+  async rootWasLost(): Promise<boolean> {
+    return false;
+  }
+
   upperDirectory(): string | undefined {
     return undefined;
   }

@@ -18,7 +18,7 @@ import type { Trash } from './trash.ts';
 export async function cleanUp(context: { state: StoreState; driver: Driver; trash: Trash }): Promise<void> {
   const { state, driver } = context;
   const { paths, log } = state;
-  await recoverTempDirs(driver.stagingParent, log);
+  for (const folder of new Set([driver.stagingParent, `${driver.home}/tempdirs`])) await recoverTempDirs(folder, log);
   await recoverTempDirs(`${paths.layers}/tmp`, log);
   await recoverTempDirs(`${paths.runContainers}/tmp`, log);
   await state.transact(

@@ -17,11 +17,15 @@ import type { Trash } from './trash.ts';
 export interface ContainerStoreOptions {
   readonly state: StoreState;
   readonly driver: Driver;
-  readonly trash: Trash;
+  /** In the graph root, also when image layers have another root */
+  readonly containerTrash: Trash;
   /** The same in the run root, which is another file system. */
   readonly runTrash: Trash;
   readonly sources: LayerSource;
 }
+
+/** Of root file systems that this process mounted: how often other programs had shut their driver down before. */
+type Shutdowns = Map<string, string>;
 
 /** Containers of the store: a record, a writable layer, and a folder in each root. */
 export function createContainerStore(options: ContainerStoreOptions): ContainerStore {
@@ -29,6 +33,7 @@ export function createContainerStore(options: ContainerStoreOptions): ContainerS
   const { paths } = state;
   /** One change of a container at a time: changes of different ones share a transaction. */
   const locks = new KeyedLock();
+  const shutdowns: Shutdowns = new Map();
   const layerOf = (id: string) => state.containers.get(id)?.layerId ?? '';
   return {
     async list() {
@@ -45,9 +50,16 @@ export function createContainerStore(options: ContainerStoreOptions): ContainerS
         const raw = state.containers.raw(existing(state, id).id);
         state.containers.put({ ...raw, metadata }, state.files.containers);
       }),
-    delete: (id) => locks.run(id, () => remove(options, id)),
-    mount: (id) => locks.run(id, () => mount(options, id)),
-    unmount: (id) => locks.run(id, () => unmount(options, id)),
+    async delete(id) {
+      await locks.run(id, () => remove(options, id));
+      shutdowns.delete(id);
+    },
+    mount: (id) => locks.run(id, () => mount(options, id, shutdowns)),
+    rootWasLost: (id) => rootWasLost(options, id, shutdowns),
+    async unmount(id) {
+      await locks.run(id, () => unmount(options, id));
+      shutdowns.delete(id);
+    },
     directory: (id) => `${paths.containers}/${id}/userdata`,
     runDirectory: (id) => `${paths.runContainers}/${id}/userdata`,
     upperDirectory(id) {
@@ -112,7 +124,7 @@ async function makeLayer(
     state.mounts.set(layerId, root, 1);
   } catch (error) {
     await driver.unmount(layerId);
-    await options.trash.use((trash) => driver.remove(layerId, trash));
+    await options.containerTrash.use((trash) => driver.remove(layerId, trash));
     for (const [folder] of folders) await removeTree(folder);
     throw error;
   }
@@ -135,7 +147,9 @@ async function remove(options: ContainerStoreOptions, id: string): Promise<void>
   await state.refresh('containers');
   if (state.containers.get(id) === undefined) return;
   await state.transact(() =>
-    options.trash.use((trash) => options.runTrash.use((runTrash) => moveToTrash(options, id, { trash, runTrash }))),
+    options.containerTrash.use((trash) =>
+      options.runTrash.use((runTrash) => moveToTrash(options, id, { trash, runTrash })),
+    ),
   );
 }
 
@@ -154,36 +168,45 @@ async function moveToTrash(
     state.layers.remove(layerId);
   }
   await Promise.all([
-    takeOrRemove(`${state.paths.containers}/${id}`, trash),
-    takeOrRemove(`${state.paths.runContainers}/${id}`, runTrash),
+    trash.take(`${state.paths.containers}/${id}`),
+    runTrash.take(`${state.paths.runContainers}/${id}`),
   ]);
   state.containers.remove(id);
 }
 
-async function takeOrRemove(path: string, trash: TempDir): Promise<void> {
-  try {
-    await trash.take(path);
-  } catch (error) {
-    if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
-    await removeTree(path, { detachMounts: true });
-  }
-}
-
 /** The count is a hint only: other programs drop entries, and detach mounts that have one. */
-async function mount(options: ContainerStoreOptions, id: string): Promise<string> {
+async function mount(options: ContainerStoreOptions, id: string, shutdowns: Shutdowns): Promise<string> {
   const { state, driver } = options;
   const known = state.containers.get(id);
+  const before = state.driverShutdowns();
   if (known !== undefined && state.mounts.count(known.layerId) > 0 && (await driver.isMounted(known.layerId))) {
+    shutdowns.set(id, before);
     return driver.mountPoint(known.layerId);
   }
   return state.transact(async () => {
     const { layerId, mountLabel, uidMap, gidMap, isVolatile } = existing(state, id);
     const path = driver.mountPoint(layerId);
     const isMounted = await driver.isMounted(layerId);
-    if (!isMounted) await driver.mount(layerId, { isVolatile, label: mountLabel, uidMap, gidMap });
+    if (!isMounted) {
+      // One that another program's mount hides must not stay below the new one: they would share a writable folder.
+      if (shutdowns.has(id) || state.mounts.count(layerId) > 0) await driver.unmount(layerId);
+      await driver.mount(layerId, { isVolatile, label: mountLabel, uidMap, gidMap });
+    }
     state.mounts.set(layerId, path, Math.max(1, state.mounts.count(layerId)));
+    shutdowns.set(id, state.driverShutdowns());
     return path;
   });
+}
+
+/**
+ * Between a mount and its use podman may bind the driver's home onto itself, which hides the mount, or detach that bind,
+ * which takes along what was mounted on it (storage-format 7). The second leaves a token in `storage.lock`.
+ */
+async function rootWasLost(options: ContainerStoreOptions, id: string, shutdowns: Shutdowns): Promise<boolean> {
+  const { state, driver } = options;
+  const layerId = state.containers.get(id)?.layerId ?? '';
+  if (layerId === '' || driver.upperDirectory(layerId) === undefined) return false;
+  return shutdowns.get(id) !== state.driverShutdowns() || !(await driver.isMounted(layerId));
 }
 
 async function unmount(options: ContainerStoreOptions, id: string): Promise<void> {

@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { silentLog } from '../base/log.ts';
-import { readMountInfo, umount } from '../sys/mount.ts';
+import { MS_BIND, mount, readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import type { Store } from './store.ts';
 import { buildImage, storeImage, writeLayout } from './testing/build-image.ts';
@@ -246,6 +246,45 @@ test('mounted containers of ours survive podman commands', async (t) => {
   await store.containers.delete('c'.repeat(64));
   assert.equal(isMounted(), false);
   assert.equal(existsSync(dirname(root)), false);
+});
+
+test('a root file system that podman hid or detached is known as lost until it is mounted again', async (t) => {
+  const { store, podman } = await setUp(t);
+  await storeImage(store, image, name);
+  const id = 'd'.repeat(64);
+  const container = { id, names: ['d'], layerName: 'd-layer', imageId: image.id, metadata: '', mountLabel: '' };
+  await store.containers.create({ ...container, uidMap: [], gidMap: [] });
+  const root = await store.containers.mount(id);
+  assert.equal(await store.containers.rootWasLost(id), false);
+  podman('images');
+  assert.equal(await store.containers.rootWasLost(id), true, 'podman has ended its driver meanwhile');
+  await store.containers.mount(id);
+  assert.equal(await store.containers.rootWasLost(id), false);
+  // As podman does at the start of a command.
+  mount(dirname(dirname(root)), dirname(dirname(root)), 'none', MS_BIND);
+  assert.equal(existsSync(`${root}/etc/a`), false);
+  assert.equal(await store.containers.rootWasLost(id), true);
+  await store.containers.mount(id);
+  assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
+  assert.equal(await store.containers.rootWasLost(id), false);
+  umount(dirname(dirname(root)), 2);
+  assert.equal(await store.containers.rootWasLost(id), true, 'what was mounted on the bind went with it');
+  await store.containers.mount(id);
+  assert.equal(readMountInfo().filter(({ mountPoint }) => mountPoint === root).length, 1);
+  await store.containers.delete(id);
+});
+
+test('an image is removed while podman has its bind on the home', async (t) => {
+  const { base, store } = await setUp(t);
+  await storeImage(store, image, name);
+  mount(`${base}/root/overlay`, `${base}/root/overlay`, 'none', MS_BIND);
+  await store.images.delete(image.id);
+  umount(`${base}/root/overlay`, 2);
+  assert.deepEqual(
+    readdirSync(`${base}/root/overlay-layers`).filter((file) => file.includes('tar-split')),
+    [],
+  );
+  assert.equal((await store.images.list()).length, 0);
 });
 
 test('many writers of both kinds lose nothing', { timeout: 120_000 }, async (t) => {

@@ -50,6 +50,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const driver = undo.adopt(createDriver(paths, driverOptions, options.log), (opened) => opened[Symbol.dispose]?.());
     await driver.prepare();
     const trash = undo.use(new Trash(driver.stagingParent, options.log, state.graphCalls));
+    const containerTrash =
+      paths.imageRoot === paths.graphRoot
+        ? trash
+        : undo.use(new Trash(`${driver.home}/tempdirs`, options.log, state.graphCalls));
     const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log, state.runCalls));
     await cleanUp({ state, driver, trash });
     const additional = driverOptions.additionalRoots.map((root) =>
@@ -63,7 +67,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     await quarantine.load();
     const unpackBlob = createUnpackBlob(pool, driverName);
     const layers = undo.use(new Layers({ state, driver, unpackBlob, usage, trash, quarantine, additional }));
-    const parts = { state, driver, trash, runTrash, sources: layers, quarantine, additional };
+    const parts = { state, driver, trash, containerTrash, runTrash, sources: layers, quarantine, additional };
     const images = createImageStore(parts);
     const containers = createContainerStore(parts);
     const health = createHealth({ ...parts, images, containers });

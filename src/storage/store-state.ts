@@ -113,6 +113,11 @@ export class StoreState {
     });
   }
 
+  /** Changes whenever another program shuts its driver down, and with it what is mounted on its bind of the home. */
+  driverShutdowns(): string {
+    return this.#storageLock.readToken().toString('latin1');
+  }
+
   close(): void {
     for (const lock of this.#allLocks()) lock.close();
   }

@@ -153,6 +153,11 @@ export interface ContainerStore {
   delete(id: string): Promise<void>;
   /** Mounts the root file system (again, when it is not really mounted) and returns its path. */
   mount(id: string): Promise<string>;
+  /**
+   * True when another program may have hidden or detached the root file system since `mount`, so that what was found
+   * there, or was not, means nothing: mount again and look again.
+   */
+  rootWasLost(id: string): Promise<boolean>;
   /** Unmounts the root file system; not mounted is success. */
   unmount(id: string): Promise<void>;
   /** `<graphroot>/<driver>-containers/<id>/userdata`, mode 0700; created by `create`. */

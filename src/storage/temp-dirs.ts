@@ -18,7 +18,11 @@ export interface TempDir extends AsyncDisposable {
   readonly path: string;
   /** Path for a new entry, named `<n>-<name>` as the scheme wants. */
   entry(name: string): string;
-  /** Moves a file or folder in, to be deleted with the rest; one that does not exist is skipped. */
+  /**
+   * Moves a file or folder in, to be deleted with the rest; one that does not exist is skipped. It is deleted where it is
+   * when it cannot be moved: podman's bind of the driver's home onto itself makes two mounts of one file system, and an
+   * image store is often another disk.
+   */
   take(path: string): Promise<void>;
 }
 
@@ -46,7 +50,9 @@ export async function createTempDir(parent: string, calls: FileCalls = pooledCal
       try {
         await calls.rename(source, entry(basename(source)));
       } catch (error) {
-        if (!hasCode(error, 'ENOENT')) throw error;
+        if (hasCode(error, 'ENOENT')) return;
+        if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
+        await removeTree(source, { detachMounts: true });
       }
     },
     [Symbol.asyncDispose]: () => removeTempDir(path, lockPath, lock),

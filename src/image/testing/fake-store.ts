@@ -87,6 +87,7 @@ export function createFakeStore(graphRoot: string): FakeStore {
       unmount: unused,
       directory: String,
       runDirectory: String,
+      rootWasLost: unused,
       upperDirectory: String,
       mountPoint: String,
     },

@@ -134,10 +134,7 @@ export class OverlayDriver implements Driver, Disposable {
     const home = made === undefined ? await this.#homeOf(id) : this.home;
     if (home === undefined) return;
     const link = made?.link ?? (await shortLinkOf(home, id));
-    await Promise.all([
-      link === undefined ? undefined : trash.take(`${home}/l/${link}`),
-      this.#moveAway(`${home}/${id}`, trash),
-    ]);
+    await Promise.all([link === undefined ? undefined : trash.take(`${home}/l/${link}`), trash.take(`${home}/${id}`)]);
     this.#parents.delete(id);
     this.#made.delete(id);
   }
@@ -252,16 +249,6 @@ export class OverlayDriver implements Driver, Disposable {
   [Symbol.dispose](): void {
     this.#firstHome?.[Symbol.dispose]();
     this.#namespaces[Symbol.dispose]();
-  }
-
-  async #moveAway(folder: string, trash: TempDir): Promise<void> {
-    try {
-      await trash.take(folder);
-    } catch (error) {
-      // Another program has its bind mount on the home, or the trash is on another file system.
-      if (!hasCode(error, 'EXDEV', 'EBUSY')) throw error;
-      await removeTree(folder);
-    }
   }
 
   async #mountOverlay(input: PlanInput, target: string): Promise<void> {
