@@ -3,7 +3,7 @@ arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
 node := node_modules/node-linux-$(arch)/bin/node
 export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help run stop check test e2e conformance mixed bench bench-pull setup clean
+.PHONY: help run stop check test e2e conformance mixed bench bench-pull bench-stream setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ bench: ## measure every call against the same programs run by hand
 bench-pull: ## measure image pulls against podman and skopeo, on ext4 and tmpfs, about 8 minutes (ROUNDS=)
 	@sh test/setup/setup.sh test
 	@$(node) test/run/main.ts $(node) test/bench/pull.ts --rounds '$(or $(ROUNDS),3)'
+
+bench-stream: ## measure exec, attach and port-forward: time, rate, leaks, memory of sessions
+	@sh test/setup/setup.sh test
+	@$(node) test/run/main.ts $(node) test/bench/stream.ts
 
 setup: ## only install and build
 	@sh test/setup/setup.sh test

@@ -2,17 +2,25 @@
  * The measurements, inside a stage. Floor and daemon take turns with the same gaps; three rounds, medians of them.
  *   node measure.ts [--rounds N] [--count N] [--handler crun|runc] [--quick]
  */
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { SecurityProfile_ProfileType } from '../../src/cri/gen/api_pb.ts';
 import { connect, type CriClient } from '../client/client.ts';
-import { busybox, containerConfig, ensureImage, podConfig, removePod, type Pod } from '../client/pods.ts';
-import { startDaemon, type Daemon } from '../run/daemon.ts';
+import { busybox, containerConfig, ensureImage, podConfig, removePod } from '../client/pods.ts';
+import { startDaemon } from '../run/daemon.ts';
 import { stageFolder } from '../run/stage.ts';
 import { startFloor, type Floor, type Template } from './floor.ts';
 import { printTables, type HandlerReport, type Report } from './report.ts';
-import { median, percentiles, round2, Samples, type Percentiles } from './statistics.ts';
+import { median, percentiles, Samples, type Percentiles } from './statistics.ts';
+import {
+  command,
+  createAndStart,
+  linux,
+  rate,
+  residentMiB,
+  runBenchPod,
+  startTemplate,
+  type RunningTemplate,
+} from './template.ts';
 
 const { values } = parseArgs({
   options: {
@@ -31,23 +39,18 @@ const clients = 10;
 const many = values.quick
   ? { pods: 10, perPod: 2, cycles: 2, execs: 5 }
   : { pods: 100, perPod: 5, cycles: 5, execs: 20 };
-/** Ends at once on TERM, as a well-behaved server does. */
-const command = ['sh', '-c', 'trap "exit 0" TERM; sleep 1000000 & wait'];
-/** As most clusters ask for it; without a profile nothing would be compiled or cached. */
-const linux = { securityContext: { seccomp: { profileType: SecurityProfile_ProfileType.RuntimeDefault } } };
-
 const startMs = await measureStart();
 await using daemon = await startDaemon({ logLevel: 'warn' });
 const { client } = daemon;
 await ensureImage(client, busybox);
 await sleep(settleMs);
-const before = residentMiB(daemon);
+const before = residentMiB(daemon.pid());
 const crowd = await measureCrowd();
 const list20 = await withContainers(20, 1);
 const report: Partial<Record<string, HandlerReport>> = {};
 for (const handler of values.handler === undefined ? ['runc', 'crun'] : [values.handler])
   report[handler] = await measureHandler(handler);
-const atEnd = residentMiB(daemon);
+const atEnd = residentMiB(daemon.pid());
 const result: Report = {
   unit: 'ms',
   handlers: report,
@@ -74,7 +77,7 @@ async function measureStart(): Promise<number> {
 async function measureHandler(handler: string): Promise<HandlerReport> {
   const own = new Samples();
   const byHand = new Samples();
-  const template = await startTemplate(handler);
+  const template = await startTemplate(client, handler);
   using floor = startFloor(template.template, `${stageFolder()}/floor-${handler}`);
   // A first run that only warms caches.
   const warmUp = new Samples();
@@ -99,36 +102,6 @@ async function measureHandler(handler: string): Promise<HandlerReport> {
   const pods = await podRates(handler, template.template);
   await removePod(client, template.pod.id);
   return { calls: own.summary(), floor: byHand.summary(), ...pods, ...execs };
-}
-
-interface RunningTemplate {
-  readonly pod: Pod;
-  readonly containerId: string;
-  readonly template: Template;
-}
-
-async function startTemplate(handler: string): Promise<RunningTemplate> {
-  const pod = await run(client, handler);
-  const containerId = await createAndStart(client, pod);
-  const bundle = `/run/containers/storage/overlay-containers/${containerId}/userdata`;
-  const runtimePath = handler === 'runc' ? '/usr/sbin/runc' : '/usr/bin/crun';
-  return { pod, containerId, template: { bundle, runtimePath, runtimeRoot: `/run/${handler}` } };
-}
-
-async function run(cri: CriClient, handler: string): Promise<Pod> {
-  const config = podConfig({});
-  const { podSandboxId } = await cri.runtime.runPodSandbox({ config, runtimeHandler: handler });
-  return { id: podSandboxId, config };
-}
-
-async function createAndStart(cri: CriClient, pod: Pod): Promise<string> {
-  const { containerId } = await cri.runtime.createContainer({
-    podSandboxId: pod.id,
-    config: containerConfig({ command, config: { linux } }),
-    sandboxConfig: pod.config,
-  });
-  await cri.runtime.startContainer({ containerId });
-  return containerId;
 }
 
 /** One pod with one container, from nothing to nothing. */
@@ -230,31 +203,17 @@ async function podRates(
 }
 
 async function podCycle(cri: CriClient, handler: string): Promise<void> {
-  const pod = await run(cri, handler);
+  const pod = await runBenchPod(cri, handler);
   const containerId = await createAndStart(cri, pod);
   await cri.runtime.stopContainer({ containerId, timeout: 10n });
   await cri.runtime.removeContainer({ containerId });
   await removePod(cri, pod.id);
 }
 
-/** Actions per second when so many workers each do a number of them one after the other. */
-async function rate(
-  workers: number,
-  each: number,
-  action: (worker: number) => Promise<unknown> | undefined,
-): Promise<number> {
-  const begin = performance.now();
-  const work = async (worker: number): Promise<void> => {
-    for (let count = 0; count < each; count++) await action(worker);
-  };
-  await Promise.all(Array.from({ length: workers }, (_, worker) => work(worker)));
-  return round2((workers * each * 1000) / (performance.now() - begin));
-}
-
 /** List times with a number of pods of one running container each; they are removed again. */
 async function withContainers(pods: number, perPod: number): Promise<Record<string, Percentiles>> {
   const running = await inParallel(pods, async () => {
-    const pod = await run(client, '');
+    const pod = await runBenchPod(client, '');
     for (let count = 0; count < perPod; count++) await createAndStart(client, pod);
     return pod;
   });
@@ -266,12 +225,12 @@ async function withContainers(pods: number, perPod: number): Promise<Record<stri
 /** RSS with 100 pods of one running container; then containers are added up to 500 and the lists are timed. */
 async function measureCrowd(): Promise<{ rss: number; list: Record<string, Percentiles> }> {
   const pods = await inParallel(many.pods, async () => {
-    const pod = await run(client, '');
+    const pod = await runBenchPod(client, '');
     await createAndStart(client, pod);
     return pod;
   });
   await sleep(settleMs);
-  const rss = residentMiB(daemon);
+  const rss = residentMiB(daemon.pid());
   const missing = many.pods * (many.perPod - 1);
   await inParallel(missing, async (index) => {
     const pod = pods[index % pods.length];
@@ -324,11 +283,6 @@ async function timed(samples: Samples, name: string, action: () => Promise<unkno
   const begin = performance.now();
   await action();
   samples.add(name, performance.now() - begin);
-}
-
-function residentMiB(running: Daemon): number {
-  const kilobytes = Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${running.pid()}/status`, 'utf8'))?.[1] ?? 0);
-  return round2(kilobytes / 1024);
 }
 
 function sum(times: readonly number[]): number {
