@@ -39,6 +39,8 @@ export interface Containers extends Disposable {
   remove(call: Call, id: string): Promise<void>;
   list(filter?: ContainerFilter): readonly Container[];
   find(id: string): Container | undefined;
+  /** By full id, already while it is being created and while nobody has taken it. */
+  known(id: string): Container | undefined;
   /** Throws not-found with CRI-O's text. */
   status(call: Call, id: string): Promise<Container>;
   /** Visible ones of a pod, newest first. */
@@ -78,6 +80,7 @@ export function createContainers(deps: ContainersDeps): Containers {
     remove: (call, id) => removeContainer(context, call, id),
     list: (filter = {}) => listContainers(index, filter, (prefix) => context.findPod(prefix)?.id),
     find: (id) => index.find(id)?.container,
+    known: (id) => index.known(id),
     status: async (_, id) => index.require(id).container,
     ofPod: (podId) => index.ofPodNewestFirst(podId),
     execSync: (call, id, request) => execSync(context, call, id, request),

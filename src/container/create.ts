@@ -228,6 +228,8 @@ async function makeProcess(context: Context, call: Call, draft: Draft, undo: Asy
       if (attempt < maxAttempts && (await wasLost())) continue;
       await writeSpec(draft, prepared);
       shareSeccomp(prepared.spec);
+      context.index.announce(toContainer(draft, prepared, undefined));
+      tried.defer(() => context.index.withdraw(draft.id));
       const created = await createProcess(context, call, draft, tried);
       undo.use(tried.move());
       return { prepared, created };
@@ -302,7 +304,7 @@ function createTimeoutMs({ config }: Context, handler: string): number {
   return (seconds === 0 ? defaultTimeoutSeconds : seconds) * 1000;
 }
 
-function toContainer(draft: Draft, prepared: PreparedContainer, created: CreatedProcess): Container {
+function toContainer(draft: Draft, prepared: PreparedContainer, created: CreatedProcess | undefined): Container {
   const { id, name, pod, config, image, imageName, createdAtNs } = draft;
   const { spec, volumes, annotations, stopSignal } = prepared;
   return {
@@ -333,8 +335,8 @@ function toContainer(draft: Draft, prepared: PreparedContainer, created: Created
     resources: resourcesOf(spec),
     state: {
       status: 'created',
-      init: created.init,
-      monitor: created.monitor,
+      init: created?.init,
+      monitor: created?.monitor,
       startedAtNs: 0n,
       finishedAtNs: 0n,
       exitCode: undefined,

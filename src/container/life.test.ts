@@ -179,6 +179,22 @@ test('a failed create leaves nothing behind', async () => {
   assert.deepEqual(host.containers.list(), []);
 });
 
+test('a container that is being created is known by its id before its process is there', async () => {
+  using host = new FakeHost();
+  const gate = Promise.withResolvers<void>();
+  host.createGate = gate.promise;
+  const creation = create(host);
+  const isCreating = (): boolean => host.calls.some((text) => text.startsWith('create'));
+  while (!isCreating()) await new Promise((resolve) => setImmediate(resolve));
+  const id = [...host.records.keys()].find((each) => each !== podId) ?? '';
+  assert.equal(host.containers.find(id), undefined);
+  assert.equal(host.containers.known(id)?.name, 'k8s_main_pod_ns_uid_0');
+  host.failCreate = new Error('no');
+  gate.resolve();
+  await assert.rejects(creation, /no/);
+  assert.equal(host.containers.known(id), undefined);
+});
+
 test('a second create with the same name joins the first and gets its container', async () => {
   using host = new FakeHost();
   const gate = Promise.withResolvers<void>();

@@ -52,12 +52,24 @@ export class ContainerStore {
   readonly #byId = new Map<string, Entry>();
   readonly #byName = new Map<string, Entry>();
   readonly #byPod = new Map<PodId, Set<Entry>>();
+  readonly #announced = new Map<string, Container>();
   #newestFirst: readonly Container[] | undefined;
+
+  /** What is about to be added; its cgroup may be there already, and who watches cgroups asks at once. */
+  announce(container: Container): void {
+    this.#announced.set(container.id, container);
+  }
+
+  /** Undoes `announce`; adding does too. */
+  withdraw(id: string): void {
+    this.#announced.delete(id);
+  }
 
   add(entry: Entry): void {
     const { id, name, podId } = entry.container;
     if (this.#byId.has(id)) throw new CrioError('internal', `add container "${id}": it is there already`);
     this.#byId.set(id, entry);
+    this.#announced.delete(id);
     this.#byName.set(name, entry);
     const siblings = this.#byPod.get(podId) ?? new Set();
     this.#byPod.set(podId, siblings.add(entry));
@@ -84,6 +96,11 @@ export class ContainerStore {
   /** By full id, visible or not. */
   get(id: string): Entry | undefined {
     return this.#byId.get(id);
+  }
+
+  /** By full id, from its announcement on. */
+  known(id: string): Container | undefined {
+    return this.#byId.get(id)?.container ?? this.#announced.get(id);
   }
 
   getByName(name: string): Entry | undefined {

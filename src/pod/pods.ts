@@ -30,6 +30,8 @@ export interface Pods {
   list(): readonly Pod[];
   /** Undefined for an unknown id, an ambiguous prefix, and a pod that is not created yet. */
   find(idOrPrefix: string): Pod | undefined;
+  /** By full id, already while it is being made, without its addresses then, and while nobody has taken it. */
+  known(id: string): Pod | undefined;
   /** From the exits watcher; false when the id is no infra container's. */
   handleExit(record: ExitRecord): Promise<boolean>;
   /** Reads what an earlier daemon left, and cleans up what it was in the middle of. Before the containers are restored. */
@@ -47,6 +49,7 @@ export function createPods(deps: PodsDeps): Pods {
     remove: (call, id) => removePod(context, call, id),
     list: () => index.list(),
     find: (idOrPrefix) => index.find(idOrPrefix),
+    known: (id) => index.known(id),
     handleExit: (record) => handleInfraExit(context, record),
     restore: (call) => restorePods(context, call),
     creations: () => context.creations.calls(),

@@ -92,6 +92,9 @@ async function build(context: Context, call: Call, request: BuildRequest): Promi
   await networking?.started;
   const places = await makeStorage(context, call, { plan, image, undo });
   const spec = await buildSpec(context, call, { plan, handler, image, places });
+  const infraImage = context.config().image.pauseImage;
+  context.index.announce({ ...podOf({ plan, places, infra: undefined, infraImage, ips: [] }), spec });
+  undo.defer(() => context.index.withdraw(plan.id));
   await makeFiles(context, call, { plan, places, undo });
   const infra = plan.infraKept ? await makeInfra(context, call, { plan, handler, places, spec, undo }) : undefined;
 
@@ -103,7 +106,7 @@ async function build(context: Context, call: Call, request: BuildRequest): Promi
     plan,
     places,
     infra: infra?.init,
-    infraImage: context.config().image.pauseImage,
+    infraImage,
     ips: network?.ips ?? [],
   });
   await Promise.all([

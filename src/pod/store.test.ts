@@ -26,6 +26,21 @@ test('list is newest first and leaves hidden pods out', () => {
   assert.equal(store.findByName(b.name), undefined);
 });
 
+test('an announced pod is known by its id alone, until it is withdrawn', () => {
+  const store = new PodStore();
+  store.announce(a);
+  assert.equal(store.known(a.id), a);
+  assert.deepEqual([store.find(a.id), store.get(a.id), store.list()], [undefined, undefined, []]);
+  store.withdraw(a.id);
+  assert.equal(store.known(a.id), undefined);
+  const made = { ...a };
+  store.announce(a);
+  store.add(made);
+  assert.equal(store.known(a.id), made);
+  store.remove(made);
+  assert.equal(store.known(a.id), undefined);
+});
+
 test('find takes unique prefixes only', () => {
   const store = new PodStore();
   for (const item of [a, b]) {

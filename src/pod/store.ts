@@ -5,11 +5,23 @@ export class PodStore {
   readonly #byId = new Map<string, Pod>();
   readonly #idByName = new Map<string, string>();
   readonly #hidden = new Set<string>();
+  readonly #announced = new Map<string, Pod>();
   #sorted: readonly Pod[] | undefined;
+
+  /** What is about to be added; its cgroup may be there already, and who watches cgroups asks at once. */
+  announce(pod: Pod): void {
+    this.#announced.set(pod.id, pod);
+  }
+
+  /** Undoes `announce`; adding does too. */
+  withdraw(id: string): void {
+    this.#announced.delete(id);
+  }
 
   /** Adds a pod, hidden until `publish`. */
   add(pod: Pod): void {
     this.#byId.set(pod.id, pod);
+    this.#announced.delete(pod.id);
     this.#idByName.set(pod.name, pod.id);
     this.#hidden.add(pod.id);
   }
@@ -55,6 +67,11 @@ export class PodStore {
 
   isHidden(id: string): boolean {
     return this.#hidden.has(id);
+  }
+
+  /** By full id, from its announcement on. */
+  known(id: string): Pod | undefined {
+    return this.#byId.get(id) ?? this.#announced.get(id);
   }
 
   /** Hidden ones too. */

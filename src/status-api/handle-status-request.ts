@@ -20,7 +20,9 @@ export interface StatusDeps {
   /** Node-wide mappings; empty without them. */
   readonly idMappings?: { readonly uids: readonly IdMapping[]; readonly gids: readonly IdMapping[] };
   readonly findContainer: (id: string) => Container | undefined;
-  readonly findPod: (id: string) => Pod | undefined;
+  /** Also what is just being made: cAdvisor asks once, as soon as it sees the cgroup. */
+  readonly knownContainer: (id: string) => Container | undefined;
+  readonly knownPod: (id: string) => Pod | undefined;
   readonly containersOf: (podId: string) => readonly Container[];
   /** Throw CrioError `failed-precondition` naming the state when it is the wrong one. */
   readonly pause: (id: string) => Promise<void>;
@@ -142,14 +144,14 @@ function failure(status: number, text: string): StatusResponse {
 
 /** The texts of the errors are CRI-O's. */
 function containerInfo(deps: StatusDeps, id: string): StatusResponse {
-  const container = deps.findContainer(id);
+  const container = deps.knownContainer(id);
   if (container !== undefined) {
-    const pod = deps.findPod(container.podId);
+    const pod = deps.knownPod(container.podId);
     if (pod === undefined) return failure(404, `can't find the sandbox for container id ${id}`);
     return ok('application/json', encodeContainer(container, pod));
   }
   // The infra container of a pod has the pod's id.
-  const pod = deps.findPod(id);
+  const pod = deps.knownPod(id);
   if (pod === undefined) return failure(404, `can't find the container with id ${id}`);
   return ok('application/json', encodeInfra(pod, deps.containersOf(id), deps.config().image.pauseImage));
 }

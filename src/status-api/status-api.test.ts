@@ -43,7 +43,8 @@ const deps: StatusDeps = {
   config: () => ({ ...defaultConfig(), runtime: { ...defaultConfig().runtime, cgroupManager: 'cgroupfs' } }),
   storage: { driverName: 'overlay', graphRoot: '/var/lib/containers/storage', imageStore: '' },
   findContainer: (id) => (id === containerId ? container : undefined),
-  findPod: (id) => (id === podId ? pod : undefined),
+  knownContainer: (id) => (id === containerId ? container : undefined),
+  knownPod: (id) => (id === podId ? pod : undefined),
   containersOf: () => [container],
   pause: () => Promise.resolve(),
   pulls: { list: () => [], pull: async () => 'id' },
@@ -103,7 +104,7 @@ test('unknown ids and orphans are 404 with the texts of CRI-O', async () => {
   assert.equal(missing.headers['X-Content-Type-Options'], 'nosniff');
   const orphan = await handleStatusRequest(
     { method: 'GET', url: `/containers/${containerId}`, signal: new AbortController().signal },
-    { ...deps, findPod: () => undefined },
+    { ...deps, knownPod: () => undefined },
   );
   assert.equal(orphan.body, `can't find the sandbox for container id ${containerId}\n`);
 });
