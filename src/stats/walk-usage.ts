@@ -22,7 +22,7 @@ interface Tally {
 }
 
 /**
- * Sizes of all files below a directory (folders count as inodes, not as bytes) and the number of its entries, the
+ * Sizes of all files below a directory (folders count as inodes, not as bytes) and the number of its inodes, the
  * directory itself left out. The tree belongs to a running container that may change it meanwhile: every folder is
  * entered by a descriptor and no symlink is ever followed, so that the walk stays inside. One system call at a time.
  */
@@ -40,10 +40,11 @@ async function walk(directory: string, depth: number, tally: Tally, pace: Pace):
     const base = `/proc/self/fd/${handle.fd}`;
     for (const entry of await readdir(base, { withFileTypes: true })) {
       await pace();
-      tally.inodes += 1;
       const path = `${base}/${entry.name}`;
-      if (entry.isDirectory()) await walk(path, depth + 1, tally, pace);
-      else await count(path, tally);
+      if (entry.isDirectory()) {
+        tally.inodes += 1;
+        await walk(path, depth + 1, tally, pace);
+      } else await count(path, tally);
     }
   } finally {
     await handle.close();
@@ -69,6 +70,7 @@ async function count(path: string, tally: Tally): Promise<void> {
       if (tally.linked.has(inode)) return;
       tally.linked.add(inode);
     }
+    tally.inodes += 1;
     tally.bytes += stats.size;
   } catch (error) {
     if (!hasCode(error, 'ENOENT', 'ENOTDIR')) throw error;
