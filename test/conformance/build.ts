@@ -1,17 +1,6 @@
-import { createHash } from 'node:crypto';
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { copyFileSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { run } from '../fixtures/process.ts';
+import { buildOnce, type Go } from '../fixtures/go.ts';
 import { digestImageName } from '../fixtures/images.ts';
 import type { ImageDigests } from '../fixtures/build.ts';
 import { repository } from '../run/stage.ts';
@@ -30,10 +19,13 @@ const crictlPackage = 'sigs.k8s.io/cri-tools/cmd/crictl';
 export function buildTools(digests: ImageDigests): Tools {
   const digest = digests[digestImageName];
   if (digest === undefined) throw new Error(`find image "${digestImageName}": not built`);
-  const hash = createHash('sha256').update(digest);
-  for (const name of ['go.mod', 'go.sum', 'build.ts']) hash.update(readFileSync(join(import.meta.dirname, name)));
-  const folder = join(repository, 'build/conformance', hash.digest('hex').slice(0, 12));
-  if (!existsSync(folder)) buildInto(folder, digest);
+  const folder = buildOnce({
+    module: import.meta.dirname,
+    inputs: ['go.mod', 'go.sum', 'build.ts'],
+    key: digest,
+    output: join(repository, 'build/conformance'),
+    build: (go, output) => buildInto(go, output, digest),
+  });
   return {
     crictl: join(folder, 'crictl'),
     critest: join(folder, 'critest'),
@@ -41,26 +33,19 @@ export function buildTools(digests: ImageDigests): Tools {
   };
 }
 
-function buildInto(folder: string, digest: string): void {
-  const unfinished = `${folder}.unfinished`;
-  rmSync(unfinished, { recursive: true, force: true });
-  mkdirSync(unfinished, { recursive: true });
-  const program = findGo();
-  const go = (...args: readonly string[]): string =>
-    run(program, args, { cwd: import.meta.dirname, env: goEnvironment() });
+function buildInto(go: Go, folder: string, digest: string): void {
   go('mod', 'download');
-  go('build', '-o', join(unfinished, 'crictl'), crictlPackage);
-  go('test', '-c', '-o', join(unfinished, 'critest'), critestPackage);
+  go('build', '-o', join(folder, 'crictl'), crictlPackage);
+  go('test', '-c', '-o', join(folder, 'critest'), critestPackage);
   const module = go('list', '-m', '-f', '{{.Dir}}', 'sigs.k8s.io/cri-tools').trim();
   go(
     'test',
     '-c',
-    ...overlayArguments(unfinished, module, digest),
+    ...overlayArguments(folder, module, digest),
     '-o',
-    join(unfinished, 'critest-own-digest'),
+    join(folder, 'critest-own-digest'),
     critestPackage,
   );
-  renameSync(unfinished, folder);
 }
 
 /**
@@ -89,27 +74,4 @@ function overlayArguments(folder: string, module: string, digest: string): strin
   );
   copyFileSync(join(import.meta.dirname, 'go.sum'), join(folder, 'overlay.sum'));
   return ['-mod=mod', `-modfile=${modfile}`, `-overlay=${overlay}`];
-}
-
-/** A Go of 1.21 or later fetches by itself the toolchain that go.mod names. */
-function goEnvironment(): NodeJS.ProcessEnv {
-  return { ...process.env, GOTOOLCHAIN: 'auto', GOFLAGS: '-buildvcs=false' };
-}
-
-/** Go of the machine if it is 1.21 or later, else the newest that Debian's backports installed below /usr/lib. */
-function findGo(): string {
-  const installed = readdirSync('/usr/lib').filter((name) => /^go-1\.\d+$/.test(name));
-  const newest = installed.toSorted((a, b) => minor(b) - minor(a)).map((name) => `/usr/lib/${name}/bin/go`);
-  for (const candidate of ['go', '/usr/local/go/bin/go', ...newest]) {
-    try {
-      if (minor(run(candidate, ['version'])) >= 21) return candidate;
-    } catch {
-      // Not there, or not a Go.
-    }
-  }
-  throw new Error('find Go 1.21 or later: none (test/setup/setup.sh test installs one)');
-}
-
-function minor(text: string): number {
-  return Number(/go-?1\.(\d+)/.exec(text)?.[1] ?? 0);
 }
