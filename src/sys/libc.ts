@@ -20,6 +20,11 @@ export function bind<F extends (...args: never[]) => unknown>(prototype: string)
   return libc.func(prototype) as unknown as F;
 }
 
+/** Like `bind`, from another library by its file name; throws when it is not there. */
+export function bindFrom<F extends (...args: never[]) => unknown>(library: string, prototype: string): F {
+  return koffi.load(library).func(prototype) as unknown as F;
+}
+
 /** Binds system call `number` through syscall(2); `args` are C types. */
 export function bindSyscall<F extends (...args: never[]) => unknown>(args: readonly string[]): F {
   return libc.func('syscall', 'long', ['long', ...args]) as unknown as F;

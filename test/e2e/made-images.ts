@@ -4,7 +4,6 @@ import type { FakeRegistry } from '../../src/image/testing/fake-registry.ts';
 import { mediaTypes } from '../../src/image/media-types.ts';
 import { busyboxEntries, withParents } from '../fixtures/debian.ts';
 import { writeTar } from '../fixtures/tar.ts';
-import type { TarEntry } from '../fixtures/tar.ts';
 import { write } from '../run/node-files.ts';
 
 /** A registry in this process that serves what a test makes; the daemon, started afterwards, reaches it over HTTP. */
@@ -30,9 +29,9 @@ export const shellLayer: Buffer = writeTar(
 export function putShellImage(
   registry: FakeRegistry,
   tag: string,
-  options: { readonly layers?: readonly (readonly TarEntry[])[]; readonly config?: object } = {},
+  options: { readonly layers?: readonly Buffer[]; readonly config?: object } = {},
 ): string {
-  const layers = [shellLayer, ...(options.layers ?? []).map((entries) => writeTar(entries))];
+  const layers = [shellLayer, ...(options.layers ?? [])];
   putImage(registry, 'made', tag, { layers, config: { Env: ['PATH=/bin'], ...options.config } });
   return `${registry.host}/made:${tag}`;
 }

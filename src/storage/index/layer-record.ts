@@ -13,7 +13,7 @@ export interface IndexedLayer extends LayerRecord, Named {
 
 /** Numbers of the format's `compression` key. */
 export const compressionCode = { none: 0, bzip2: 1, gzip: 2, xz: 3, zstd: 4 } as const;
-export type Compression = 'none' | 'gzip' | 'zstd';
+export type Compression = keyof typeof compressionCode;
 
 export function parseLayer(raw: JsonObject): IndexedLayer {
   const id = textField(raw, 'id');

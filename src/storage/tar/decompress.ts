@@ -1,5 +1,7 @@
-import type { Transform } from 'node:stream';
+import { Duplex } from 'node:stream';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
+import { openBzip2Decoder, openXzDecoder } from '../../sys/decoder.ts';
+import type { Decoder } from '../../sys/decoder.ts';
 import type { Compression } from '../index/layer-record.ts';
 
 /** The default of 16 KiB halves the speed. */
@@ -14,8 +16,8 @@ export function detectCompression(start: Uint8Array): Compression {
   // A zstd frame, or a skippable frame before one.
   if (startsWith(start, [0x28, 0xb5, 0x2f, 0xfd])) return 'zstd';
   if (startsWith(start.subarray(1), [0x2a, 0x4d, 0x18]) && ((start[0] ?? 0) & 0xf0) === 0x50) return 'zstd';
-  if (startsWith(start, [0x42, 0x5a, 0x68])) throw new Error('bzip2 layers are not supported');
-  if (startsWith(start, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])) throw new Error('xz layers are not supported');
+  if (startsWith(start, [0x42, 0x5a, 0x68])) return 'bzip2';
+  if (startsWith(start, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00])) return 'xz';
   return 'none';
 }
 
@@ -23,9 +25,27 @@ function startsWith(data: Uint8Array, magic: readonly number[]): boolean {
   return data.length >= magic.length && magic.every((byte, at) => data[at] === byte);
 }
 
-/** All members or frames of a stream, one after another; undefined for a plain archive. */
-export function createDecompressor(compression: Compression): Transform | undefined {
-  if (compression === 'gzip') return createGunzip({ chunkSize: decompressChunk });
-  if (compression === 'zstd') return createZstdDecompress({ chunkSize: decompressChunk });
-  return undefined;
+/** All members, frames or streams one after another; undefined for a plain archive. */
+export function createDecompressor(compression: Compression): Duplex | undefined {
+  switch (compression) {
+    case 'none':
+      return undefined;
+    case 'gzip':
+      return createGunzip({ chunkSize: decompressChunk });
+    case 'zstd':
+      return createZstdDecompress({ chunkSize: decompressChunk });
+    case 'bzip2':
+      return throughDecoder(openBzip2Decoder());
+    case 'xz':
+      return throughDecoder(openXzDecoder());
+  }
+}
+
+/** Decodes as fast as it is read, so that a few bytes of input never become gigabytes in memory. */
+function throughDecoder(decoder: Decoder): Duplex {
+  return Duplex.from(async function* (source: AsyncIterable<Uint8Array>) {
+    using _decoder = decoder;
+    for await (const chunk of source) for (const piece of decoder.decode(chunk)) yield Buffer.from(piece);
+    for (const piece of decoder.finish()) yield Buffer.from(piece);
+  });
 }

@@ -352,6 +352,8 @@ test('the compression is told by the first bytes, and both forms are hashed', as
     none: archive,
     gzip: Buffer.concat([gzipSync(first), gzipSync(second)]),
     zstd: Buffer.concat([zstdCompressSync(first), skippable, zstdCompressSync(second), skippable]),
+    xz: Buffer.concat([compress('xz', first), compress('xz', second)]),
+    bzip2: Buffer.concat([compress('bzip2', first), compress('bzip2', second)]),
   };
   for (const [compression, blob] of Object.entries(forms)) {
     const { root, content } = await unpack(t, blob, { pieces: 7 });
@@ -362,6 +364,10 @@ test('the compression is told by the first bytes, and both forms are hashed', as
     assert.equal(readFileSync(`${root}/f`).length, 700_000);
   }
 });
+
+function compress(program: string, input: Buffer): Buffer {
+  return execFileSync(program, ['-c', '-1'], { input, maxBuffer: 1 << 28 });
+}
 
 test('CVE-2021-20291: a damaged or cut off blob is an error, never a hang', { timeout: 20_000 }, async (t) => {
   const blob = gzipSync(buildTar([{ name: 'f', data: randomBytes(400_000) }]));

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs';
-import type { Transform } from 'node:stream';
+import type { Duplex } from 'node:stream';
 import { createGzip } from 'node:zlib';
 import type { Compression } from '../index/layer-record.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
@@ -46,7 +46,7 @@ export class UnpackJob implements Disposable {
   /** The first bytes, until there are enough to tell the compression. */
   #start: Buffer | undefined = Buffer.alloc(0);
   #compression: Compression = 'none';
-  #decompressor: Transform | undefined;
+  #decompressor: Duplex | undefined;
   #decompressed: Promise<void> = Promise.resolve();
 
   constructor(options: UnpackJobOptions) {
@@ -119,7 +119,7 @@ export class UnpackJob implements Disposable {
     await Promise.race([room, this.#decompressed]);
   }
 
-  async #drain(decompressor: Transform): Promise<void> {
+  async #drain(decompressor: Duplex): Promise<void> {
     for await (const chunk of decompressor) {
       this.#plain(chunk);
       await this.#tarSplit.room();

@@ -1,0 +1,269 @@
+import assert from 'node:assert/strict';
+import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { after, before, describe, test } from 'node:test';
+import { buildTar } from '../../src/storage/testing/build-tar.ts';
+import type { EntrySpec } from '../../src/storage/testing/build-tar.ts';
+import { createContainer, execSync, removePod, runContainer, runPod, type Pod } from '../client/pods.ts';
+import { failureOf, handlers, useDaemon } from './environment.ts';
+import { putShellImage, startMadeRegistry } from './made-images.ts';
+
+const registry = await startMadeRegistry();
+after(() => registry[Symbol.asyncDispose]());
+const node = useDaemon();
+
+/** An image made to harm. Either its container is refused with this text, or it runs and `sh` prints this inside. */
+interface Row {
+  readonly what: string;
+  readonly config?: object;
+  readonly layer?: readonly EntrySpec[];
+  readonly refused?: RegExp;
+  readonly sh?: readonly [script: string, output: string];
+  /** Keeps what the image says to run, instead of `sleep`. */
+  readonly ownCommand?: boolean;
+}
+
+const folder = (name: string): EntrySpec => ({ name: `${name}/`, type: '5', mode: 0o755 });
+const link = (name: string, linkName: string): EntrySpec => ({ name, type: '2', linkName });
+const fifo = (name: string): EntrySpec => ({ name, type: '6' });
+const users = (text: string): readonly EntrySpec[] => [
+  folder('etc'),
+  { name: 'etc/passwd', data: text },
+  { name: 'etc/group', data: 'root:x:0:\n' },
+];
+
+const configs: readonly Row[] = [
+  {
+    what: 'CVE-2024-40635: USER 2^31',
+    config: { User: '2147483648' },
+    refused: /user id "2147483648" is out of range 0-2147483647/,
+  },
+  {
+    what: 'CVE-2024-40635: USER 2^32',
+    config: { User: '4294967296' },
+    refused: /user id "4294967296" is out of range/,
+  },
+  {
+    what: 'CVE-2024-40635: USER 1:2^32',
+    config: { User: '1:4294967296' },
+    refused: /group id "4294967296" is out of range/,
+  },
+  {
+    what: 'CVE-2026-46680: a USER too big that the image calls root',
+    config: { User: '4294967296' },
+    layer: users('4294967296:x:0:0::/:\n'),
+    refused: /out of range/,
+  },
+  {
+    what: 'CVE-2026-46680: a USER of digits that the image calls root',
+    config: { User: '1234' },
+    layer: users('1234:x:0:0::/:\n'),
+    sh: ['id -u', '1234'],
+  },
+  { what: 'USER -1', config: { User: '-1' }, refused: /unable to find user -1/ },
+  { what: 'USER 1e3', config: { User: '1e3' }, refused: /unable to find user 1e3/ },
+  { what: 'USER 0x0', config: { User: '0x0' }, refused: /unable to find user 0x0/ },
+  { what: 'USER with a newline', config: { User: 'root\n' }, refused: /unable to find user/ },
+  {
+    what: 'a newline and "=" in the environment',
+    config: { Env: ['PATH=/bin', 'A=1\nB=2', 'C==3='] },
+    sh: ['echo "$A|$C|$B"', '1\nB=2|=3=|'],
+  },
+  {
+    what: 'a variable without "="',
+    config: { Env: ['PATH=/bin', 'NOTHING', '=empty'] },
+    sh: ['echo "${NOTHING:-unset}"', 'unset'],
+  },
+  {
+    what: 'LD_PRELOAD and a PATH of the image',
+    config: { Env: ['PATH=/bin', 'LD_PRELOAD=/evil.so'] },
+    sh: ['echo ok', 'ok'],
+  },
+  {
+    what: 'CVE-2024-21626: WORKDIR /proc/self/fd/7',
+    config: { WorkingDir: '/proc/self/fd/7' },
+    refused: /\/proc\/self\/fd\/7/,
+  },
+  {
+    what: 'CVE-2024-21626: WORKDIR with dots',
+    config: { WorkingDir: '../../../../../../tmp/made-by-workdir' },
+    sh: ['pwd', '/tmp/made-by-workdir'],
+  },
+  { what: 'WORKDIR that is a file', config: { WorkingDir: '/bin/sh' }, refused: /not a directory/i },
+  {
+    what: 'CVE-2022-23648: VOLUME ../../',
+    config: { Volumes: { '../../../../../../root/made-by-volume': {} } },
+    sh: ['ls -d /root/made-by-volume', '/root/made-by-volume'],
+  },
+  {
+    what: 'CVE-2022-23648: VOLUME that is a link to /etc',
+    config: { Volumes: { '/data/x': {} } },
+    layer: [link('data', '/../../../etc')],
+    sh: ['ls -d /etc/x', '/etc/x'],
+  },
+  { what: 'VOLUME /', config: { Volumes: { '/': {} } }, sh: ['echo ok', 'ok'] },
+  {
+    what: 'ENTRYPOINT of 1 MB',
+    config: { Entrypoint: ['x'.repeat(1 << 20)] },
+    ownCommand: true,
+    refused: /too long|no such file|executable file not found/i,
+  },
+  {
+    what: 'CVE-2026-53488: labels called like our own records',
+    config: {
+      Labels: {
+        'io.kubernetes.cri-o.ContainerID': 'x',
+        'run.oci.hooks.stdout': '/etc/x',
+        'io.kubernetes.cri-o.Volumes': '[{',
+      },
+    },
+    sh: ['echo ok', 'ok'],
+  },
+  {
+    what: 'labels called like keys of every object',
+    config: { Labels: JSON.parse('{"__proto__":"a","constructor":"b"}') as object },
+    sh: ['echo ok', 'ok'],
+  },
+  {
+    what: 'null for every field',
+    config: {
+      User: null,
+      Cmd: null,
+      Entrypoint: null,
+      Volumes: null,
+      WorkingDir: null,
+      Labels: null,
+      StopSignal: null,
+    },
+    sh: ['pwd; id -u', '/\n0'],
+  },
+  { what: 'a stop signal that is none', config: { StopSignal: 'SIGEVERYTHING' }, sh: ['echo ok', 'ok'] },
+  { what: 'no command', config: { Cmd: [], Entrypoint: [] }, ownCommand: true, refused: /no command specified/ },
+];
+
+const rootfs: readonly Row[] = [
+  {
+    what: 'CVE-2024-9676: a FIFO as /etc/passwd',
+    layer: [folder('etc'), fifo('etc/passwd')],
+    config: { User: '7' },
+    sh: ['id -u', '7'],
+  },
+  {
+    what: 'CVE-2024-9676: a FIFO as /etc/group',
+    layer: [folder('etc'), fifo('etc/group')],
+    config: { User: '7' },
+    sh: ['id -u', '7'],
+  },
+  {
+    what: "CVE-2024-9676: a link to the host's passwd",
+    layer: [folder('etc'), link('etc/passwd', '../../../../../../etc/passwd')],
+    config: { User: 'daemon' },
+    refused: /unable to find user daemon/,
+  },
+  {
+    what: 'a folder as /etc/passwd',
+    layer: [folder('etc'), folder('etc/passwd')],
+    config: { User: '7' },
+    sh: ['id -u', '7'],
+  },
+  {
+    what: 'a device as /etc/passwd',
+    layer: [folder('etc'), { name: 'etc/passwd', type: '3', device: [1, 5] }],
+    config: { User: '7' },
+    sh: ['id -u', '7'],
+  },
+  {
+    what: 'CVE-2025-4437: 11 MB of passwd',
+    layer: users('user:x:5:5:some text:/home/user:/bin/sh\n'.repeat(300_000)),
+    config: { User: 'ghost' },
+    refused: /larger than 10485760 bytes/,
+  },
+  {
+    what: 'CVE-2026-47262: a group of two million members',
+    layer: [folder('etc'), { name: 'etc/group', data: `big:x:5:${'u,'.repeat(2_000_000)}\n` }],
+    config: { User: '7:big' },
+    refused: /line longer than/,
+  },
+  {
+    what: 'CVE-2024-5154: /etc is a link out of the image',
+    layer: [link('etc', '/../../../../tmp')],
+    sh: ['ls -d /tmp/mtab', '/tmp/mtab'],
+  },
+  {
+    what: 'CVE-2024-5154: /etc/mtab is a link',
+    layer: [folder('etc'), link('etc/mtab', '/../../../etc/made-by-mtab')],
+    sh: ['readlink /etc/mtab', '/../../../etc/made-by-mtab'],
+  },
+  { what: '/etc/mtab is a folder', layer: [folder('etc'), folder('etc/mtab')], sh: ['ls -d /etc/mtab', '/etc/mtab'] },
+  {
+    what: '/etc/resolv.conf and /etc/hosts are links out of the image',
+    layer: [
+      folder('etc'),
+      link('etc/resolv.conf', '/../../../etc/made-by-resolv'),
+      link('etc/hostname', '../../../../etc/made-by-hostname'),
+    ],
+    sh: ['echo ok', 'ok'],
+  },
+  { what: '/etc is a file', layer: [{ name: 'etc', data: 'x' }], refused: /etc/ },
+  {
+    what: 'CVE-2026-41579: /dev is a link out of the image',
+    layer: [link('dev', '/../../../../../tmp')],
+    refused: /./,
+  },
+  { what: 'CVE-2019-19921: /proc is a link', layer: [{ name: '.wh.proc' }, link('proc', '/tmp')], refused: /proc/ },
+  { what: '/sys is a link out of the image', layer: [link('sys', '/../../../../../tmp')], refused: /./ },
+];
+
+for (const handler of handlers) {
+  describe(`hostile images, with ${handler}`, () => {
+    let pod: Pod;
+    let host: string;
+    before(async () => {
+      pod = await runPod(node.client, { handler });
+      host = hostState();
+    });
+    after(() => removePod(node.client, pod.id));
+
+    for (const [index, row] of [...configs, ...rootfs].entries()) {
+      test(row.what, { timeout: 30_000 }, async () => {
+        const { client } = node;
+        const image = putShellImage(registry, `${handler}-${index}`, {
+          config: row.config ?? {},
+          layers: row.layer === undefined ? [] : [buildTar(row.layer)],
+        });
+        const options = {
+          name: `c${index}`,
+          image,
+          ...(row.ownCommand === true ? {} : { command: ['sleep', '1000'] }),
+        };
+        if (row.refused !== undefined) {
+          assert.match((await failureOf(runOrFail(options))).details, row.refused);
+        } else {
+          const id = await runContainer(client, pod, options);
+          const [script = '', output = ''] = row.sh ?? [];
+          const { stdout, stderr } = await execSync(client, id, ['/bin/sh', '-c', script]);
+          assert.equal((stdout + stderr).trim(), output);
+          await client.runtime.stopContainer({ containerId: id, timeout: 0n });
+          await client.runtime.removeContainer({ containerId: id });
+        }
+        assert.equal(hostState(), host, 'the host is as before');
+      });
+    }
+
+    async function runOrFail(options: { name: string; image: string; command?: string[] }): Promise<void> {
+      const { client } = node;
+      const containerId = await createContainer(client, pod, options);
+      try {
+        await client.runtime.startContainer({ containerId });
+      } finally {
+        await client.runtime.removeContainer({ containerId });
+      }
+    }
+  });
+}
+
+/** What an image that escapes would change first. */
+function hostState(): string {
+  const names = ['/etc', '/root', '/'].map((path) => readdirSync(path).sort());
+  const { mode, size, ino } = lstatSync('/etc/passwd');
+  return JSON.stringify([names, mode, size, ino, readFileSync('/etc/hostname', 'utf8')]);
+}
