@@ -178,9 +178,10 @@ class Bzip2Decoder implements Decoder {
     }
   }
 
-  // Everything was given out with its input.
-  *finish(): Iterable<Buffer> {
+  finish(): Iterable<Buffer> {
     if (this.#isEmpty || !this.#isBetween) throw new CrioError('invalid', 'decompress bzip2: unexpected end of stream');
+    // Everything was given out with its input.
+    return [];
   }
 
   [Symbol.dispose](): void {
