@@ -5,6 +5,7 @@ import { argv, env, umask } from 'node:process';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { Call } from './base/call.ts';
 import { CrioError, messageOf } from './base/errors.ts';
+import { failpoint } from './base/failpoint.ts';
 import type { Logger } from './base/log.ts';
 import { runtimeVersion } from './base/version.ts';
 import { openCgroups } from './cgroup/cgroups.ts';
@@ -259,6 +260,7 @@ function openConfiguredStore(
     driver: crio.storageDriver,
     options: crio.storageOption,
     log,
+    ...(crashAt === undefined ? {} : { onStep: crashAt }),
   });
 }
 
@@ -281,6 +283,7 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() =>
   const services = [
     bindService(RuntimeService, createRuntimeService({ ...daemon, version: runtimeVersion }), {
       log,
+      onStage,
       onDone: metrics.operationDone,
     }),
     bindService(
@@ -292,7 +295,7 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() =>
           containers: folder(store.graphRoot, hasImageStore ? 'containers' : 'images'),
         },
       }),
-      { log, onDone: metrics.operationDone },
+      { log, onStage, onDone: metrics.operationDone },
     ),
   ];
   for (const { definition, implementation } of services) grpc.addService(definition, implementation);
@@ -339,9 +342,18 @@ function exactly<T extends { readonly id: string }>(found: T | undefined, id: st
   return found?.id === id ? found : undefined;
 }
 
+const crashAt = failpoint();
+const onStage = crashAt === undefined ? undefined : (_call: Call, stage: string) => crashAt(stage);
+
 function newCall(name: string, log: Logger, signal?: AbortSignal): Call {
   const id = randomUUID();
-  return new Call({ name, id, log: log.with({ id, name }), ...(signal === undefined ? {} : { signal }) });
+  return new Call({
+    name,
+    id,
+    log: log.with({ id, name }),
+    onStage,
+    ...(signal === undefined ? {} : { signal }),
+  });
 }
 
 /** Takes over what an earlier daemon left, and watches exits from then on. */

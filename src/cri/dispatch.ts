@@ -54,7 +54,7 @@ type AnyHandler = (call: Call, request: unknown) => unknown;
 
 export interface DispatchOptions {
   readonly log: Logger;
-  readonly onStage?: StageListener;
+  readonly onStage?: StageListener | undefined;
   /** Told when a unary RPC ends, for metrics: bare method name, milliseconds, whether it failed. */
   readonly onDone?: (method: string, durationMs: number, failed: boolean) => void;
 }

@@ -138,6 +138,7 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
     );
     state.step('image data written');
     const record = await state.transact(() => addRecord(options, image, staged), { alone: true });
+    state.step('image record written');
     await options.quarantine.imageStored(image.id);
     return record;
   } catch (error) {
