@@ -3,7 +3,7 @@ arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
 node := node_modules/node-linux-$(arch)/bin/node
 export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help run stop check test e2e conformance mixed bench bench-pull bench-stream setup clean
+.PHONY: help run stop check test e2e crash-test conformance mixed bench bench-pull bench-stream setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: ## set up everything and run all tests
 
 e2e: ## only the end-to-end tests (FILE= for some, by substring)
 	@$(node) test/run/all.ts --only e2e $(FILE)
+
+crash-test: ## the crash tests in their full length, about 15 minutes (FILE= for some)
+	@sh test/setup/setup.sh test
+	@CRASH_LONG=1 $(node) test/run/all.ts --only crash $(FILE)
 
 conformance: ## critest with both runtimes (FOCUS= and HANDLER= narrow it)
 	@sh test/setup/setup.sh test

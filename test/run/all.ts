@@ -1,6 +1,6 @@
 /**
  * `make test`: all tests, one group after the other, and at the end the check that the machine is as before.
- *   node test/run/all.ts [--only static|unit|root|e2e|conformance] [SUBSTRING of a file name...]
+ *   node test/run/all.ts [--only static|unit|root|e2e|crash|conformance] [SUBSTRING of a file name...]
  * The last line is `N passed, N failed, N skipped`. Logs: build/logs.
  */
 import { spawn } from 'node:child_process';
@@ -74,6 +74,7 @@ function groups(): Group[] {
   );
   const root = selected(globSync('src/**/*.root.test.ts'));
   const e2e = selected(globSync('test/e2e/*.test.ts'));
+  const crash = selected(globSync('test/crash/*.test.ts'));
   return [
     ...(wanted('static') && positionals.length === 0 ? [staticChecks()] : []),
     ...(wanted('unit') && unit.length > 0 ? [nodeTests('unit', unit, [], ['--test-isolation=none'])] : []),
@@ -81,6 +82,9 @@ function groups(): Group[] {
     // A stage for each file: what one leaves behind does not disturb the next.
     ...(wanted('e2e')
       ? e2e.map((file) => nodeTests(`e2e ${basename(file, '.test.ts')}`, [file], [process.execPath, main]))
+      : []),
+    ...(wanted('crash')
+      ? crash.map((file) => nodeTests(`crash ${basename(file, '.test.ts')}`, [file], [process.execPath, main]))
       : []),
     ...(wanted('conformance') && positionals.length === 0 ? [conformance()] : []),
   ];

@@ -28,6 +28,8 @@ export interface DaemonOptions {
   /** Default: debug. */
   readonly logLevel?: string;
   readonly args?: readonly string[];
+  /** Program and arguments that start the daemon in a world of their own; its process must become the daemon's. */
+  readonly wrapper?: readonly string[];
   readonly env?: NodeJS.ProcessEnv;
 }
 
@@ -74,7 +76,8 @@ export const daemonFile = join(repository, 'bin/crio');
 
 function launch(options: DaemonOptions, logFile: string): ChildProcess {
   const log = openSync(logFile, 'a');
-  const child = spawn(daemonFile, [...(options.args ?? [])], {
+  const [file = daemonFile, ...args] = [...(options.wrapper ?? []), daemonFile, ...(options.args ?? [])];
+  const child = spawn(file, args, {
     stdio: ['ignore', log, log],
     env: { ...process.env, ...options.env },
   });

@@ -37,6 +37,7 @@ export function snapshot(): Set<string> {
       .split('\n')
       .filter(Boolean)
       .map((line) => `mount ${line.split(' ')[4] ?? ''}`),
+    ...loopDevices(),
     ...links().map((name) => `link ${name}`),
     ...tables().map((name) => `nftables table ${name}`),
     ...rules(),
@@ -62,6 +63,13 @@ function processes(): string[] {
     .map((pid) => ({ pid, line: commandLine(pid) }))
     .filter(({ line }) => ownProcess.test(line))
     .map(({ pid, line }) => `process ${pid} ${line.replaceAll('\0', ' ').slice(0, 160)}`);
+}
+
+/** Loop devices that have a file; they are the whole machine's, whatever namespace they were made in. */
+function loopDevices(): string[] {
+  return list('/sys/block')
+    .filter((name) => existsSync(`/sys/block/${name}/loop/backing_file`))
+    .map((name) => `loop device ${name} ${readFileSync(`/sys/block/${name}/loop/backing_file`, 'utf8').trim()}`);
 }
 
 function rules(): string[] {
