@@ -1,6 +1,5 @@
-import koffi from 'koffi';
 import { CrioError, messageOf } from '../base/errors.ts';
-import { bindFrom } from './libc.ts';
+import { addressOf, bindFrom } from './libc.ts';
 
 /** A streaming decoder of a system library. Each chunk that it gives is only valid until the next one is asked for. */
 export interface Decoder extends Disposable {
@@ -22,11 +21,6 @@ export function openXzDecoder(): Decoder {
 /** bzip2(1), also several streams one after another. bzlib.h of libbz2 */
 export function openBzip2Decoder(): Decoder {
   return new Bzip2Decoder();
-}
-
-/** An address of a pinned buffer; its memory does not move. */
-function addressOf(buffer: Uint8Array): bigint {
-  return koffi.address(buffer);
 }
 
 /** Debian's dpkg needs both libraries, so that they are there; other systems have the second name of libbz2. */

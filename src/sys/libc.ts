@@ -25,6 +25,19 @@ export function bindFrom<F extends (...args: never[]) => unknown>(library: strin
   return koffi.load(library).func(prototype) as unknown as F;
 }
 
+/** Like `bind`, from the libraries that Node's own program holds and exports, as it does for its addons. */
+export function bindProgram<F extends (...args: never[]) => unknown>(prototype: string): F {
+  return koffi.load(null).func(prototype) as unknown as F;
+}
+
+/**
+ * Where the bytes of a buffer are. They stay there as long as the buffer lives: no array buffer moves, and none is
+ * inside V8's heap, as Node is built without that.
+ */
+export function addressOf(buffer: Uint8Array): bigint {
+  return koffi.address(buffer);
+}
+
 /** Binds system call `number` through syscall(2); `args` are C types. */
 export function bindSyscall<F extends (...args: never[]) => unknown>(args: readonly string[]): F {
   return libc.func('syscall', 'long', ['long', ...args]) as unknown as F;

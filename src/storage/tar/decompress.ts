@@ -1,11 +1,8 @@
-import { Duplex } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { openBzip2Decoder, openXzDecoder } from '../../sys/decoder.ts';
 import type { Decoder } from '../../sys/decoder.ts';
+import { Gunzip } from '../../sys/zlib.ts';
+import { Unzstd } from '../../sys/zstd.ts';
 import type { Compression } from '../index/layer-record.ts';
-
-/** The default of 16 KiB halves the speed. */
-export const decompressChunk = 256 * 1024;
 
 /** Bytes that tell the compression; fewer are enough at the end of a stream. */
 export const magicLength = 6;
@@ -25,27 +22,18 @@ function startsWith(data: Uint8Array, magic: readonly number[]): boolean {
   return data.length >= magic.length && magic.every((byte, at) => data[at] === byte);
 }
 
-/** All members, frames or streams one after another; undefined for a plain archive. */
-export function createDecompressor(compression: Compression): Duplex | undefined {
+/** For all members, frames or streams one after another; undefined for a plain archive. `output` may be used by several. */
+export function createDecompressor(compression: Compression, output: Buffer): Decoder | undefined {
   switch (compression) {
     case 'none':
       return undefined;
     case 'gzip':
-      return createGunzip({ chunkSize: decompressChunk });
+      return new Gunzip(output);
     case 'zstd':
-      return createZstdDecompress({ chunkSize: decompressChunk });
+      return new Unzstd(output);
     case 'bzip2':
-      return throughDecoder(openBzip2Decoder());
+      return openBzip2Decoder();
     case 'xz':
-      return throughDecoder(openXzDecoder());
+      return openXzDecoder();
   }
-}
-
-/** Decodes as fast as it is read, so that a few bytes of input never become gigabytes in memory. */
-function throughDecoder(decoder: Decoder): Duplex {
-  return Duplex.from(async function* (source: AsyncIterable<Uint8Array>) {
-    using _decoder = decoder;
-    for await (const chunk of source) for (const piece of decoder.decode(chunk)) yield Buffer.from(piece);
-    for (const piece of decoder.finish()) yield Buffer.from(piece);
-  });
 }

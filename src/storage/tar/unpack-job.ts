@@ -1,10 +1,9 @@
 import { createHash } from 'node:crypto';
-import { closeSync, fdatasyncSync, openSync, writeSync } from 'node:fs';
-import type { Duplex } from 'node:stream';
-import { createGzip } from 'node:zlib';
+import type { Decoder } from '../../sys/decoder.ts';
 import type { Compression } from '../index/layer-record.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
-import { createDecompressor, decompressChunk, detectCompression, magicLength } from './decompress.ts';
+import { scratch } from './crc64.ts';
+import { createDecompressor, detectCompression, magicLength } from './decompress.ts';
 import { FreeSpaceGuard } from './free-space.ts';
 import { LayerTree } from './layer-tree.ts';
 import { EntryPlacer } from './place-entry.ts';
@@ -12,7 +11,7 @@ import type { WhiteoutForm } from './place-entry.ts';
 import { TarError } from './tar-header.ts';
 import { TarReader } from './tar-reader.ts';
 import type { TarEntry, TarHandler } from './tar-reader.ts';
-import { TarSplitWriter } from './tar-split.ts';
+import { TarSplitFile } from './tar-split-file.ts';
 import { UniqueNames } from './unique-names.ts';
 
 /** They are listed in the layer's record, which every program reads that uses the store. */
@@ -28,8 +27,9 @@ export interface UnpackJobOptions {
 }
 
 /**
- * Unpacks one blob that is pushed in: decompress, hash both forms, place the entries, describe the archive. File system
- * calls are synchronous, so it runs in a worker. Any error ends the job; `dispose` frees what it holds.
+ * Unpacks one blob that is pushed in: decompress, hash both forms, place the entries, describe the archive. All of it is
+ * synchronous, so it runs in a worker, and several jobs can share the thread's scratch memory. Any error ends the job;
+ * `dispose` frees what it holds.
  */
 export class UnpackJob implements Disposable {
   readonly #tree: LayerTree;
@@ -46,8 +46,7 @@ export class UnpackJob implements Disposable {
   /** The first bytes, until there are enough to tell the compression. */
   #start: Buffer | undefined = Buffer.alloc(0);
   #compression: Compression = 'none';
-  #decompressor: Duplex | undefined;
-  #decompressed: Promise<void> = Promise.resolve();
+  #decompressor: Decoder | undefined;
 
   constructor(options: UnpackJobOptions) {
     using undo = new DisposableStack();
@@ -59,22 +58,23 @@ export class UnpackJob implements Disposable {
     undo.move();
   }
 
-  /** Resolves when the next piece may come. */
-  async push(chunk: Buffer): Promise<void> {
+  push(chunk: Buffer): void {
     this.#compressedHash.update(chunk);
     this.#compressedSize += chunk.length;
-    if (this.#start === undefined) return this.#feed(chunk);
+    if (this.#start === undefined) {
+      this.#feed(chunk);
+      return;
+    }
     this.#start = Buffer.concat([this.#start, chunk]);
-    if (this.#start.length >= magicLength) await this.#begin();
+    if (this.#start.length >= magicLength) this.#begin();
   }
 
-  async end(): Promise<UnpackedContent> {
-    if (this.#start !== undefined) await this.#begin();
-    this.#decompressor?.end();
-    await this.#decompressed;
+  end(): UnpackedContent {
+    if (this.#start !== undefined) this.#begin();
+    for (const piece of this.#decompressor?.finish() ?? []) this.#plain(piece);
     this.#reader.end();
     this.#placer.finish();
-    await this.#tarSplit.end();
+    this.#tarSplit.end();
     return {
       diffDigest: `sha256:${this.#plainHash.digest('hex')}`,
       diffSize: this.#plainSize,
@@ -88,51 +88,29 @@ export class UnpackJob implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#decompressor?.destroy();
+    this.#decompressor?.[Symbol.dispose]();
     this.#placer.abort();
     this.#tarSplit[Symbol.dispose]();
     this.#tree[Symbol.dispose]();
   }
 
-  async #begin(): Promise<void> {
+  #begin(): void {
     const start = this.#start ?? Buffer.alloc(0);
     this.#start = undefined;
     this.#compression = detectCompression(start);
-    this.#decompressor = createDecompressor(this.#compression);
-    if (this.#decompressor !== undefined) {
-      this.#decompressed = this.#drain(this.#decompressor);
-      // The next `push` or `end` reports an error; until then nobody waits for it.
-      this.#decompressed.catch(() => undefined);
-    }
-    await this.#feed(start);
+    this.#decompressor = createDecompressor(this.#compression, scratch);
+    this.#feed(start);
   }
 
-  async #feed(chunk: Buffer): Promise<void> {
-    const decompressor = this.#decompressor;
-    if (decompressor === undefined) {
-      this.#plain(chunk);
-      return this.#tarSplit.room();
-    }
-    if (decompressor.write(chunk)) return;
-    // An error must reach the caller here, or it would wait for room for ever.
-    const room = new Promise<void>((resolve) => decompressor.once('drain', resolve));
-    await Promise.race([room, this.#decompressed]);
+  #feed(chunk: Buffer): void {
+    if (this.#decompressor === undefined) this.#plain(chunk);
+    else for (const piece of this.#decompressor.decode(chunk)) this.#plain(piece);
   }
 
-  async #drain(decompressor: Duplex): Promise<void> {
-    for await (const chunk of decompressor) {
-      this.#plain(chunk);
-      await this.#tarSplit.room();
-    }
-  }
-
-  #plain(chunk: Buffer): void {
-    for (let at = 0; at < chunk.length; at += decompressChunk) {
-      const piece = chunk.subarray(at, at + decompressChunk);
-      this.#plainHash.update(piece);
-      this.#plainSize += piece.length;
-      this.#reader.push(piece);
-    }
+  #plain(piece: Buffer): void {
+    this.#plainHash.update(piece);
+    this.#plainSize += piece.length;
+    this.#reader.push(piece);
   }
 
   #createHandler(): TarHandler {
@@ -169,68 +147,4 @@ export class UnpackJob implements Disposable {
 
 function sorted(ids: ReadonlySet<number>): number[] {
   return [...ids].sort((a, b) => a - b);
-}
-
-/** Lines are compressed in pieces of this size: each piece is a trip to another thread. */
-const batchSize = 128 * 1024;
-
-/** Gzip of the description, to a new file that is synced at the end. */
-class TarSplitFile implements Disposable {
-  readonly writer: TarSplitWriter;
-  readonly #fd: number;
-  readonly #gzip = createGzip({ level: 1, chunkSize: 64 * 1024 });
-  readonly #written: Promise<void>;
-  #batch: string[] = [];
-  #batchLength = 0;
-  #isOpen = true;
-
-  constructor(path: string) {
-    this.#fd = openSync(path, 'wx', 0o600);
-    this.writer = new TarSplitWriter((line) => this.#add(line));
-    this.#written = this.#copy();
-    // An error is reported by `end`.
-    this.#written.catch(() => undefined);
-  }
-
-  /** Resolves when what was written does not pile up in memory. */
-  async room(): Promise<void> {
-    if (!this.#gzip.writableNeedDrain) return;
-    const drained = new Promise<void>((resolve) => this.#gzip.once('drain', resolve));
-    await Promise.race([drained, this.#written]);
-  }
-
-  async end(): Promise<void> {
-    this.writer.end();
-    this.#flush();
-    this.#gzip.end();
-    await this.#written;
-    fdatasyncSync(this.#fd);
-    this[Symbol.dispose]();
-  }
-
-  [Symbol.dispose](): void {
-    if (!this.#isOpen) return;
-    this.#isOpen = false;
-    this.#gzip.destroy();
-    closeSync(this.#fd);
-  }
-
-  #add(line: string): void {
-    this.#batch.push(line);
-    this.#batchLength += line.length;
-    if (this.#batchLength >= batchSize) this.#flush();
-  }
-
-  #flush(): void {
-    this.#gzip.write(this.#batch.join(''));
-    this.#batch = [];
-    this.#batchLength = 0;
-  }
-
-  async #copy(): Promise<void> {
-    const chunks: AsyncIterable<Buffer> = this.#gzip;
-    for await (const chunk of chunks) {
-      for (let at = 0; at < chunk.length;) at += writeSync(this.#fd, chunk, at);
-    }
-  }
 }

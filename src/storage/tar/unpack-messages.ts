@@ -11,13 +11,14 @@ export type UnpackRequest =
       readonly tarSplit: string;
       readonly whiteouts: WhiteoutForm;
     }
-  | { readonly type: 'chunk'; readonly job: number; readonly data: Uint8Array }
+  | { readonly type: 'chunk'; readonly job: number; readonly data: Uint8Array<ArrayBuffer> }
   | { readonly type: 'end'; readonly job: number }
   | { readonly type: 'abort'; readonly job: number };
 
 /** What it answers. After `done` or `failed` the job holds no file any more. */
 export type UnpackReply =
-  | { readonly type: 'taken'; readonly job: number; readonly bytes: number }
+  /** The chunk with its memory, which is the sender's again. */
+  | { readonly type: 'taken'; readonly job: number; readonly data: Uint8Array<ArrayBuffer> }
   | { readonly type: 'warning'; readonly job: number; readonly message: string }
   | { readonly type: 'done'; readonly job: number; readonly content: UnpackedContent }
   | { readonly type: 'failed'; readonly job: number; readonly message: string; readonly kind: ErrorKind };

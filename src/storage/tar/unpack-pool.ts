@@ -7,9 +7,9 @@ import type { UnpackedContent } from '../staged-layer.ts';
 import type { WhiteoutForm } from './place-entry.ts';
 import type { UnpackReply, UnpackRequest } from './unpack-messages.ts';
 
-/** Bytes of a job that may be on their way to a worker. */
-const window = 1024 * 1024;
 const chunkSize = 256 * 1024;
+/** Chunks of a job that may be on their way to a worker. */
+const window = 3;
 const idleMs = 2000;
 const maxWorkers = 2;
 
@@ -70,28 +70,35 @@ export class UnpackPool implements AsyncDisposable {
 async function feed(job: UnpackJobHandle, task: UnpackTask): Promise<void> {
   using aborted = rejectOnAbort(task.signal);
   const iterator = task.blob[Symbol.asyncIterator]();
-  let pending: Uint8Array[] = [];
-  let length = 0;
-  const flush = async () => {
-    if (length > 0) await Promise.race([job.send(joined(pending, length)), aborted.promise]);
-    pending = [];
-    length = 0;
-  };
   try {
-    for (;;) {
-      const next = await Promise.race([iterator.next(), job.failed, aborted.promise]);
-      if (next.done === true) break;
-      pending.push(next.value);
-      length += next.value.length;
-      if (length >= chunkSize) await flush();
-    }
-    await flush();
-    job.end();
+    await Promise.race([pump(iterator, job), job.failed, aborted.promise]);
   } catch (error) {
     // Not awaited: a blob that hangs must not keep the failure from its caller.
     void iterator.return?.().catch(() => undefined);
     throw error;
   }
+}
+
+/** Pieces of whatever size become chunks: a chunk's memory can be moved to the worker, and a piece is free at once. */
+async function pump(pieces: AsyncIterator<Uint8Array>, job: UnpackJobHandle): Promise<void> {
+  let chunk: Uint8Array<ArrayBuffer> | undefined;
+  let filled = 0;
+  for (let next = await pieces.next(); next.done !== true; next = await pieces.next()) {
+    const piece = next.value;
+    for (let at = 0; at < piece.length;) {
+      chunk ??= await job.emptyChunk();
+      const part = piece.subarray(at, at + chunk.length - filled);
+      chunk.set(part, filled);
+      at += part.length;
+      filled += part.length;
+      if (filled < chunk.length) continue;
+      job.send(chunk);
+      chunk = undefined;
+      filled = 0;
+    }
+  }
+  if (chunk !== undefined) job.send(chunk.subarray(0, filled));
+  job.end();
 }
 
 function rejectOnAbort(signal: AbortSignal): Disposable & { readonly promise: Promise<never> } {
@@ -103,20 +110,10 @@ function rejectOnAbort(signal: AbortSignal): Disposable & { readonly promise: Pr
   return { promise, [Symbol.dispose]: () => signal.removeEventListener('abort', onAbort) };
 }
 
-/** A copy in memory of its own, which can be moved to the worker. */
-function joined(parts: readonly Uint8Array[], length: number): Uint8Array<ArrayBuffer> {
-  const data = new Uint8Array(length);
-  let at = 0;
-  for (const part of parts) {
-    data.set(part, at);
-    at += part.length;
-  }
-  return data;
-}
-
 interface UnpackJobHandle {
-  /** Resolves when more may be sent. */
-  send(data: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** Memory to fill and send; resolves when the worker has not too much to do. */
+  emptyChunk(): Promise<Uint8Array<ArrayBuffer>>;
+  send(chunk: Uint8Array<ArrayBuffer>): void;
   end(): void;
   abort(): void;
   readonly result: Promise<UnpackedContent>;
@@ -125,8 +122,9 @@ interface UnpackJobHandle {
 }
 
 interface RunningJob {
-  inFlight: number;
-  room: (() => void) | undefined;
+  chunks: number;
+  readonly empty: Uint8Array<ArrayBuffer>[];
+  wanted: ((chunk: Uint8Array<ArrayBuffer>) => void) | undefined;
   readonly onUnpacked: ((bytes: number) => void) | undefined;
   readonly resolve: (content: UnpackedContent) => void;
   readonly reject: (error: unknown) => void;
@@ -169,7 +167,14 @@ class UnpackWorker {
   start(id: number, task: UnpackTask): UnpackJobHandle {
     clearTimeout(this.#idle);
     const { promise: result, resolve, reject } = Promise.withResolvers<UnpackedContent>();
-    const job: RunningJob = { inFlight: 0, room: undefined, onUnpacked: task.onUnpacked, resolve, reject };
+    const job: RunningJob = {
+      chunks: 0,
+      empty: [],
+      wanted: undefined,
+      onUnpacked: task.onUnpacked,
+      resolve,
+      reject,
+    };
     this.#jobs.set(id, job);
     this.#worker.ref();
     const { diffFolder, tarSplit, whiteouts } = task;
@@ -179,11 +184,8 @@ class UnpackWorker {
     return {
       result,
       failed,
-      send: async (data) => {
-        job.inFlight += data.length;
-        this.#post({ type: 'chunk', job: id, data }, [data.buffer]);
-        if (job.inFlight > window) await Promise.race([new Promise<void>((wake) => (job.room = wake)), failed]);
-      },
+      emptyChunk: () => emptyChunk(job),
+      send: (data) => this.#post({ type: 'chunk', job: id, data }, [data.buffer]),
       end: () => this.#post({ type: 'end', job: id }),
       abort: () => this.#post({ type: 'abort', job: id }),
     };
@@ -203,21 +205,13 @@ class UnpackWorker {
     const job = this.#jobs.get(reply.job);
     if (job === undefined) return;
     if (reply.type === 'warning') this.#log.warn(reply.message);
-    else if (reply.type === 'taken') this.#taken(job, reply.bytes);
+    else if (reply.type === 'taken') takeBack(job, reply.data);
     else {
       this.#jobs.delete(reply.job);
       if (this.#jobs.size === 0) this.#rest();
       if (reply.type === 'done') job.resolve(reply.content);
       else job.reject(new CrioError(reply.kind, reply.message));
     }
-  }
-
-  #taken(job: RunningJob, bytes: number): void {
-    job.inFlight -= bytes;
-    job.onUnpacked?.(bytes);
-    if (job.inFlight > window) return;
-    job.room?.();
-    job.room = undefined;
   }
 
   /** Without work it keeps nothing alive, and ends soon. */
@@ -238,4 +232,22 @@ class UnpackWorker {
       this.#log.debug(`end unpack worker: ${messageOf(error)}`);
     }
   }
+}
+
+function emptyChunk(job: RunningJob): Promise<Uint8Array<ArrayBuffer>> {
+  const known = job.empty.pop();
+  if (known !== undefined) return Promise.resolve(known);
+  if (job.chunks < window) {
+    job.chunks += 1;
+    return Promise.resolve(new Uint8Array(chunkSize));
+  }
+  return new Promise((resolve) => (job.wanted = resolve));
+}
+
+function takeBack(job: RunningJob, data: Uint8Array<ArrayBuffer>): void {
+  job.onUnpacked?.(data.length);
+  const chunk = new Uint8Array(data.buffer);
+  if (job.wanted === undefined) job.empty.push(chunk);
+  else job.wanted(chunk);
+  job.wanted = undefined;
 }
