@@ -271,7 +271,7 @@ const drainLimitMs = 30_000;
  * lets running requests finish; operations that outlive it are undone at the next start.
  */
 async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() => Promise<void>> {
-  const { config, log, store, images, pods, containers, metrics } = daemon;
+  const { config, log, store, images, pods, containers, stats, metrics } = daemon;
   const { api } = config();
   const grpc = new Server({
     'grpc.max_receive_message_length': api.grpcMaxRecvMsgSize,
@@ -294,6 +294,7 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() =>
           images: folder(hasImageStore ? store.imageStore : store.graphRoot, 'images'),
           containers: folder(store.graphRoot, hasImageStore ? 'containers' : 'images'),
         },
+        containerUsage: hasImageStore ? () => stats.ofWritableLayers(containers.list()) : undefined,
       }),
       { log, onStage, onDone: metrics.operationDone },
     ),

@@ -11,10 +11,16 @@ export interface ImageServiceDeps {
   readonly images: Images;
   /** Path of the folder that stands for the file system of images, and the one of containers (cri-behaviour 1, row 43). */
   readonly mountPoints: { readonly images: string; readonly containers: string };
+  /** What writable layers hold, where they have a root of their own (`imagestore`); else images and containers are one. */
+  readonly containerUsage?: (() => { readonly usedBytes: number; readonly inodesUsed: number }) | undefined;
 }
 
 /** CRI's ImageService: messages to calls of the image feature and back. */
-export function createImageService({ images, mountPoints }: ImageServiceDeps): ServiceHandlers<typeof ImageService> {
+export function createImageService({
+  images,
+  mountPoints,
+  containerUsage,
+}: ImageServiceDeps): ServiceHandlers<typeof ImageService> {
   const list = async (filter: cri.ImageFilter | undefined): Promise<readonly Image[]> => {
     const name = filter?.image?.image ?? '';
     if (name === '') return images.list();
@@ -29,7 +35,10 @@ export function createImageService({ images, mountPoints }: ImageServiceDeps): S
     async imageStatus(_call, { image: spec, verbose }) {
       const image = await images.find(nameOf(spec));
       if (image === undefined) return {};
-      return { image: toMessage(image), info: verbose ? { info: verboseInfo(image) } : {} };
+      return {
+        image: toMessage(image),
+        info: verbose && image.artifact === undefined ? { info: verboseInfo(image) } : {},
+      };
     },
     async pullImage(call, { image: spec, auth, sandboxConfig }) {
       const image = await images.pull(call, {
@@ -45,16 +54,16 @@ export function createImageService({ images, mountPoints }: ImageServiceDeps): S
       return {};
     },
     async imageFsInfo() {
-      const { usedBytes, inodesUsed, timestampNs } = await images.usage();
-      const usage = (mountpoint: string) => ({
-        timestamp: timestampNs,
+      const used = await images.usage();
+      const usage = (mountpoint: string, { usedBytes, inodesUsed }: Pick<typeof used, 'usedBytes' | 'inodesUsed'>) => ({
+        timestamp: used.timestampNs,
         fsId: { mountpoint },
         usedBytes: { value: BigInt(usedBytes) },
         inodesUsed: { value: BigInt(inodesUsed) },
       });
       return {
-        imageFilesystems: [usage(mountPoints.images)],
-        containerFilesystems: [usage(mountPoints.containers)],
+        imageFilesystems: [usage(mountPoints.images, used)],
+        containerFilesystems: [usage(mountPoints.containers, containerUsage?.() ?? used)],
       };
     },
   };
@@ -82,7 +91,8 @@ function toMessage(image: Image): MessageInitShape<typeof ImageSchema> {
 }
 
 function verboseInfo(image: Image): string {
-  return JSON.stringify({ labels: fromMap(image.config.labels), imageSpec: image.config.document });
+  const { labels, document } = image.config;
+  return JSON.stringify({ ...(labels.size === 0 ? {} : { labels: fromMap(labels) }), imageSpec: document });
 }
 
 /** `auth` is base64 of `user:password`; explicit fields win. All empty means: none given. */

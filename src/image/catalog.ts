@@ -19,7 +19,9 @@ export class Snapshot implements ImageIndex {
   constructor(entries: readonly CatalogEntry[]) {
     this.images = entries.map((entry) => entry.image);
     this.#byId = new Map(entries.map(({ image }) => [image.id, image]));
-    this.#byName = new Map(entries.flatMap(({ record, image }) => record.names.map((name) => [name, image] as const)));
+    const named = entries.flatMap(({ record, image }) => record.names.map((name) => [name, image] as const));
+    // A name of our own wins over the same in an additional store, which comes later.
+    this.#byName = new Map(named.toReversed());
     this.#byRepository = Map.groupBy(
       entries.flatMap(({ image, repositories }) => repositories.map((repository) => ({ image, repository }))),
       ({ repository }) => repository,
@@ -146,7 +148,8 @@ export class Catalog {
       repoDigests,
       digest: record.digest,
       sizeBytes: await this.#store.images.size(record.id),
-      pinned: this.#isPinned([...record.names, ...repoDigests]),
+      // What cannot be removed must not be tried again and again by kubelet's garbage collection.
+      pinned: record.isReadOnly === true || this.#isPinned([...record.names, ...repoDigests]),
       topLayer: record.topLayer,
       config: document.config,
       annotations,
@@ -213,5 +216,6 @@ function recordKey(record: ImageRecord): string {
     record.topLayer,
     record.digests,
     [...record.bigDataDigests],
+    record.isReadOnly === true,
   ]);
 }

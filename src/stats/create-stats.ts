@@ -60,6 +60,12 @@ export function createStats(deps: StatsDeps): Stats {
   return {
     ofContainers: (containers) => statsOfContainers(context, containers),
     ofPods: (pods) => statsOfPods(context, pods),
+    ofWritableLayers(containers) {
+      const layers = containers.map((container) => writableLayer(context, container));
+      const sum = (value: (layer: FilesystemUsage) => number) =>
+        layers.reduce((total, layer) => total + (layer === undefined ? 0 : value(layer)), 0);
+      return { usedBytes: sum(({ usedBytes }) => usedBytes), inodesUsed: sum(({ inodesUsed }) => inodesUsed) };
+    },
   };
 }
 

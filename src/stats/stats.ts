@@ -7,6 +7,8 @@ export interface Stats {
   ofContainers(containers: readonly Container[]): Promise<readonly ContainerStats[]>;
   /** Those of the given pods that are ready, in their order. */
   ofPods(pods: readonly Pod[]): Promise<readonly PodStats[]>;
+  /** What the writable layers of the given containers hold together, as far as they have been walked; ended ones too. */
+  ofWritableLayers(containers: readonly Container[]): { readonly usedBytes: number; readonly inodesUsed: number };
 }
 
 export interface ContainerStats {

@@ -34,7 +34,7 @@ export class AdditionalStore {
       }),
       lock: new LockFile(`${folder}/${name}.lock`),
     });
-    this.#images = watch(this.imagesFolder, 'images', parseImage);
+    this.#images = watch(this.imagesFolder, 'images', (raw) => ({ ...parseImage(raw), isReadOnly: true }));
     this.#layers = watch(layersFolder, 'layers', parseLayer);
   }
 

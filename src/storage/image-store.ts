@@ -54,7 +54,9 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
     },
     put: (image) => put(options, image),
     setNames: (imageId, names) =>
-      state.transact(async () => setNames(state, existing(state, imageId), [...new Set(names)]), { alone: true }),
+      state.transact(async () => setNames(state, await requireOwn(options, imageId), [...new Set(names)]), {
+        alone: true,
+      }),
     delete: (imageId) => state.transact((transaction) => remove(options, imageId, transaction), { alone: true }),
   };
 }
@@ -202,10 +204,7 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
   const image = state.images.get(imageId);
   if (image === undefined) {
     if ((await findImage(options, imageId)) === undefined) return;
-    throw new CrioError(
-      'failed-precondition',
-      `image "${imageId}" is in an additional image store, which is read-only`,
-    );
+    throw readOnly(imageId);
   }
   const user = state.containers.list().find((container) => container.imageId === imageId);
   if (user !== undefined) {
@@ -250,8 +249,13 @@ function unusedLayers(state: StoreState, image: ImageRecord & { readonly mappedL
   return unused;
 }
 
-function existing(state: StoreState, imageId: string): ImageRecord {
-  const image = state.images.get(imageId);
-  if (image === undefined) throw new CrioError('not-found', `image "${imageId}" is not in storage`);
-  return image;
+async function requireOwn(options: ImageStoreOptions, imageId: string): Promise<ImageRecord> {
+  const image = options.state.images.get(imageId);
+  if (image !== undefined) return image;
+  if ((await findImage(options, imageId)) !== undefined) throw readOnly(imageId);
+  throw new CrioError('not-found', `image "${imageId}" is not in storage`);
+}
+
+function readOnly(imageId: string): CrioError {
+  return new CrioError('failed-precondition', `image "${imageId}" is in an additional image store, which is read-only`);
 }

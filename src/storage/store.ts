@@ -55,6 +55,8 @@ export interface ImageRecord {
   readonly createdNs: bigint;
   /** `digest` and the digests of every big data item whose name starts with `manifest` */
   readonly digests: readonly Digest[];
+  /** It lies in an additional image store: it can be used, but neither renamed nor removed. */
+  readonly isReadOnly?: boolean;
 }
 
 export interface LayerRecord {

@@ -136,7 +136,9 @@ async function tried(tally: Tally, args: readonly string[]): Promise<string | un
 
 /** The image went between the pull and the creation of the container. */
 function isGone(text: string): boolean {
-  return /not in storage|image .* not found|no such image|was removed meanwhile|not known/i.test(text);
+  return /not in storage|image .* not found|no such image|was removed meanwhile|not present locally|not known/i.test(
+    text,
+  );
 }
 
 /** Four of the daemon's and three of podman's: each a loop of its own. */
