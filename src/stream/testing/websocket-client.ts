@@ -60,38 +60,38 @@ export interface WebSocketOptions {
 }
 
 /**
- * Opens a WebSocket at a URL of the stream server; the sub-protocol '' is left out. Rejects with `STATUS` when it refuses, and
- * when it answers with another sub-protocol. The library knows none with a `/`, which the tunnel's has.
+ * Opens a WebSocket at a URL of the stream server; the sub-protocol '' is left out. `opened` rejects with `STATUS` when it
+ * refuses, and when it answers with another sub-protocol. The library knows none with a `/`, which the tunnel's has.
  */
-export async function dialWebSocket(
-  url: string,
-  protocol: string,
-  { tls = {} }: WebSocketOptions = {},
-): Promise<WebSocket> {
+function dial(url: string, protocol: string, { tls = {} }: WebSocketOptions = {}) {
   const headers = protocol === '' ? {} : { 'Sec-WebSocket-Protocol': protocol };
   const socket = new WebSocket(url, { ...tls, headers, perMessageDeflate: false });
-  let answered = '';
-  socket.once('upgrade', (response) => {
-    answered = response.headers['sec-websocket-protocol'] ?? '';
-    delete response.headers['sec-websocket-protocol'];
-  });
-  // What comes with the answer must find its listeners.
-  socket.once('open', () => socket.pause());
-  await new Promise<void>((resolve, reject) => {
-    socket.once('open', () => resolve());
+  const opened = new Promise<void>((resolve, reject) => {
+    let answered = '';
+    socket.once('upgrade', (response) => {
+      answered = response.headers['sec-websocket-protocol'] ?? '';
+      delete response.headers['sec-websocket-protocol'];
+    });
+    socket.once('open', () =>
+      answered === protocol ? resolve() : reject(new Error(`the server chose "${answered}"`)),
+    );
     socket.once('unexpected-response', (_request, response) => reject(new Error(String(response.statusCode))));
     socket.once('error', reject);
   });
-  setImmediate(() => socket.resume());
-  if (answered !== protocol) throw new Error(`the server chose "${answered}"`);
-  return socket;
+  return { socket, opened };
 }
 
 export async function openChannels(url: string, protocol: string, options?: WebSocketOptions): Promise<ChannelClient> {
-  return new ChannelClient(await dialWebSocket(url, protocol, options), protocol.includes('base64'));
+  const { socket, opened } = dial(url, protocol, options);
+  // Before anything can come: the server speaks first.
+  const client = new ChannelClient(socket, protocol.includes('base64'));
+  await opened;
+  return client;
 }
 
 /** The byte stream inside the messages of a tunnel. */
 export async function openTunnel(url: string, protocol: string): Promise<Duplex> {
-  return createWebSocketStream(await dialWebSocket(url, protocol));
+  const { socket, opened } = dial(url, protocol);
+  await opened;
+  return createWebSocketStream(socket);
 }
