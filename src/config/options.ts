@@ -609,7 +609,6 @@ const image = {
   auto_reload_registries: bool(false, 'Read registries.conf.d again when it changes.', {
     flag: 'auto-reload-registries',
     env: 'AUTO_RELOAD_REGISTRIES',
-    implemented: false,
   }),
   pull_progress_timeout: duration(0, 'Time after which a pull without progress is cancelled. 0s: never.', {
     flag: 'pull-progress-timeout',

@@ -31,6 +31,7 @@ import { Endpoints } from './registry/endpoints.ts';
 import { defaultLimits } from './registry/limits.ts';
 import type { TransportLimits } from './registry/limits.ts';
 import { configuredMode, resolveName } from './short-names.ts';
+import { watchRegistries } from './watch-registries.ts';
 
 export interface ImagesOptions {
   readonly store: Store;
@@ -107,6 +108,7 @@ class StoredImages implements ImageService {
   readonly #registriesD: readonly string[];
   #image: Config['image'];
   #registries: RegistriesConf;
+  readonly #watch: Disposable | undefined;
 
   constructor(options: ImagesOptions, paths: RegistriesPaths, registries: RegistriesConf) {
     const { store, log, places } = options;
@@ -124,6 +126,8 @@ class StoredImages implements ImageService {
       log,
     });
     this.#registriesD = places?.registriesD ?? registriesDFolders(env);
+    if (this.#image.autoReloadRegistries)
+      this.#watch = watchRegistries({ folders: paths.dropInDirs, reload: () => this.#reloadRegistries(), log });
     this.#systemPolicyFiles = places?.policyFiles ?? systemPolicyPaths(env);
     this.#pulls = new PullService({
       store,
@@ -251,15 +255,20 @@ class StoredImages implements ImageService {
   }
 
   async reload(config: Pick<Config, 'image'>) {
-    this.#registries = await loadRegistriesConf(this.#registriesPaths);
+    await this.#reloadRegistries();
     this.#image = config.image;
     this.#catalog.setPins(pinFilter(this.#image));
+  }
+
+  async #reloadRegistries() {
+    this.#registries = await loadRegistriesConf(this.#registriesPaths);
     // Certificates and what is known about servers may be out of date.
     this.#endpoints.forget();
     this.#options.log.info('Applied new registry configuration');
   }
 
   async [Symbol.asyncDispose]() {
+    this.#watch?.[Symbol.dispose]();
     await this.#pulls.stop();
     this.#endpoints[Symbol.dispose]();
   }

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { failure, noise, openBench } from './testing/bench.ts';
 import { putImage, sendError, startFakeRegistry } from './testing/fake-registry.ts';
 
@@ -41,6 +44,33 @@ describe('busy registries', () => {
       /asks to wait 86400 s: 429 too many requests: TOOMANYREQUESTS: come back tomorrow/,
     );
   });
+});
+
+describe('auto_reload_registries', () => {
+  it(
+    'reads registries.conf.d again when it changes; a file that is wrong changes nothing',
+    { timeout: 20_000 },
+    async () => {
+      await using elsewhere = await startFakeRegistry();
+      await using bench = await openBench({ image: () => ({ autoReloadRegistries: true }) });
+      const image = putImage(elsewhere, 'moved/a', '1');
+      const drop = (name: string, text: string) => writeFile(join(bench.dir, 'registries.conf.d', name), text);
+      assert.match(await failure(bench.pull(`${bench.registry.host}/a:1`)), /404/);
+      await drop('10-bad.conf', 'x = [');
+      await drop(
+        '20-good.conf',
+        `[[registry]]\nprefix = "${bench.registry.host}"\nlocation = "${elsewhere.host}/moved"\ninsecure = true`,
+      );
+      await sleep(400);
+      assert.match(await failure(bench.pull(`${bench.registry.host}/a:1`)), /404/);
+      await rm(join(bench.dir, 'registries.conf.d/10-bad.conf'));
+      for (;;) {
+        const id = await bench.pull(`${bench.registry.host}/a:1`).catch(() => undefined);
+        if (id === image.id) return;
+        await sleep(20);
+      }
+    },
+  );
 });
 
 describe('mirrors', () => {

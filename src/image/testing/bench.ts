@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Call } from '../../base/call.ts';
@@ -53,6 +53,7 @@ export interface BenchOptions {
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const registry = await startFakeRegistry();
   const dir = await mkdtemp(join(tmpdir(), 'images-'));
+  await mkdir(join(dir, 'registries.conf.d'));
   const store = createFakeStore(dir);
   const conf = join(dir, 'registries.conf');
   const policyFile = join(dir, 'policy.json');
@@ -69,7 +70,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
     decryptionKeysPath: () => join(dir, 'keys'),
     config: { image: { ...defaults, namespacedAuthDir: '', signaturePolicyDir: '', ...options.image?.(dir) } },
     places: {
-      registries: { file: conf, dropInDirs: [], aliasFile: '/nonexistent' },
+      registries: { file: conf, dropInDirs: [join(dir, 'registries.conf.d')], aliasFile: '/nonexistent' },
       authFiles: options.authFiles ?? [],
       policyFiles: [policyFile],
       registriesD: [join(dir, 'registries.d')],
