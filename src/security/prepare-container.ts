@@ -30,6 +30,7 @@ import { choosePidNamespace } from './pid-namespace.ts';
 import { prepareRootfs, prepareVolumes } from './prepare-rootfs.ts';
 import { resolveDevices } from './resolve-devices.ts';
 import { resolveMounts } from './resolve-mounts.ts';
+import { requireRunnable, requireUserFiles } from './runtime-traps.ts';
 import type { SeccompCache } from './seccomp-cache.ts';
 import { type FetchProfile, seccompFromArtifact } from './seccomp-artifact.ts';
 import { chooseSeccomp } from './seccomp-profiles.ts';
@@ -110,6 +111,7 @@ async function prepareContainer(deps: Parts, request: PrepareRequest): Promise<P
     hooks: undefined,
     extraEnv: plan.extraEnv,
   });
+  requireRunnable(spec.process ?? {});
   const runtimeAnnotations = deps.seccompCache?.annotationFor(request.id, spec, {
     version: request.runtime.features.version,
     path: plan.handler.runtimePath,
@@ -213,6 +215,7 @@ async function prepareInRoot(
   if (pod.uidMap.length > 0) await Promise.all([bundle, rootfs].map((path) => allowTraversal(path, plan.rootOwner)));
   const rootFd = openSync(rootfs, O_PATH | O_DIRECTORY);
   try {
+    requireUserFiles(rootFd);
     const user = await resolveUser({ rootFd, context: config.securityContext, imageUser: image.config.user });
     const home = variable(
       environmentOf({ config, image, pod, settings: plan.settings, extraEnv: plan.extraEnv }),
