@@ -73,6 +73,31 @@ describe('hostile registries', () => {
     assert.ok(registry.requests.every(({ line }) => !line.includes('passwd')));
   });
 
+  it('CVE-2024-3727: no digest that is none becomes part of a path, whoever gives it', async () => {
+    await using bench = await openBench();
+    const { registry } = bench;
+    const { manifest } = putImage(registry, 'a', '1');
+    const digest = 'sha256:../../../../v2/other/blobs/passwd';
+    const list = { schemaVersion: 2, manifests: [{ mediaType: mediaTypes.ociManifest, digest, size: 10 }] };
+    registry.putManifest('a', 'list', { ...list, mediaType: mediaTypes.ociIndex }, mediaTypes.ociIndex);
+    registry.putManifest('a', 'layer', { ...manifest, layers: [{ ...manifest.layers[0], digest }] });
+    const credentials = { username: 'u', password: 'p' };
+    for (const tag of ['list', 'layer', `header`]) {
+      if (tag === 'header') {
+        registry.handle = (request, response) => {
+          if (request.url?.endsWith('/header') !== true) return false;
+          response.writeHead(200, { 'Content-Type': mediaTypes.ociManifest, 'Docker-Content-Digest': digest });
+          response.end(JSON.stringify(manifest));
+          return true;
+        };
+      }
+      const refused = await failure(bench.pull(`${registry.host}/a:${tag}`, { credentials }));
+      assert.match(refused, /invalid checksum digest format/, tag);
+    }
+    await assert.rejects(bench.pull(`${registry.host}/a@${digest}`, { credentials }), /invalid checksum digest format/);
+    assert.ok(registry.requests.every(({ line }) => !line.includes('passwd')));
+  });
+
   it('CVE-2020-15157: never follows the URLs of a foreign layer', async () => {
     await using bench = await openBench();
     await using evil = await startFakeRegistry();

@@ -9,6 +9,8 @@ import { sigstoreMimeType } from './sigstore.ts';
 import type { SigstoreSignature } from './sigstore.ts';
 
 const maxSignatures = 64;
+/** Of all signatures of a manifest together: they are held in memory. */
+const maxTotalBytes = 4 * bodyLimits.signature;
 
 /** The sigstore signatures attached to a manifest: an image with the tag `sha256-<hex>.sig` in the same repository. */
 export async function fetchAttachments(
@@ -37,14 +39,15 @@ export async function fetchAttachments(
     throw new CrioError('invalid', `read signatures ${tag}: not an image`);
   if (manifest.layers.length > maxSignatures)
     throw new CrioError('resource-exhausted', `read signatures ${tag}: more than ${maxSignatures}`);
+  const layers = manifest.layers.filter((layer) => layer.mediaType === sigstoreMimeType);
+  if (layers.reduce((sum, { size }) => sum + size, 0) > maxTotalBytes)
+    throw new CrioError('resource-exhausted', `read signatures ${tag}: more than ${maxTotalBytes} bytes`);
   return Promise.all(
-    manifest.layers
-      .filter((layer) => layer.mediaType === sigstoreMimeType)
-      .map(async (layer) => {
-        const fetched = await askPlaces(`read signature ${layer.digest}`, order, signal, (client) =>
-          client.fetchBlob(layer, bodyLimits.signature, signal),
-        );
-        return { mimeType: layer.mediaType, payload: fetched.answer, annotations: layer.annotations };
-      }),
+    layers.map(async (layer) => {
+      const fetched = await askPlaces(`read signature ${layer.digest}`, order, signal, (client) =>
+        client.fetchBlob(layer, bodyLimits.signature, signal),
+      );
+      return { mimeType: layer.mediaType, payload: fetched.answer, annotations: layer.annotations };
+    }),
   );
 }

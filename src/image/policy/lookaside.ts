@@ -8,6 +8,8 @@ import { readAll } from '../registry/http.ts';
 import { bodyLimits } from '../registry/limits.ts';
 
 const maxSignatures = 128;
+/** Of all signatures of a manifest together: they are held in memory. */
+const maxTotalBytes = 4 * bodyLimits.signature;
 
 /**
  * Simple signatures of a manifest in a lookaside store: `<base>/<repository path>@<algorithm>=<hex>/signature-<n>`, from 1
@@ -20,6 +22,7 @@ export async function fetchLookaside(
 ): Promise<readonly Buffer[]> {
   const folder = folderUrl(base, image);
   const signatures: Buffer[] = [];
+  let total = 0;
   for (;;) {
     const url = new URL(folder);
     url.pathname += `/signature-${signatures.length + 1}`;
@@ -29,6 +32,12 @@ export async function fetchLookaside(
       throw new CrioError(
         'resource-exhausted',
         `read signatures below "${shownUrl(folder)}": more than ${maxSignatures}`,
+      );
+    total += data.length;
+    if (total > maxTotalBytes)
+      throw new CrioError(
+        'resource-exhausted',
+        `read signatures below "${shownUrl(folder)}": more than ${maxTotalBytes} bytes`,
       );
     signatures.push(data);
   }

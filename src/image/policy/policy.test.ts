@@ -272,6 +272,23 @@ describe('sigstoreSigned', () => {
     assert.ok(image.layerDigests.every((digest) => registry.requests.every(({ line }) => !line.includes(digest))));
   });
 
+  it('reads neither more than 64 attached signatures nor more than 16 MiB of them', async () => {
+    await using bench = await openSigned();
+    const { registry } = bench;
+    const image = putImage(registry, 'a', '1');
+    const config = { mediaType: mediaTypes.ociConfig, ...registry.putBlob(Buffer.from('{}')) };
+    const layer = (size: number) => ({ mediaType: sigstoreMimeType, digest: `sha256:${'a'.repeat(64)}`, size });
+    for (const [layers, want] of [
+      [Array.from({ length: 65 }, () => layer(10)), /more than 64/],
+      [Array.from({ length: 5 }, () => layer(4 << 20)), /more than 16777216 bytes/],
+    ] as const) {
+      const manifest = { schemaVersion: 2, mediaType: mediaTypes.ociManifest, config, layers };
+      registry.putManifest('a', `${image.manifestDigest.replace(':', '-')}.sig`, manifest);
+      assert.match(await failure(bench.pull(`${registry.host}/a:1`)), want);
+    }
+    assert.ok(registry.requests.every(({ line }) => !line.includes('aaaa')));
+  });
+
   it('does not take a registry that fails for one without signatures', async () => {
     await using bench = await openSigned();
     const { registry } = bench;

@@ -93,6 +93,15 @@ describe('signedBy', () => {
     assert.equal(await bench.pull(name), image.id);
   });
 
+  it('holds no more than 16 MiB of signatures', async () => {
+    await using bench = await openSigned();
+    const image = putImage(bench.registry, 'a', '1');
+    const huge = Buffer.alloc(4 << 20, 0x90);
+    await put(bench, image.manifestDigest, [huge, huge, huge, huge, Buffer.from('x')]);
+    const refused = await failure(bench.pull(`${bench.registry.host}/a:1`));
+    assert.match(refused, /read signatures below "file:.*": more than 16777216 bytes/);
+  });
+
   it('never shows the password of a lookaside', async () => {
     await using bench = await openSigned();
     const { registry, images, dir } = bench;
