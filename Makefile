@@ -3,7 +3,7 @@ arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
 node := node_modules/node-linux-$(arch)/bin/node
 export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help run stop check test e2e crash-test conformance mixed bench bench-pull bench-stream setup clean
+.PHONY: help run stop check test e2e crash-test conformance kubelet-test mixed bench bench-pull bench-stream setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ crash-test: ## the crash tests in their full length, about 15 minutes (FILE= for
 conformance: ## critest with both runtimes (FOCUS= and HANDLER= narrow it)
 	@sh test/setup/setup.sh test
 	@FOCUS='$(FOCUS)' HANDLER='$(HANDLER)' $(node) test/conformance/run.ts
+
+kubelet-test: ## a real kubelet with static pods on the daemon (PLACE=CRI or cAdvisor for one of two)
+	@sh test/setup/setup.sh test
+	@$(node) test/kubelet/run.ts $(PLACE)
 
 mixed: ## two hours of the daemon and podman in one store (MIXED_MINUTES=)
 	@sh test/setup/setup.sh test

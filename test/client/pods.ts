@@ -142,13 +142,14 @@ export async function waitFor<T>(
   what: string,
   timeoutMs: number,
   ask: () => Promise<T | undefined> | T | undefined,
+  pauseMs = 30,
 ): Promise<T> {
   const end = Date.now() + timeoutMs;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined && answer !== false) return answer;
     if (Date.now() > end) throw new Error(`wait for ${what}: nothing within ${timeoutMs} ms`);
-    await sleep(30);
+    await sleep(pauseMs);
   }
 }
 

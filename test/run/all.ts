@@ -1,6 +1,6 @@
 /**
  * `make test`: all tests, one group after the other, and at the end the check that the machine is as before.
- *   node test/run/all.ts [--only static|unit|root|e2e|crash|conformance] [SUBSTRING of a file name...]
+ *   node test/run/all.ts [--only static|unit|root|e2e|crash|conformance|kubelet] [SUBSTRING of a file name...]
  * The last line is `N passed, N failed, N skipped`. Logs: build/logs.
  */
 import { spawn } from 'node:child_process';
@@ -87,6 +87,7 @@ function groups(): Group[] {
       ? crash.map((file) => nodeTests(`crash ${basename(file, '.test.ts')}`, [file], [process.execPath, main]))
       : []),
     ...(wanted('conformance') && positionals.length === 0 ? [conformance()] : []),
+    ...(wanted('kubelet') && positionals.length === 0 ? [kubelet()] : []),
   ];
 }
 
@@ -121,6 +122,15 @@ function conformance(): Group {
   return {
     name: 'conformance',
     command: [process.execPath, join(repository, 'test/conformance/run.ts'), '--named'],
+    count: countLastLine,
+  };
+}
+
+/** It builds its programs itself, before its stages. */
+function kubelet(): Group {
+  return {
+    name: 'kubelet',
+    command: [process.execPath, join(repository, 'test/kubelet/run.ts')],
     count: countLastLine,
   };
 }

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = '/sys/fs/cgroup';
@@ -9,6 +9,24 @@ export function hierarchies(): string[] {
   return readdirSync(root, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())
     .map((entry) => join(root, entry.name));
+}
+
+/** A cgroup directly below the roots, with all controllers, for what wants to find one. */
+export function makeCgroup(name: string): void {
+  for (const hierarchy of hierarchies()) {
+    const path = join(hierarchy, name);
+    // The unified part of a hybrid host has no controller that anybody uses.
+    if (hierarchy === root) delegate(hierarchy);
+    mkdirSync(path, { recursive: true });
+    // With v1 a new cpuset is empty, and takes no process.
+    for (const file of ['cpuset.cpus', 'cpuset.mems'].filter((each) => existsSync(join(path, each))))
+      writeFileSync(join(path, file), readFileSync(join(hierarchy, file)));
+  }
+}
+
+function delegate(folder: string): void {
+  const all = readFileSync(join(folder, 'cgroup.controllers'), 'utf8').split(/\s+/).filter(Boolean);
+  writeFileSync(join(folder, 'cgroup.subtree_control'), all.map((controller) => `+${controller}`).join(' '));
 }
 
 /** Every cgroup of every hierarchy, as a path. */

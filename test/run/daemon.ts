@@ -25,6 +25,8 @@ export interface DaemonOptions {
   readonly defaultRuntime?: 'crun' | 'runc';
   /** `runtime_root` of the handler runc; default: /run/runc. */
   readonly runcRoot?: string;
+  /** Default: CRI-O's own path. */
+  readonly socket?: string;
   /** Default: debug. */
   readonly logLevel?: string;
   readonly args?: readonly string[];
@@ -33,12 +35,13 @@ export interface DaemonOptions {
   readonly env?: NodeJS.ProcessEnv;
 }
 
-const socket = '/var/run/crio/crio.sock';
+const defaultSocket = '/var/run/crio/crio.sock';
 const startTimeoutMs = 20_000;
 let started = 0;
 
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const folder = stageFolder();
+  const socket = options.socket ?? defaultSocket;
   const logFile = join(process.env['CRIO_TS_LOGS'] ?? folder, `daemon-${process.pid}-${++started}.log`);
   mkdirSync(join(logFile, '..'), { recursive: true });
   writeFileSync(logFile, '');
@@ -114,8 +117,11 @@ export function testConfig({
   defaultRuntime = 'crun',
   logLevel = 'debug',
   runcRoot = '/run/runc',
+  socket = defaultSocket,
 }: DaemonOptions): string {
   return `
+[crio.api]
+listen = "${socket}"
 [crio.runtime]
 cgroup_manager = "cgroupfs"
 default_runtime = "${defaultRuntime}"

@@ -27,7 +27,7 @@ const watched = [
 const temporary = ['/tmp', '/var/tmp'];
 const ownName =
   /^(crio|critest|cri-test|conmon|crun|runc|libpod|podman|skopeo|buildah|container|storage|seccomp-|podLogTest|hostPath)/;
-const ownProcess = /(^|\/)(conmon|crun|runc|docker-registry|critest|pause|crio)\0|bin\/crio|test\/run\//;
+const ownProcess = /(^|\/)(conmon|crun|runc|docker-registry|critest|pause|crio|kubelet)\0|bin\/crio|test\/run\//;
 
 /** What there is on the machine, one line each. */
 export function snapshot(): Set<string> {

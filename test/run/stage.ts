@@ -40,7 +40,7 @@ export interface StageResult {
  */
 export async function runInStage(command: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<StageResult> {
   const folder = mkdtempSync('/var/tmp/crio-ts-stage-');
-  const made = makeMountpoints();
+  const made = makeMountpoints([...privateFolders, ...(needsHugetlb() ? ['/sys/fs/cgroup/hugetlb'] : [])]);
   try {
     writeFileSync(join(folder, 'mountpoints'), privateFolders.map((path) => `${path}\n`).join(''));
     mkdirSync(join(folder, 'tmp'));
@@ -91,8 +91,8 @@ export function stageFolder(): string {
   return folder;
 }
 
-/** Mount points that the machine lacks; made for the time of the stage and removed after it. */
-function makeMountpoints(): string[] {
+/** Makes the mount points that the machine lacks, for the time of a stage; returns them, to be removed in reverse order. */
+export function makeMountpoints(paths: readonly string[]): string[] {
   const made: string[] = [];
   const make = (path: string): void => {
     if (existsSync(path)) return;
@@ -100,8 +100,7 @@ function makeMountpoints(): string[] {
     mkdirSync(path);
     made.push(path);
   };
-  for (const path of privateFolders) make(path);
-  if (needsHugetlb()) make('/sys/fs/cgroup/hugetlb');
+  for (const path of paths) make(path);
   return made;
 }
 
