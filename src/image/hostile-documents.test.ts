@@ -29,6 +29,12 @@ const manifests: readonly ManifestRow[] = [
   { what: 'null', document: () => 'null', refused: /manifest: expected an object/ },
   { what: 'a list', document: () => '[]', refused: /manifest: expected an object/ },
   { what: 'bytes that are no UTF-8', document: () => Buffer.from([0x7b, 0xff, 0x7d]), refused: /not valid UTF-8/ },
+  { what: 'a byte order mark', document: (good) => `\ufeff${JSON.stringify(good)}`, refused: /parse manifest/ },
+  {
+    what: 'CVE-2021-41190: a list in letters that only some parsers take for "manifests"',
+    document: (good) => ({ ...good, 'manife\u017fts': [] }),
+    refused: /ambiguous, it has the key "manifeſts"/,
+  },
   { what: 'a megabyte of "["', document: () => '['.repeat(1 << 20), refused: /nested deeper than 64 levels/ },
   {
     what: 'another schema version',

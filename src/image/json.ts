@@ -32,6 +32,11 @@ export function parseLooseJson(data: Uint8Array, what: string): Json {
   }
 }
 
+/** What Go's parser takes for the same key: letters in either case, and the long s that is an s in upper case. */
+export function foldKey(key: string): string {
+  return key.toLowerCase().replaceAll('\u017f', 's');
+}
+
 /** The plain value for `JSON.stringify`. */
 export function toPlain(value: Json): unknown {
   if (isObject(value)) {
@@ -131,7 +136,7 @@ export class JsonReader {
 
 function decode(data: Uint8Array, what: string): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(data);
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(data);
   } catch {
     throw new CrioError('invalid', `parse ${what}: not valid UTF-8`);
   }
@@ -171,7 +176,7 @@ function addKey(keys: Set<string> | undefined, token: string, what: string): voi
   const key = token
     .slice(1, -1)
     .replace(/\\u([0-9a-fA-F]{4})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)));
-  const folded = key.toLowerCase();
+  const folded = foldKey(key);
   if (keys.has(folded)) throw new CrioError('invalid', `parse ${what}: key ${JSON.stringify(key)} stands twice`);
   keys.add(folded);
 }

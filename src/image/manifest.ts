@@ -1,6 +1,6 @@
 import { CrioError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
-import { JsonReader, parseStrictJson } from './json.ts';
+import { foldKey, JsonReader, parseStrictJson } from './json.ts';
 import type { Json } from './json.ts';
 import type { Platform } from './platform.ts';
 import { mediaTypes } from './media-types.ts';
@@ -154,7 +154,7 @@ function readPlatform(reader: JsonReader | undefined): Platform | undefined {
 }
 
 function refuseKeys(reader: JsonReader, forbidden: readonly string[]): void {
-  const found = reader.keys.find((key) => forbidden.includes(key.toLowerCase()));
+  const found = reader.keys.find((key) => forbidden.includes(foldKey(key)));
   if (found !== undefined) {
     throw new CrioError(
       'invalid',

@@ -1,7 +1,7 @@
 import { CrioError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import { digestOf } from './digest.ts';
-import { isObject, JsonReader, parseLooseJson, toPlain } from './json.ts';
+import { foldKey, isObject, JsonReader, parseLooseJson, toPlain } from './json.ts';
 import { mediaTypes } from './media-types.ts';
 import { parseDigest } from './reference.ts';
 
@@ -32,7 +32,7 @@ const droppedKeys = new Set(['id', 'parent', 'Size', 'parent_id', 'layer_id', 't
 
 export function readSchema1(reader: JsonReader, mediaType: string): Schema1Manifest {
   for (const key of ['config', 'layers', 'manifests']) {
-    if (reader.keys.some((own) => own.toLowerCase() === key)) {
+    if (reader.keys.some((own) => foldKey(own) === key)) {
       throw new CrioError(
         'invalid',
         `read manifest: ambiguous, it has the key ${JSON.stringify(key)} of another format`,
