@@ -186,14 +186,32 @@ async function pullLayeredImage(
     await store.images.put(newImage({ id, image, config, topLayer, target }));
   };
   try {
-    await commit();
+    await commitTwice(commit, { store, image, document: config.document, signal });
   } catch (error) {
-    // A removal may have taken a layer that was there when we looked. What a registry answered would be the same again.
-    const isOurs = kindOf(error) === 'failed-precondition';
-    if (signal.aborted || !isOurs || !(await isLayerMissing(store, image, config.document))) throw error;
-    await commit();
+    // What was unpacked would fill the disk, or keep its files open, until the next try, which may never come.
+    if (isDiskError(error)) await store.layers.discard(layerIds(store, image, config.document));
+    throw error;
   }
   return id;
+}
+
+/** A removal may have taken a layer that was there when we looked. What a registry answered would be the same again. */
+async function commitTwice(
+  commit: () => Promise<void>,
+  pull: { store: Store; image: FetchedImage; document: ImageDocument; signal: AbortSignal },
+): Promise<void> {
+  try {
+    await commit();
+  } catch (error) {
+    const isOurs = kindOf(error) === 'failed-precondition';
+    if (pull.signal.aborted || !isOurs || !(await isLayerMissing(pull))) throw error;
+    await commit();
+  }
+}
+
+/** Errors of the worker that unpacks come as text. */
+function isDiskError(error: unknown): boolean {
+  return /\b(?:ENOSPC|EDQUOT|EROFS|EIO|EMFILE|ENFILE)\b/.test(messageOf(error));
 }
 
 async function bringLayers(
@@ -237,13 +255,25 @@ async function openLayerKeys(
   return new Map(encrypted.map((layer) => [layer.digest, openLayerKey(layer, keys)]));
 }
 
-async function isLayerMissing(store: Store, image: FetchedImage, document: ImageDocument): Promise<boolean> {
-  let parent: string | undefined;
-  for (const diffId of document.diffIds.slice(0, image.manifest.layers.length)) {
-    parent = store.layers.idFor(parent, diffId);
-    if ((await store.layers.find(parent)) === undefined) return true;
-  }
+async function isLayerMissing({
+  store,
+  image,
+  document,
+}: {
+  store: Store;
+  image: FetchedImage;
+  document: ImageDocument;
+}): Promise<boolean> {
+  for (const id of layerIds(store, image, document)) if ((await store.layers.find(id)) === undefined) return true;
   return false;
+}
+
+/** Base first. */
+function layerIds(store: Store, image: FetchedImage, document: ImageDocument): readonly string[] {
+  const ids: string[] = [];
+  for (const diffId of document.diffIds.slice(0, image.manifest.layers.length))
+    ids.push(store.layers.idFor(ids.at(-1), diffId));
+  return ids;
 }
 
 /** The id is the config's digest, without its algorithm: that must be sha256. */

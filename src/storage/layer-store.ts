@@ -171,6 +171,13 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     await state.transact(add, { alone: true });
   }
 
+  async discard(layerIds: readonly string[]): Promise<void> {
+    for (const id of layerIds) {
+      const layer = this.#staged.get(id);
+      if (layer !== undefined) await this.#expire(layer);
+    }
+  }
+
   async usage(): Promise<{ bytes: number; inodes: number }> {
     await this.#options.state.refresh('layers');
     return this.#options.usage.total();
@@ -210,7 +217,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       this.#expiry.set(id, timer.unref());
       return staged;
     } catch (error) {
-      throw wrap(`unpack layer "${options.diffId}"`, error);
+      throw wrap(`unpack layer "${options.diffId}" below "${driver.home}"`, error);
     }
   }
 

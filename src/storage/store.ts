@@ -127,6 +127,8 @@ export interface LayerStore {
    * top layer, all that is unpacked: for a pull that runs for long.
    */
   sync(topLayer?: string): Promise<void>;
+  /** Deletes what was unpacked of these layers, as far as no index names it: a pull that fails leaves it for its next try. */
+  discard(layerIds: readonly string[]): Promise<void>;
   /** Bytes and inodes of all image layers, from records and counters, never by walking. */
   usage(): Promise<{ bytes: number; inodes: number }>;
   /** Mounts an image's layers read-only for image volumes and inspection; undone by the returned function. */

@@ -51,13 +51,22 @@ export async function serveImages(images: readonly CrashImage[]): Promise<Regist
   const storage = join(stageFolder(), `crash-registry-${process.pid}`);
   mkdirSync(storage, { recursive: true });
   const registry = await startRegistry({ storage });
-  for (const image of images) {
-    const [repository = '', tag = ''] = image.name.split(':');
-    for (const blob of [image.config, ...image.layers.map((layer) => layer.blob)])
-      await pushBlob(registry, repository, blob);
-    const mediaType = 'application/vnd.oci.image.manifest.v1+json';
-    await pushManifest(registry, repository, { reference: tag, mediaType, content: image.manifest });
-  }
+  for (const image of images) await push(registry, image);
   writeNodeFiles(registry.address);
   return registry;
+}
+
+/** Leaves a registry's folder with the images in it. */
+export async function fillRegistry(storage: string, images: readonly CrashImage[]): Promise<void> {
+  mkdirSync(storage, { recursive: true });
+  await using registry = await startRegistry({ storage });
+  for (const image of images) await push(registry, image);
+}
+
+async function push(registry: Registry, image: CrashImage): Promise<void> {
+  const [repository = '', tag = ''] = image.name.split(':');
+  for (const blob of [image.config, ...image.layers.map((layer) => layer.blob)])
+    await pushBlob(registry, repository, blob);
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  await pushManifest(registry, repository, { reference: tag, mediaType, content: image.manifest });
 }

@@ -8,6 +8,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
@@ -168,6 +169,16 @@ const harms: readonly Harm[] = [
     isCheap: false,
     hit: 'shared',
     harm: ({ diff }, id) => unlinkSync(`${diff(id)}/bin/bash`),
+  },
+  {
+    name: 'a link leads elsewhere',
+    reason: /"bin\/bash" leads elsewhere/,
+    isCheap: false,
+    hit: 'shared',
+    harm({ diff }, id) {
+      unlinkSync(`${diff(id)}/bin/bash`);
+      symlinkSync('ash', `${diff(id)}/bin/bash`);
+    },
   },
   {
     name: 'a folder is a file',

@@ -2,8 +2,7 @@ import { createHash } from 'node:crypto';
 import { closeSync, readSync } from 'node:fs';
 import { SysError, hasCode, messageOf } from '../../base/errors.ts';
 import { O_NOFOLLOW, O_RDONLY } from '../../sys/arch.ts';
-import { openat2 } from '../../sys/file.ts';
-import type { FileStat } from '../../sys/file.ts';
+import { openat2, readlinkat } from '../../sys/file.ts';
 import { pathInRoot, splitPath } from '../tar/clean-path.ts';
 import { Crc64 } from '../tar/crc64.ts';
 import { LayerTree } from '../tar/layer-tree.ts';
@@ -169,10 +168,14 @@ class TreeCheck {
   }
 
   #check(entry: TarEntry, path: string): void {
-    const stat = this.#stat(entry, path);
+    const place = this.#place(entry, path);
+    const stat = this.#tree.stat(place);
+    if (stat === undefined) throw new ContentError(`"${showName(entry.name)}" is missing`);
     if (entry.type === 'link') return;
     if ((stat.mode & typeMask) !== typeOf[entry.type])
       throw new ContentError(`"${showName(entry.name)}" is of another kind`);
+    if (entry.type === 'symlink' && !readlinkat(place.folderFd, place.name).equals(entry.linkName))
+      throw new ContentError(`"${showName(entry.name)}" leads elsewhere`);
     if (entry.type !== 'file') return;
     this.#inode = stat.inode;
     this.#writers.set(stat.inode, (this.#writers.get(stat.inode) ?? 0) + 1);
@@ -191,12 +194,6 @@ class TreeCheck {
       if (!hasCode(error, 'ENOENT')) throw error;
     }
     throw new ContentError(`"${showName(entry.name)}" is missing`);
-  }
-
-  #stat(entry: TarEntry, path: string): FileStat {
-    const stat = this.#tree.stat(this.#place(entry, path));
-    if (stat === undefined) throw new ContentError(`"${showName(entry.name)}" is missing`);
-    return stat;
   }
 
   #place(entry: TarEntry, path: string): Place {
