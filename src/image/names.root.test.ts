@@ -9,6 +9,7 @@ import { silentLog } from '../base/log.ts';
 import { defaultConfig } from '../config/config.ts';
 import { createImages } from './create-images.ts';
 import { parseReference } from './reference.ts';
+import { registriesPaths } from './registries-file.ts';
 import { startFakeRegistry } from './testing/fake-registry.ts';
 import type { FakeRegistry } from './testing/fake-registry.ts';
 import { createFakeStore } from './testing/fake-store.ts';
@@ -32,6 +33,8 @@ interface Row {
   readonly toml: string;
   /** Files of registries.conf.d, by name. */
   readonly dropIns?: Readonly<Record<string, string>>;
+  /** Files below ~/.config/containers, by path. */
+  readonly home?: Readonly<Record<string, string>>;
   /** What podman recorded when somebody chose at a terminal. */
   readonly aliasCache?: string;
   readonly names: readonly string[];
@@ -143,6 +146,25 @@ const rows: readonly Row[] = [
     asked: ['m/kept latest', 'twenty/kept latest', 'two/gone latest', 'm/a 1', 'twenty/a 1'],
   },
   {
+    what: "the user's file, which stands for all of the system's",
+    toml: `${two}${both}`,
+    dropIns: { 'a.conf': at('one.test', 'etc') },
+    home: {
+      'registries.conf': `unqualified-search-registries = ["one.test"]\n${at('one.test', 'own')}`,
+      'registries.conf.d/a.conf': at('two.test', 'own-two'),
+    },
+    names: ['app', 'one.test/a:1', 'two.test/b:1'],
+    asked: ['own/app latest', 'own/a 1', 'own-two/b 1'],
+  },
+  {
+    what: "the user's drop-ins, after the system's",
+    toml: `${two}${both}`,
+    dropIns: { 'z.conf': at('one.test', 'etc') },
+    home: { 'registries.conf.d/a.conf': at('one.test', 'own') },
+    names: ['one.test/a:1', 'two.test/b:1'],
+    asked: ['own/a 1', 'two/b 1'],
+  },
+  {
     what: 'localhost, which is no short name',
     toml: `${two}${at('localhost', 'local')}`,
     names: ['localhost/a'],
@@ -160,6 +182,9 @@ describe('names and registries, as podman reads them', () => {
       writeFileSync(join(dir, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
       for (const [name, content] of Object.entries(row.dropIns ?? {}))
         writeFileSync(join(dir, 'registries.conf.d', name), text(content));
+      mkdirSync(join(dir, 'home/.config/containers/registries.conf.d'), { recursive: true });
+      for (const [name, content] of Object.entries(row.home ?? {}))
+        writeFileSync(join(dir, 'home/.config/containers', name), text(content));
       mkdirSync(join(dir, 'cache'));
       writeFileSync(join(dir, 'cache/short-name-aliases.conf'), row.aliasCache ?? '');
       const ours = await askedBy(() => pullAll(dir, row.names));
@@ -180,14 +205,17 @@ async function askedBy(act: () => Promise<void>): Promise<readonly string[]> {
 }
 
 async function pullAll(dir: string, names: readonly string[]): Promise<void> {
+  const paths = registriesPaths({ HOME: join(dir, 'home') });
+  const inFolder = (path: string): string => path.replace(/^\/etc\/containers/, dir);
   await using images = await createImages({
     store: createFakeStore(dir),
     log: silentLog,
     config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '', shortNameMode: '' } },
     places: {
       registries: {
-        file: join(dir, 'registries.conf'),
-        dropInDirs: [join(dir, 'registries.conf.d')],
+        ...paths,
+        file: inFolder(paths.file),
+        dropInDirs: paths.dropInDirs.map(inFolder),
         aliasFile: join(dir, 'cache/short-name-aliases.conf'),
       },
       policyFiles: [join(dir, 'policy.json')],
@@ -207,6 +235,7 @@ function podmanPullAll(dir: string, names: readonly string[]): Promise<void> {
     mkdir -p /var/cache/containers
     mount --bind "$1" /etc/containers
     mount --bind "$1/cache" /var/cache/containers
+    export HOME="$1/home"
     root=$2; shift 2
     for name in "$@"; do
       ! podman --root "$root/root" --runroot "$root/run" --cgroup-manager cgroupfs pull --quiet "$name" </dev/null 2>/dev/null

@@ -1,4 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { getStaticTOMLValue, parseTOML } from 'toml-eslint-parser';
 import { CrioError, hasCode, messageOf, wrap } from '../base/errors.ts';
@@ -11,22 +12,36 @@ export interface RegistriesPaths {
   readonly dropInDirs: readonly string[];
   /** Aliases that other tools recorded; they win. */
   readonly aliasFile: string;
+  /** The user's own: when the file is there, these are read instead. */
+  readonly user?: { readonly file: string; readonly dropInDirs: readonly string[] };
 }
 
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** Where the files are: the environment wins, then what the configuration says, then the user's, then the system's. */
+const system = '/etc/containers/registries.conf';
+
+/**
+ * Where the files are: the environment wins, then what the configuration says, then the user's (root is one too), then the
+ * system's. The user's drop-ins are read after the system's.
+ */
 export function registriesPaths(
   env: Env,
   configured: { readonly file?: string; readonly dropInDir?: string } = {},
 ): RegistriesPaths {
-  const file = env['CONTAINERS_REGISTRIES_CONF'] ?? configured.file;
-  const dropInDir = env['CONTAINERS_REGISTRIES_CONF_DIR'] ?? configured.dropInDir;
+  const file = given(env['CONTAINERS_REGISTRIES_CONF'] ?? configured.file);
+  const dropInDir = given(env['CONTAINERS_REGISTRIES_CONF_DIR'] ?? configured.dropInDir);
+  const own = join(given(env['HOME']) ?? homedir(), '.config/containers/registries.conf');
+  const explicit = dropInDir === undefined ? undefined : [dropInDir];
   return {
-    file: file === undefined || file === '' ? '/etc/containers/registries.conf' : file,
-    dropInDirs: dropInDir === undefined || dropInDir === '' ? ['/etc/containers/registries.conf.d'] : [dropInDir],
+    file: file ?? system,
+    dropInDirs: explicit ?? [`${system}.d`, `${own}.d`],
     aliasFile: '/var/cache/containers/short-name-aliases.conf',
+    ...(file === undefined ? { user: { file: own, dropInDirs: explicit ?? [`${own}.d`] } } : {}),
   };
+}
+
+function given(value: string | undefined): string | undefined {
+  return value === '' ? undefined : value;
 }
 
 interface Layer {
@@ -40,16 +55,18 @@ interface Layer {
 /** Reads and merges all files; a missing one is as an empty one. Throws `invalid` naming the file. */
 export async function loadRegistriesConf(paths: RegistriesPaths): Promise<RegistriesConf> {
   const layers: Layer[] = [];
-  const main = await readOptional(paths.file);
-  if (main !== undefined) layers.push(parseLayer(main, paths.file, { allowVersion1: true }));
-  for (const file of await dropIns(paths.dropInDirs)) {
+  const own = paths.user === undefined ? undefined : await readOptional(paths.user.file);
+  const { file: mainFile, dropInDirs } = own === undefined ? paths : (paths.user ?? paths);
+  const main = own ?? (await readOptional(mainFile));
+  if (main !== undefined) layers.push(parseLayer(main, mainFile, { allowVersion1: true }));
+  for (const file of await dropIns(dropInDirs)) {
     const text = await readOptional(file);
     if (text !== undefined) layers.push(parseLayer(text, file, { allowVersion1: false }));
   }
   const recorded = await readOptional(paths.aliasFile);
   if (recorded !== undefined)
     layers.push({ ...emptyLayer, aliases: parseLayer(recorded, paths.aliasFile, { allowVersion1: false }).aliases });
-  return merge(layers, `${paths.file} or ${paths.dropInDirs.join(' or ')}`);
+  return merge(layers, `${mainFile} or ${dropInDirs.join(' or ')}`);
 }
 
 /** Parses one file. Exported for tests. */
