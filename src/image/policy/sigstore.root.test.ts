@@ -336,15 +336,20 @@ describe('sigstoreSigned with fulcio', () => {
     await refuses(/"CN=narrow": allows 0 authorities below it, not 1/);
   });
 
-  it('refuses an authority that has the name of the root only', async () => {
-    make.certificate('real', { extensions: authorityExtensions, ...years });
-    const real = make.read('real.crt');
-    make.certificate('real', { extensions: authorityExtensions, ...years });
-    make.certificate('leaf-false', { extensions: signer, issuer: 'real', ...minutes });
-    writeFileSync(make.path('first.crt'), real);
-    require(trust({ caPath: make.path('first.crt') }));
-    await sign({ key: 'leaf-false', chain: ['leaf-false', 'real'], log: 'rekor' });
-    await refuses(/did not (?:issue|sign) "CN=leaf-false"/);
+  it('refuses an authority that has the name of the root only, with its key identifier or without', async () => {
+    const bare = ['subjectKeyIdentifier=none', 'authorityKeyIdentifier=none'];
+    for (const [more, why] of [
+      [[], 'issue'],
+      [bare, 'sign'],
+    ] as const) {
+      make.certificate('real', { extensions: [...authorityExtensions, ...more], ...years });
+      writeFileSync(make.path('first.crt'), make.read('real.crt'));
+      make.certificate('real', { extensions: [...authorityExtensions, ...more], ...years });
+      make.certificate('leaf-false', { extensions: [...signer, ...more], issuer: 'real', ...minutes });
+      require(trust({ caPath: make.path('first.crt') }));
+      await sign({ key: 'leaf-false', chain: ['leaf-false', 'real'], log: 'rekor' });
+      await refuses(new RegExp(`"CN=real": did not ${why} "CN=leaf-false"`));
+    }
   });
 });
 
