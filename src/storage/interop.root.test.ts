@@ -268,10 +268,12 @@ test('a root file system that podman hid or detached is known as lost until it i
   assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
   assert.equal(await store.containers.rootWasLost(id), false);
   umount(dirname(dirname(root)), 2);
-  assert.equal(await store.containers.rootWasLost(id), true, 'what was mounted on the bind went with it');
+  // What was mounted on the bind went with it; on the one that podman 5 leaves, an earlier mount comes to light.
+  assert.equal(await store.containers.rootWasLost(id), !existsSync(`${root}/etc/a`));
   await store.containers.mount(id);
-  assert.equal(readMountInfo().filter(({ mountPoint }) => mountPoint === root).length, 1);
+  assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
   await store.containers.delete(id);
+  assert.equal(existsSync(dirname(root)), false);
 });
 
 test('an image is removed while podman has its bind on the home', async (t) => {

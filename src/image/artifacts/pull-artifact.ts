@@ -60,6 +60,7 @@ async function pullBlob(blob: Descriptor, tracker: LayerTracker, options: PullAr
     for await (const chunk of chunks) {
       hash.update(chunk);
       await append(chunk);
+      tracker.addUnpacked(chunk.length);
     }
     const actual = `${algorithm}:${hash.digest('hex')}`;
     if (actual !== blob.digest) throw new CrioError('invalid', `blob has digest ${actual}, expected ${blob.digest}`);
