@@ -97,3 +97,32 @@ test('Operations: a result whose only waiter leaves as it arrives is undone, and
   finishUndo();
   assert.deepEqual(await both, ['second', 'second']);
 });
+
+test('Operations: who finds an unfinished operation is reported with its stage, who takes a kept result is not', async () => {
+  const stages: string[] = [];
+  const operations = new Operations<string>({
+    keepResultMs: 1000,
+    takeBack: async () => {},
+    onJoin: (running) => stages.push(running.currentStage.name),
+  });
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const start = {
+    call: () => call(),
+    run(own: Call) {
+      own.stage('container storage creation');
+      return promise;
+    },
+  };
+  const abort = new AbortController();
+  const first = operations.joinOrStart('a', call(abort.signal), start);
+  assert.deepEqual(stages, []);
+  const second = operations.joinOrStart('a', call(abort.signal), start);
+  assert.deepEqual(stages, ['container storage creation']);
+  abort.abort();
+  await assert.rejects(first);
+  await assert.rejects(second);
+  resolve('made');
+  await promise;
+  assert.equal(await operations.joinOrStart('a', call(), start), 'made');
+  assert.equal(stages.length, 1);
+});

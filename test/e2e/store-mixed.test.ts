@@ -126,11 +126,19 @@ const steps: Readonly<Record<string, Step>> = {
   },
 };
 
-/** Its output, or undefined when the other side was faster. */
+/**
+ * Its output, or undefined when the other side was faster. podman words that in many ways: what is no known one is a fault
+ * when it stays, as damage does.
+ */
 async function tried(tally: Tally, args: readonly string[]): Promise<string | undefined> {
-  const { code, stdout, stderr } = await podman(...args);
-  if (code === 0) return stdout;
-  if (!lostRace.test(stderr)) tally.fault(`podman ${args.join(' ')}`, stderr);
+  let failure = '';
+  for (let attempt = 1; attempt <= 3; attempt++) {
+    const { code, stdout, stderr } = await podman(...args);
+    if (code === 0) return stdout;
+    if (lostRace.test(stderr)) return undefined;
+    failure = stderr;
+  }
+  tally.fault(`podman ${args.join(' ')}`, failure);
   return undefined;
 }
 
