@@ -9,19 +9,21 @@ import { acquireFileLock } from '../sys/lock.ts';
 import { readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import type { Store } from './store.ts';
-import { buildImage, layerIds, storeImage } from './testing/build-image.ts';
+import { buildImage, layerIds, storeImage, writeLayout } from './testing/build-image.ts';
 
 const rounds = 12;
 
 function setUp(t: { after: (work: () => void) => void }): string {
   const base = mkdtempSync(`${tmpdir()}/store-crash-`);
-  t.after(() => {
-    for (const { mountPoint } of readMountInfo().toReversed()) {
-      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-    }
-    rmSync(base, { recursive: true });
-  });
+  t.after(() => removeAll(base));
   return base;
+}
+
+function removeAll(base: string): void {
+  for (const { mountPoint } of readMountInfo().toReversed()) {
+    if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
+  }
+  rmSync(base, { recursive: true });
 }
 
 function open(base: string): Promise<Store> {
@@ -41,6 +43,26 @@ test('a store is whole again after its owner was killed at any moment', { timeou
     await exited;
     await using store = await open(base);
     await checkWhole(base, store);
+  }
+});
+
+test('what a killed podman left of its pull is cleaned up', { timeout: 60_000 }, async (t) => {
+  const base = mkdtempSync('/tmp/crio-podman-');
+  t.after(() => removeAll(base));
+  const layers = [0, 1, 2].map((layer) =>
+    Array.from({ length: 60 }, (_, at) => ({ name: `${layer}/${at}`, data: Buffer.alloc(40_000, `${layer}-${at}`) })),
+  );
+  writeLayout(buildImage(layers), `${base}/layout`);
+  const flags = ['--root', `${base}/root`, '--runroot', `${base}/run`, '--storage-driver', 'overlay'];
+  for (const ms of [60, 120, 180, 240, 300, 400]) {
+    const child = spawn('podman', [...flags, 'pull', '-q', `oci:${base}/layout`], { stdio: 'ignore' });
+    const exited = new Promise((resolve) => child.once('exit', resolve));
+    await sleep(ms);
+    child.kill('SIGKILL');
+    await exited;
+    await using store = await open(base);
+    await checkWhole(base, store);
+    for (const { id } of await store.images.list()) await store.images.delete(id);
   }
 });
 

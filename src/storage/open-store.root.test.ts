@@ -298,6 +298,30 @@ test('unpacked layers are in the index only after sync', async (t) => {
   await assert.rejects(store.images.put(newImage(image, id('d'), 'x')), /layer "d+" is not in storage/);
 });
 
+test('sync adds the layers of one image, and leaves those of a pull that still runs', async (t) => {
+  const { base, open } = setUp(t);
+  const store = await open();
+  const other = buildImage([[{ name: 'other', data: 'o' }]]);
+  const unpackAll = async (each: typeof image): Promise<string[]> => {
+    const ids = layerIds(store, each);
+    for (const [at, layer] of each.layers.entries()) {
+      const options = { parent: ids[at - 1], diffId: layer.diffId, blobDigest: undefined, blobSize: undefined };
+      await store.layers.unpack({ ...options, blob: pieces(layer.blob), signal: new AbortController().signal });
+    }
+    return ids;
+  };
+  const [mine, others] = [await unpackAll(image), await unpackAll(other)];
+  const indexed = (): string[] =>
+    JSON.parse(readFileSync(`${base}/root/overlay-layers/layers.json`, 'utf8')).map(
+      (layer: { id: string }) => layer.id,
+    );
+  await store.layers.sync(mine.at(-1));
+  assert.deepEqual(indexed().toSorted(), mine.toSorted());
+  await store.layers.discard(others);
+  assert.equal(await store.layers.find(others[0] ?? ''), undefined);
+  assert.deepEqual(readdirSync(`${base}/root/overlay-layers/tmp`), []);
+});
+
 test('what interrupted operations left is cleaned up at open', async (t) => {
   const { base, log, open } = setUp(t);
   const first = await open();

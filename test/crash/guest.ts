@@ -106,10 +106,20 @@ function copyDaemon(root: string): void {
   mkdirSync(join(root, 'crio/build'), { recursive: true });
   for (const name of readdirSync(join(repository, 'build')))
     if (name.endsWith('.mjs')) copyFileSync(join(repository, 'build', name), join(root, 'crio/build', name));
-  for (const name of ['koffi', '@koromix']) {
-    const from = join(repository, 'node_modules', name);
-    if (existsSync(from)) cpSync(from, join(root, 'crio/node_modules', name), { recursive: true });
+  for (const path of dependencies()) {
+    const from = join(repository, path);
+    if (existsSync(from)) cpSync(from, join(root, 'crio', path), { recursive: true });
   }
+}
+
+/** What the bundle leaves outside itself: packages that are not only for development. Node is there already. */
+function dependencies(): string[] {
+  const lock: { packages: Readonly<Record<string, { dev?: boolean }>> } = JSON.parse(
+    readFileSync(join(repository, 'package-lock.json'), 'utf8'),
+  );
+  return Object.entries(lock.packages)
+    .filter(([path, { dev }]) => path !== '' && dev !== true && !path.includes('node-linux-'))
+    .map(([path]) => path);
 }
 
 function copyProgram(root: string, program: string): void {

@@ -1,4 +1,5 @@
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import type { TestContext } from 'node:test';
 import { run } from '../fixtures/process.ts';
 
 /** A file system in a file, on a loop device, mounted. Taken down when disposed, also after a test that failed. */
@@ -39,7 +40,8 @@ export function mountLoop(options: LoopOptions): LoopDisk {
     file,
     mountPoint,
     device,
-    [Symbol.dispose]: () => void run('umount', [mountPoint]),
+    // Lazily: a test that failed may have left something in it.
+    [Symbol.dispose]: () => void run('umount', ['-l', mountPoint]),
   };
 }
 
@@ -48,4 +50,11 @@ export const xfs = ['mkfs.xfs', '-q', '-f', '-m', 'reflink=1'];
 
 export function removeFile(file: string): void {
   rmSync(file, { force: true });
+}
+
+/** What is put on it is taken down when the test has ended, the last thing first. */
+export function takenDownAfter(t: TestContext): AsyncDisposableStack {
+  const stack = new AsyncDisposableStack();
+  t.after(() => stack.disposeAsync());
+  return stack;
 }

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../fixtures/process.ts';
 import type { Registry } from '../fixtures/registry.ts';
@@ -10,7 +9,7 @@ import { daemonFile, startDaemon } from '../run/daemon.ts';
 import type { Daemon, DaemonOptions } from '../run/daemon.ts';
 import { repository, stageFolder } from '../run/stage.ts';
 import { crashImages, serveImages } from './images.ts';
-import { ext4, mountLoop, removeFile, xfs } from './loop-disk.ts';
+import { ext4, mountLoop, removeFile, takenDownAfter, xfs } from './loop-disk.ts';
 import { imageFaults, listedImages } from './whole-store.ts';
 
 /**
@@ -35,24 +34,15 @@ interface Disks {
 /** The journal is written each second: what is not synced gets to the disk in as many orders as possible. */
 const mountOptions = 'commit=1';
 
-function makeDisks(t: TestContext, name: string): Disks {
+function makeDisks(world: AsyncDisposableStack, name: string): Disks {
   const folder = join(stageFolder(), name);
   mkdirSync(folder);
   const file = `${folder}/xfs.img`;
-  const below = mountLoop({ file, mountPoint: `${folder}/xfs`, size: 4 * 2 ** 30, mkfs: xfs });
+  world.defer(() => removeFile(file));
+  world.use(mountLoop({ file, mountPoint: `${folder}/xfs`, size: 4 * 2 ** 30, mkfs: xfs }));
   const disk = `${folder}/xfs/disk.img`;
-  const above = mountLoop({
-    file: disk,
-    mountPoint: '/var/lib/containers',
-    size: 256 * 2 ** 20,
-    mkfs: ext4,
-    options: mountOptions,
-  });
-  t.after(() => {
-    above[Symbol.dispose]();
-    below[Symbol.dispose]();
-    removeFile(file);
-  });
+  const size = 256 * 2 ** 20;
+  world.use(mountLoop({ file: disk, mountPoint: '/var/lib/containers', size, mkfs: ext4, options: mountOptions }));
   return { folder, disk };
 }
 
@@ -87,9 +77,13 @@ async function lookAt({ folder }: Disks, clone: string): Promise<Cut> {
 }
 
 /** Pulls both images and deletes the first, on a new disk; the clones that were taken meanwhile. */
-async function record(t: TestContext, disks: Disks, options: DaemonOptions, afterMs: number): Promise<string[]> {
-  const daemon = await startDaemon({ logLevel: 'info', ...options });
-  t.after(() => daemon[Symbol.asyncDispose]());
+async function record(
+  world: AsyncDisposableStack,
+  disks: Disks,
+  options: DaemonOptions,
+  afterMs: number,
+): Promise<string[]> {
+  const daemon = world.use(await startDaemon({ logLevel: 'info', ...options }));
   const work = async () => {
     for (const { name } of [first, second]) {
       await daemon.client.image.pullImage({ image: { image: name } });
@@ -112,8 +106,9 @@ function some<T>(items: readonly T[], count: number): T[] {
 }
 
 test('after a power cut at any moment of a pull, every image that is listed is whole', async (t) => {
-  const disks = makeDisks(t, 'cut');
-  const clones = await record(t, disks, {}, long ? 3000 : 1200);
+  const world = takenDownAfter(t);
+  const disks = makeDisks(world, 'cut');
+  const clones = await record(world, disks, {}, long ? 3000 : 1200);
   const cuts: Cut[] = [];
   for (const clone of long ? clones : some(clones, 90)) cuts.push(await lookAt(disks, clone));
   assert.deepEqual(
@@ -148,8 +143,9 @@ test('the same disks show what is lost when nothing is synced', async (t) => {
   const program = join(repository, 'build/test/nosync');
   mkdirSync(join(program, '..'), { recursive: true });
   run('gcc', ['-O2', '-Wall', '-Wextra', '-o', program, join(import.meta.dirname, 'nosync.c')]);
-  const disks = makeDisks(t, 'unsynced');
-  const clones = await record(t, disks, { wrapper: [program] }, 2500);
+  const world = takenDownAfter(t);
+  const disks = makeDisks(world, 'unsynced');
+  const clones = await record(world, disks, { wrapper: [program] }, 2500);
   const cuts: Cut[] = [];
   for (const clone of some(clones, 60)) cuts.push(await lookAt(disks, clone));
   const broken = cuts.filter(({ faults }) => faults.length > 0);
