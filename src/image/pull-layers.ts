@@ -111,6 +111,7 @@ async function streamLayer(layer: PlannedLayer, options: PullLayersOptions, sign
     places: options.places,
     signal,
     log: options.log,
+    releasesPieces: true,
     onBytes: (count) => tracker.addBytes(count),
     onEndpoint: (label) => tracker.setEndpoint(label),
   });

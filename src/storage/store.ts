@@ -141,6 +141,7 @@ export interface UnpackOptions {
   /** Digest of the blob; undefined when the caller has verified it. */
   readonly blobDigest: Digest | undefined;
   readonly blobSize: number | undefined;
+  /** A piece is not looked at any more when the next one is asked for. */
   readonly blob: AsyncIterable<Uint8Array>;
   /** Told how many more bytes of the blob are on disk, unpacked. */
   readonly onUnpacked?: (bytes: number) => void;

@@ -19,6 +19,8 @@ export interface BlobStreamOptions {
   readonly places: readonly Place[];
   readonly signal: AbortSignal;
   readonly log: Logger;
+  /** The consumer is done with a piece when it asks for the next one: its memory is given back then. */
+  readonly releasesPieces?: boolean;
   /** Called with the number of new bytes, and when another endpoint serves. */
   onBytes(count: number): void;
   onEndpoint(label: string): void;
@@ -91,10 +93,20 @@ async function* streamOnce(
     state.offset += wanted.length;
     options.onBytes(wanted.length);
     if (wanted.length > 0) yield wanted;
+    if (options.releasesPieces === true) release(chunk);
   }
   if (options.size !== undefined && state.offset < options.size) {
     throw new CrioError('unavailable', `ended after ${state.offset} of ${options.size} bytes`);
   }
+}
+
+/**
+ * Gives the memory of a piece back now. The collector sees only the small object in front of it: after some megabytes of
+ * pieces it would stop the program to look through the whole heap.
+ */
+function release({ buffer, byteLength }: Buffer): void {
+  // A piece that is a part of something larger shares that with others.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 /** The content is wrong: no other try can make it right, as its size is part of the manifest. */

@@ -106,7 +106,7 @@ async function unpackFake(options: UnpackOptions, contents: Map<string, Buffer>)
   const chunks: Uint8Array[] = [];
   for await (const chunk of options.blob) {
     options.signal.throwIfAborted();
-    chunks.push(chunk);
+    chunks.push(Buffer.from(chunk));
   }
   const blob = Buffer.concat(chunks);
   if (options.blobDigest !== undefined && digestOf(blob) !== options.blobDigest)
