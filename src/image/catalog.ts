@@ -123,7 +123,8 @@ export class Catalog {
     const known = this.#cache.get(record.id);
     if (known?.record === record) return known;
     const key = recordKey(record);
-    if (known?.key === key) return { ...known, record };
+    // One that could not be read may have been in the middle of a removal, and be back: it is looked at again.
+    if (known?.key === key && known.entry !== undefined) return { ...known, record };
     try {
       return { record, key, entry: await this.#build(record) };
     } catch (error) {
