@@ -38,10 +38,9 @@ function requireFile(rootFd: number, path: string): void {
   try {
     const { mode, size } = fstatSync(fd);
     const type = mode & constants.S_IFMT;
-    // What is a folder the runtimes cannot read, and say so.
-    if (type !== constants.S_IFREG && type !== constants.S_IFDIR)
+    if (type !== constants.S_IFREG)
       throw new CrioError('invalid', `read "${path}" of the image: it is no regular file`);
-    if (type === constants.S_IFREG && size > maxFileBytes)
+    if (size > maxFileBytes)
       throw new CrioError('invalid', `read "${path}" of the image: larger than ${maxFileBytes} bytes`);
   } finally {
     closeSync(fd);
