@@ -57,6 +57,8 @@ export interface Driver extends Partial<Disposable> {
   /** Gives the unpacked folder mode and owner of the parent's; runs when the parent is in the index. */
   finishStaging(folder: string, parent: string | undefined): Promise<void>;
   contentFolder(id: string): string;
+  /** Where the files of a layer lie under their own names, wherever it is; undefined when they lie in another form. */
+  plainContent(id: string): Promise<string | undefined>;
   /** Mounts a layer with its parents read-only on `target`. */
   mountReadOnly(id: string, target: string): Promise<void>;
 }

@@ -96,6 +96,23 @@ for (const driver of drivers) {
   });
 }
 
+test('layers in an image store and those beside it are looked at where they are', async (t) => {
+  const world = await setUp(t);
+  await storeImage(world.store, lonely, 'example.org/lonely');
+  await world.store[Symbol.asyncDispose]();
+  const roots = { graphRoot: `${world.base}/root`, runRoot: `${world.base}/run`, imageStore: `${world.base}/images` };
+  const store = await openStore({ ...roots, driver: 'overlay', options: [], log: silentLog });
+  open.push(store);
+  await storeImage(store, image, 'example.org/image');
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+  const [, top = ''] = layerIds(store, image);
+  writeFileSync(`${world.base}/images/overlay/${top}/diff/srv/file`, 'bad');
+  await look(store, true);
+  assert.equal(await store.images.find('example.org/image'), undefined);
+  await storeImage(store, image, 'example.org/image');
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+});
+
 interface Harm {
   readonly name: string;
   readonly reason: RegExp;

@@ -65,9 +65,11 @@ async function contentFault(
 ): Promise<LayerFault | undefined> {
   const { id, diffDigest } = record;
   if (!isPlain || diffDigest?.startsWith('sha256:') !== true) return undefined;
+  const diffFolder = await driver.plainContent(id);
+  if (diffFolder === undefined) return undefined;
   const tarSplit = tarSplitPath(state.paths.layers, id);
   const hasWhiteouts = driver.name === 'overlay';
-  return verify({ diffFolder: driver.contentFolder(id), tarSplit, diffDigest, hasWhiteouts });
+  return verify({ diffFolder, tarSplit, diffDigest, hasWhiteouts });
 }
 
 /** Image layers older than `maxAgeMs` that no image and no container has in its chain. */

@@ -182,18 +182,23 @@ class TreeCheck {
     if (stat.size !== BigInt(entry.payload)) this.contentChanged();
   }
 
+  /** Overlay's mark under the name itself, or, from programs that mount in user space, a file under the entry's name. */
   #whiteout(entry: TarEntry, folder: string, name: string): void {
     if (!this.#hasWhiteouts || name === '.wh..wh..opq') return;
-    const target = name.slice('.wh.'.length);
-    const path = folder === '' ? target : `${folder}/${target}`;
-    // Below what is no folder there was nothing to delete.
+    const below = folder === '' ? '' : `${folder}/`;
+    const isMarked = [name.slice('.wh.'.length), name].some((target) => this.#isThere(`${below}${target}`));
+    if (!isMarked) throw new ContentError(`"${showName(entry.name)}" is missing`);
+  }
+
+  /** Below what is no folder there was nothing to delete. */
+  #isThere(path: string): boolean {
     try {
-      if (this.#tree.stat(this.#tree.existing(path)) !== undefined) return;
+      return this.#tree.stat(this.#tree.existing(path)) !== undefined;
     } catch (error) {
-      if (hasCode(error, 'ENOTDIR')) return;
-      if (!hasCode(error, 'ENOENT')) throw error;
+      if (hasCode(error, 'ENOTDIR')) return true;
+      if (hasCode(error, 'ENOENT')) return false;
+      throw error;
     }
-    throw new ContentError(`"${showName(entry.name)}" is missing`);
   }
 
   #place(entry: TarEntry, path: string): Place {

@@ -222,6 +222,11 @@ export class OverlayDriver implements Driver, Disposable {
     return `${this.#imageHome}/${id}/diff`;
   }
 
+  async plainContent(id: string): Promise<string | undefined> {
+    const folder = `${(await this.#homeOf(id)) ?? this.#imageHome}/${id}`;
+    return (await isThere(`${folder}/composefs-data`)) ? undefined : `${folder}/diff`;
+  }
+
   async finishStaging(folder: string, parent: string | undefined): Promise<void> {
     const facts = parent === undefined ? undefined : await this.#parentFacts(parent);
     await chmod(folder, facts?.mode ?? 0o555);

@@ -111,6 +111,10 @@ export class VfsDriver implements Driver {
     return this.mountPoint(id);
   }
 
+  async plainContent(id: string): Promise<string> {
+    return this.mountPoint(id);
+  }
+
   async mountReadOnly(id: string, target: string): Promise<void> {
     mount(this.mountPoint(id), target, 'none', MS_BIND);
     mount('none', target, 'none', MS_BIND | MS_REMOUNT | MS_RDONLY);
