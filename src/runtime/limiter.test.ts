@@ -40,3 +40,19 @@ test('a failure frees the place, and one that gives up waiting is not run', asyn
     /late/,
   );
 });
+
+test('what hangs gives its place to the next, and does not give it twice', async () => {
+  const limiter = new Limiter(1, 5);
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const hanging = limiter.run(never, () => promise);
+  assert.equal(await limiter.run(never, async () => 'second'), 'second');
+  resolve('first');
+  assert.equal(await hanging, 'first');
+  let running = 0;
+  const work = async () => {
+    assert.equal(++running, 1);
+    await Promise.resolve();
+    running--;
+  };
+  await Promise.all([limiter.run(never, work), limiter.run(never, work), limiter.run(never, work)]);
+});

@@ -1,21 +1,40 @@
-/** Lets at most `limit` pieces of work run at once; the others wait in order of arrival. */
+const usualPatienceMs = 10_000;
+
+/**
+ * Lets at most `limit` pieces of work run at once; the others wait in order of arrival. Work that takes longer than
+ * `patienceMs` goes on, but no longer counts: what hangs must not keep the others from their turn.
+ */
 export class Limiter {
   readonly #limit: number;
+  readonly #patienceMs: number;
   readonly #waiting: (() => void)[] = [];
   #running = 0;
 
-  constructor(limit: number) {
+  constructor(limit: number, patienceMs = usualPatienceMs) {
     this.#limit = limit;
+    this.#patienceMs = patienceMs;
   }
 
   /** Rejects with the signal's reason when it is aborted before the work began. */
   async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     await this.#enter(signal);
+    using place = this.#holdPlace();
+    const timer = setTimeout(() => place[Symbol.dispose](), this.#patienceMs);
     try {
       return await work();
     } finally {
-      this.#leave();
+      clearTimeout(timer);
     }
+  }
+
+  #holdPlace(): Disposable {
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isHeld) this.#leave();
+        isHeld = false;
+      },
+    };
   }
 
   #enter(signal: AbortSignal): Promise<void> {
