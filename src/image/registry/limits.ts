@@ -21,7 +21,7 @@ export const defaultLimits: TransportLimits = {
   connectMs: 10_000,
   firstByteMs: 30_000,
   stallMs: 30_000,
-  minBytesPerSecond: 2048,
+  minBytesPerSecond: 1024,
   windowMs: 60_000,
   attempts: 4,
   backoffMs: 250,
