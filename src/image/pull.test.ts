@@ -2,9 +2,12 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+import { CrioError } from '../base/errors.ts';
+import { digestOf } from './digest.ts';
 import { mediaTypes } from './media-types.ts';
 import { hostPlatform } from './platform.ts';
-import { failure, openBench } from './testing/bench.ts';
+import { failure, noise, openBench } from './testing/bench.ts';
 import { putImage } from './testing/fake-registry.ts';
 
 describe('pull', () => {
@@ -128,6 +131,90 @@ describe('pull', () => {
     assert.match(await failure(leaving), /context canceled/);
     release();
     assert.equal(await staying, image.id);
+  });
+
+  it('downloads and unpacks a layer once for all images that wait for it, and each waiter keeps its own deadline', async () => {
+    await using bench = await openBench();
+    const { registry, store } = bench;
+    const base = Buffer.from('base');
+    const names = ['a', 'b', 'c'];
+    const made = names.map((name) => putImage(registry, name, '1', { layers: [base, Buffer.from(name)] }));
+    const blob = gzipSync(base);
+    const baseUrl = `/blobs/${digestOf(blob)}`;
+    let release = () => {};
+    const held = new Promise<void>((resolve) => (release = resolve));
+    let asked = 0;
+    registry.handle = (request, response) => {
+      if (request.url?.endsWith(baseUrl) !== true) return false;
+      asked += 1;
+      // Held back until the impatient one has gone.
+      void held.then(() => response.end(blob));
+      return true;
+    };
+    const deadline = new AbortController();
+    const impatient = bench.pull(`${registry.host}/a:1`, { signal: deadline.signal });
+    const patient = ['a', 'a', 'b', 'c'].map((name) => bench.pull(`${registry.host}/${name}:1`));
+    await sleep(50);
+    deadline.abort(new CrioError('deadline', 'context deadline exceeded'));
+    assert.match(await failure(impatient), /context deadline exceeded/);
+    release();
+    assert.deepEqual(
+      await Promise.all(patient),
+      [0, 0, 1, 2].map((at) => made[at]?.id),
+    );
+    assert.equal(asked, 1, 'one download');
+    assert.equal(store.unpacked.filter((digest) => digest === digestOf(blob)).length, 1, 'one unpack');
+  });
+
+  it('goes on with a layer for the pull that is left, when the pull that began it ends', async () => {
+    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 100 }) });
+    const { registry, store } = bench;
+    const base = Buffer.from('base');
+    putImage(registry, 'a', '1', { layers: [base] });
+    const other = putImage(registry, 'b', '1', { layers: [base, Buffer.from('b')] });
+    const blob = gzipSync(base);
+    const baseUrl = `/blobs/${digestOf(blob)}`;
+    let release = () => {};
+    const held = new Promise<void>((resolve) => (release = resolve));
+    let asked = 0;
+    registry.handle = (request, response) => {
+      if (request.url?.endsWith(baseUrl) !== true) return false;
+      asked += 1;
+      void held.then(() => response.end(blob));
+      return true;
+    };
+    const first = failure(bench.pull(`${registry.host}/a:1`));
+    while (asked === 0) await sleep(5);
+    const second = bench.pull(`${registry.host}/b:1`);
+    assert.match(await first, /no progress/);
+    release();
+    assert.equal(await second, other.id);
+    assert.equal(asked, 1, 'one download');
+    assert.equal(store.unpacked.filter((digest) => digest === digestOf(blob)).length, 1, 'one unpack');
+  });
+
+  it('counts what moves in the layer of another pull as its own progress', async () => {
+    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 400 }) });
+    const { registry } = bench;
+    const blob = gzipSync(noise(4000));
+    const images = ['a', 'b'].map((name) => putImage(registry, name, '1', { layers: [noise(4000)] }));
+    registry.handle = (request, response) => {
+      if (request.url?.endsWith(`/blobs/${digestOf(blob)}`) !== true) return false;
+      // Longer than the limit in all, but never still for as long.
+      void (async () => {
+        for (let at = 0; at < blob.length; at += blob.length / 10) {
+          response.write(blob.subarray(Math.floor(at), Math.floor(at + blob.length / 10)));
+          await sleep(80);
+        }
+        response.end();
+      })();
+      return true;
+    };
+    const pulls = ['a', 'b'].map((name) => bench.pull(`${registry.host}/${name}:1`));
+    assert.deepEqual(
+      await Promise.all(pulls),
+      images.map((image) => image.id),
+    );
   });
 
   it('ends running pulls when the daemon stops', async () => {

@@ -9,7 +9,7 @@ import type { UnpackReply, UnpackRequest } from './unpack-messages.ts';
 const port = parentPort;
 if (port === null) throw new Error('unpack-worker.ts only runs as a worker');
 // The main thread answers kubelet at the same time, perhaps on the same core.
-setThreadPriority(10);
+setThreadPriority(5);
 const jobs = new Map<number, UnpackJob>();
 
 port.on('message', (request: UnpackRequest) => {
