@@ -20,6 +20,7 @@ import { ImageService, RuntimeService } from './cri/gen/api_pb.ts';
 import { createImageService } from './cri/image-service.ts';
 import { listenOnSocket } from './cri/listen.ts';
 import { createRuntimeService } from './cri/runtime-service.ts';
+import { statusWithMessage } from './cri/status-with-message.ts';
 import { markRunning, markStopped, wasStoppedCleanly } from './daemon/clean-shutdown.ts';
 import { notifyServiceManager } from './daemon/notify.ts';
 import { waitForStopSignal } from './daemon/stop-signals.ts';
@@ -276,6 +277,9 @@ async function serve(daemon: Daemon, stack: AsyncDisposableStack): Promise<() =>
   const grpc = new Server({
     'grpc.max_receive_message_length': api.grpcMaxRecvMsgSize,
     'grpc.max_send_message_length': api.grpcMaxSendMsgSize,
+    // Nobody can ask for these statistics, and each call pays for them.
+    'grpc.enable_channelz': 0,
+    interceptors: [statusWithMessage(api.grpcMaxSendMsgSize)],
   });
   stack.defer(() => grpc.forceShutdown());
   const folder = (root: string, kind: string) => `${root}/${store.driverName}-${kind}`;

@@ -171,6 +171,9 @@ function drained(
   });
 }
 
+/** Every call ends with `cancelled`, after its answer, too; an error made for each would cost a stack trace. */
+const canceled = new CrioError('canceled', 'context canceled');
+
 function newCall(
   path: string,
   grpc: Pick<ServerUnaryCall<unknown, unknown>, 'getDeadline'> & {
@@ -179,7 +182,7 @@ function newCall(
   options: DispatchOptions,
 ): Call {
   const abort = new AbortController();
-  grpc.on('cancelled', () => abort.abort(new CrioError('canceled', 'context canceled')));
+  grpc.on('cancelled', () => abort.abort(canceled));
   const id = randomUUID();
   const deadline = grpc.getDeadline();
   const deadlineMs = deadline instanceof Date ? deadline.getTime() : deadline;

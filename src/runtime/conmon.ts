@@ -159,6 +159,7 @@ function readSync(child: ChildHandle): { readonly message: Promise<SyncMessage>;
       reject(wrap('error reading container (probably exited) json message', error, 'unknown'));
     }
   });
+  reader.start();
   void reader.ended.then(() =>
     reject(new CrioError('unknown', 'error reading container (probably exited) json message: EOF')),
   );

@@ -1,4 +1,4 @@
-import { closeSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, readFileSync, unlinkSync } from 'node:fs';
 import { pid as ownPid } from 'node:process';
 import { CrioError, hasCode } from '../base/errors.ts';
 import { memfdCreate, readDescriptor } from '../sys/descriptor.ts';
@@ -22,11 +22,13 @@ let pidFileCount = 0;
 export class ExecFiles implements Disposable {
   readonly #process: number;
   readonly #log: number;
+  readonly #hasConsole: boolean;
   readonly pidPath: string;
 
   constructor(process: Process) {
     this.#process = memfdCreate('process', JSON.stringify(process, writeExactIntegers));
     this.#log = memfdCreate('log');
+    this.#hasConsole = process.terminal === true;
     pidFolder ??= createDetachedTmpfs(pidFolderBytes);
     this.pidPath = `${pathOf(pidFolder)}/exec-${++pidFileCount}`;
   }
@@ -62,8 +64,17 @@ export class ExecFiles implements Disposable {
   [Symbol.dispose](): void {
     closeSync(this.#process);
     closeSync(this.#log);
-    rmSync(this.pidPath, { force: true });
-    rmSync(this.consolePath, { force: true });
+    unlinkIfThere(this.pidPath);
+    if (this.#hasConsole) unlinkIfThere(this.consolePath);
+  }
+}
+
+/** `rmSync` takes five times as long. */
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
   }
 }
 

@@ -12,6 +12,13 @@ import { killExec } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
 
 /**
+ * Most commands (probes) end a moment after their runtime and print less than a pipe holds: their output is read once, at
+ * the end, and no poll is made for it. Others are read from here on.
+ */
+const shortCommandMs = 3;
+const readingAfterMs = 100;
+
+/**
  * Runs a command in a container: one process of the runtime, no file on a disk.
  *
  * The runtime starts the command detached and ends; the command, left behind, becomes the daemon's own child (it is a
@@ -29,10 +36,14 @@ export async function execSync(call: Call, command: RuntimeCommand, options: Exe
   const take = boundedTake(options.maxOutputBytes);
   const outputs = [1, 2].map((index) => collectPipe(child, index, take));
   const limit = new TimeLimit(call, options.timeoutMs);
+  const startReading = () => outputs.forEach((output) => output?.start());
+  // A runtime that prints more than a pipe holds must not wait for ever.
+  const reading = setTimeout(startReading, readingAfterMs);
   let exitCode: number | undefined;
   try {
-    exitCode = await waitForEnd(call, child, orphan, files, limit);
+    exitCode = await waitForEnd(call, { runtime: child, orphan, files, limit, startReading });
   } finally {
+    clearTimeout(reading);
     limit.end();
     child.close();
   }
@@ -52,13 +63,18 @@ function start(command: RuntimeCommand, options: ExecSyncOptions, files: ExecFil
   return spawn({ ...pinned(command, command.path, args), env: command.env, stdio: ['null', 'pipe', 'pipe'] });
 }
 
+interface RunningExec {
+  readonly runtime: ChildHandle;
+  readonly orphan: ExpectedOrphan;
+  readonly files: ExecFiles;
+  readonly limit: TimeLimit;
+  readonly startReading: () => void;
+}
+
 /** The command's exit code; undefined when it did not start. */
 async function waitForEnd(
   call: Call,
-  runtime: ChildHandle,
-  orphan: ExpectedOrphan,
-  files: ExecFiles,
-  limit: TimeLimit,
+  { runtime, orphan, files, limit, startReading }: RunningExec,
 ): Promise<number | undefined> {
   const started: { pid?: number } = {};
   let killing: Promise<void> | undefined;
@@ -75,9 +91,11 @@ async function waitForEnd(
   }
   started.pid = pid;
   const process = orphan.claim(pid);
+  const reading = setTimeout(startReading, shortCommandMs);
   // The time was over while the runtime was about to end: what it has started meanwhile is still there.
   if (killing !== undefined) await killExec(runtime, pid);
   const status = await process.exited;
+  clearTimeout(reading);
   await killing;
   return exitCodeOf(pid, status);
 }

@@ -7,6 +7,8 @@ const MFD_CLOEXEC = 1;
 const F_DUPFD_CLOEXEC = 1030;
 const F_GETFD = 1;
 const F_SETFD = 2;
+const F_GETFL = 3;
+const F_SETFL = 4;
 const FD_CLOEXEC = 1;
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -58,6 +60,12 @@ export function duplicate(fd: number, atLeast = 3): number {
 export function setCloexec(fd: number, on = true): void {
   const flags = invoke('fcntl', undefined, () => c.fcntl(fd, F_GETFD, 0));
   invoke('fcntl', undefined, () => c.fcntl(fd, F_SETFD, on ? flags | FD_CLOEXEC : flags & ~FD_CLOEXEC));
+}
+
+/** fcntl(2) F_SETFL O_NONBLOCK: of the open file, which copies of the descriptor share. */
+export function setNonblocking(fd: number): void {
+  const flags = invoke('fcntl', undefined, () => c.fcntl(fd, F_GETFL, 0));
+  invoke('fcntl', undefined, () => c.fcntl(fd, F_SETFL, flags | O_NONBLOCK));
 }
 
 /** pipe2(2), both ends close-on-exec. */

@@ -1,5 +1,6 @@
 import { closeSync, readSync } from 'node:fs';
 import { hasCode } from '../base/errors.ts';
+import { setNonblocking } from './descriptor.ts';
 import { watchDescriptor } from './libc.ts';
 import type { DescriptorWatch } from './libc.ts';
 import type { ChildHandle } from './spawn.ts';
@@ -21,19 +22,26 @@ export class PipeReader {
   readonly ended: Promise<void>;
   readonly #fd: number;
   readonly #onData: (chunk: Buffer) => void;
-  readonly #watch: DescriptorWatch;
+  #watch: DescriptorWatch | undefined;
   readonly #end: () => void;
   #closed = false;
 
-  /** Owns `fd`. `onData` must copy what it keeps: the chunk is only valid during the call. */
+  /**
+   * Owns `fd`. `onData` must copy what it keeps: the chunk is only valid during the call. Nothing is read before `start`
+   * or `drain`.
+   */
   constructor(fd: number, onData: (chunk: Buffer) => void) {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.ended = promise;
     this.#end = resolve;
     this.#fd = fd;
     this.#onData = onData;
-    // The poll makes the descriptor non-blocking.
-    this.#watch = watchDescriptor(fd, { readable: true }, () => this.#read());
+    setNonblocking(fd);
+  }
+
+  start(): void {
+    if (this.#closed || this.#watch !== undefined) return;
+    this.#watch = watchDescriptor(this.#fd, { readable: true }, () => this.#read());
   }
 
   /** Reads what is in the pipe now, and closes it. */
@@ -49,7 +57,7 @@ export class PipeReader {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#watch.close();
+    this.#watch?.close();
     closeSync(this.#fd);
     this.#end();
   }
@@ -71,6 +79,8 @@ export class PipeReader {
 
 /** Output of a child as it comes. */
 export interface PipeCollector {
+  /** From here on it is read; until then the child can write as much as a pipe holds. */
+  start(): void;
   /** Reads the rest that is there now, closes the pipe, and gives everything that was kept. */
   drain(): Buffer;
 }
@@ -89,6 +99,7 @@ export function collectPipe(
     if (wanted > 0) chunks.push(Buffer.from(chunk.subarray(0, wanted)));
   });
   return {
+    start: () => reader.start(),
     drain() {
       reader.drain();
       return Buffer.concat(chunks);

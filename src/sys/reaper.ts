@@ -1,7 +1,7 @@
 import { bind } from './libc.ts';
 import type { Pointer } from './libc.ts';
 import { setChildSubreaper } from './process.ts';
-import { adopt, reapOrphan, reapOwnChild } from './spawn.ts';
+import { adopt, reapBySignal, reapOrphan, reapOwnChild } from './spawn.ts';
 import type { ExitStatus } from './spawn.ts';
 
 const P_ALL = 0;
@@ -28,11 +28,13 @@ const c = {
 export function startReaper(): Disposable {
   setChildSubreaper();
   process.on('SIGCHLD', reapAll);
+  reapBySignal(true);
   const timer = setInterval(reapAll, safetyNetMs);
   timer.unref();
   return {
     [Symbol.dispose]() {
       process.off('SIGCHLD', reapAll);
+      reapBySignal(false);
       clearInterval(timer);
     },
   };

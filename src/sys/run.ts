@@ -57,6 +57,7 @@ function stdioOf(options: RunOptions, input: number | undefined): Stdio[] {
 async function finish(child: ChildHandle, options: RunOptions): Promise<RunResult> {
   const max = options.maxOutputBytes ?? defaultMaxOutput;
   const outputs = [1, 2].map((index) => collectPipe(child, index, boundedTake(max)));
+  for (const output of outputs) output?.start();
   const { status, timedOut } = await waitOrKill(child, options);
   const [stdout, stderr] = outputs.map((output, index) => output?.drain() ?? child.takeMemfd(index + 1));
   if (options.signal?.aborted === true) {

@@ -13,7 +13,12 @@ import { kill, killGroup, pidfdOpen } from './process.ts';
 const POSIX_SPAWN_SETPGROUP = 0x02;
 const POSIX_SPAWN_SETSIGDEF = 0x04;
 const POSIX_SPAWN_SETSIGMASK = 0x08;
+const P_PID = 1;
 const WNOHANG = 1;
+const WEXITED = 4;
+const WNOWAIT = 0x01000000;
+/** Only children of the calling thread. */
+const WNOTHREAD = 0x20000000;
 /** sizeof is 336 and 80 on x86-64 and arm64 glibc; more does no harm. */
 const attributesSize = 512;
 const actionsSize = 128;
@@ -60,6 +65,9 @@ const c = {
   ),
   waitpid: bind<(pid: number, status: Pointer, options: number) => number>(
     'int waitpid(int pid, void *status, int options)',
+  ),
+  waitid: bind<(idType: number, id: number, info: Pointer, options: number) => number>(
+    'int waitid(int idtype, uint id, void *info, int options)',
   ),
 };
 
@@ -198,7 +206,19 @@ function spawnAttributes(): Buffer {
   return attr;
 }
 
+let hasReaper = false;
+
+/**
+ * Whether somebody calls `reapOwnChild` at each SIGCHLD of this thread: then a child needs no pidfd with a poll of its own,
+ * half of what the start of a program costs here. When that ends, the children left get one.
+ */
+export function reapBySignal(isOn: boolean): void {
+  hasReaper = isOn;
+  if (!isOn) for (const child of children.values()) child.watch(pidfdOpen(child.pid));
+}
+
 function register(pid: number, parts: Parts): ChildHandle {
+  if (hasReaper) return new Child(pid, parts);
   let pidfd: number;
   try {
     pidfd = pidfdOpen(pid);
@@ -208,7 +228,9 @@ function register(pid: number, parts: Parts): ChildHandle {
     c.waitpid(pid, null, 0);
     throw error;
   }
-  return new Child(pid, pidfd, parts);
+  const child = new Child(pid, parts);
+  child.watch(pidfd);
+  return child;
 }
 
 class Child implements ChildHandle {
@@ -217,20 +239,28 @@ class Child implements ChildHandle {
   readonly #memfds: Map<number, number>;
   readonly #pipes: Map<number, number>;
   readonly #streams = new Map<number, Socket>();
-  readonly #pidfd: number;
-  readonly #watch: DescriptorWatch;
+  #pidfd: number | undefined;
+  #watch: DescriptorWatch | undefined;
   readonly #resolve: (status: ExitStatus) => void;
   #ended = false;
 
-  constructor(pid: number, pidfd: number, parts: Parts) {
+  constructor(pid: number, parts: Parts) {
     this.pid = pid;
-    this.#pidfd = pidfd;
     this.#memfds = parts.memfds;
     this.#pipes = parts.pipes;
     const { promise, resolve } = Promise.withResolvers<ExitStatus>();
     this.exited = promise;
     this.#resolve = resolve;
     children.set(pid, this);
+  }
+
+  /** Reaps when the process of `pidfd`, which is owned from now on, has ended. */
+  watch(pidfd: number): void {
+    if (this.#pidfd !== undefined) {
+      closeSync(pidfd);
+      return;
+    }
+    this.#pidfd = pidfd;
     this.#watch = watchDescriptor(pidfd, { readable: true }, () => this.reap());
   }
 
@@ -242,8 +272,8 @@ class Child implements ChildHandle {
     if (result === 0) return;
     this.#ended = true;
     children.delete(this.pid);
-    this.#watch.close();
-    closeSync(this.#pidfd);
+    this.#watch?.close();
+    if (this.#pidfd !== undefined) closeSync(this.#pidfd);
     this.#resolve(result === this.pid ? decodeStatus(status.readInt32LE(0)) : { code: undefined, signal: undefined });
   }
 
@@ -328,5 +358,12 @@ export function reapOrphan(pid: number): ExitStatus | undefined {
 
 /** Takes over an orphan that this process, a child subreaper, has become the parent of. ESRCH when there is none. */
 export function adopt(pid: number): ChildHandle {
-  return new Child(pid, pidfdOpen(pid), { memfds: new Map(), pipes: new Map(), childEnds: [] });
+  // 0: it lives and is this thread's, so that its end is signalled.
+  const isSignalled = hasReaper && c.waitid(P_PID, pid, null, WEXITED | WNOHANG | WNOWAIT | WNOTHREAD) === 0;
+  const pidfd = isSignalled ? undefined : pidfdOpen(pid);
+  const child = new Child(pid, { memfds: new Map(), pipes: new Map(), childEnds: [] });
+  if (pidfd !== undefined) child.watch(pidfd);
+  // It may have ended before it was registered, and the signal been worked off.
+  else child.reap();
+  return child;
 }
