@@ -31,9 +31,9 @@ import { createImages } from './image/create-images.ts';
 import { createMetrics, type Metrics } from './metrics/metrics.ts';
 import { createNetwork } from './network/network.ts';
 import { createPods, type Pods } from './pod/pods.ts';
-import { createRuntimes } from './runtime/create-runtimes.ts';
 import { watchExits } from './runtime/exits.ts';
 import type { ContainerRuntime } from './runtime/runtime.ts';
+import { createRuntimeTable } from './runtime/runtime-table.ts';
 import { specSettings } from './runtime/spec/settings.ts';
 import { readHostFacts } from './security/host-facts.ts';
 import { ImageMounts } from './security/image-mounts.ts';
@@ -96,9 +96,10 @@ async function startDaemon(start: DaemonStart): Promise<number> {
 }
 
 /** Files of the configuration and registries.conf are read again; what is wrong in them is logged, the old values stay. */
-function reloadOnHangup(start: DaemonStart, { images, log }: Daemon): void {
+function reloadOnHangup(start: DaemonStart, { images, runtimeTable, log }: Daemon): void {
   process.on('SIGHUP', () => {
     start.reload();
+    runtimeTable.reload(start.config).catch((error: unknown) => log.error('Unable to reload runtimes', error));
     images.reload(start.config).catch((error: unknown) => log.error('Unable to reload registry configuration', error));
   });
 }
@@ -120,7 +121,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
   const store = stack.use(await openConfiguredStore(crio, log));
   const seccompCache = new SeccompCache(log);
   const metrics: Metrics = stack.use(await createMetrics({ config, log, pulls: () => images.pulls() }));
-  const [images, runtimes, network] = await Promise.all([
+  const [images, runtimeTable, network] = await Promise.all([
     createImages({
       store,
       config: config(),
@@ -134,13 +135,14 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
       beforeDelete: (imageId) => imageMounts.unmount(imageId),
       onPull: metrics.pull,
     }),
-    createRuntimes({
+    createRuntimeTable({
       config: config(),
       log,
       onCreated: (_handler, id, stateDirectory) => seccompCache.created(id, stateDirectory),
     }),
     createNetwork({ config: config(), log }),
   ]);
+  const { runtimes } = runtimeTable;
   stack.use(images);
   stack.use(network);
   const cgroups = openCgroups({ manager: runtime.cgroupManager === 'systemd' ? 'systemd' : 'cgroupfs' });
@@ -226,6 +228,7 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
     store,
     images,
     runtimes,
+    runtimeTable,
     network,
     pods,
     containers,

@@ -861,7 +861,6 @@ export const handlerOptions = {
   exec_cpu_affinity: string('', 'Pin an exec to the "first" CPU of the container.', {
     template: 'never',
     goName: 'ExecCPUAffinity',
-    implemented: false,
   }),
   seccomp_profile: string('', 'Seccomp profile for containers of this handler that ask for RuntimeDefault.', {
     template: 'never',

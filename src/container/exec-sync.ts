@@ -38,6 +38,7 @@ export async function execSync(
     timeoutMs: request.timeoutMs,
     maxOutputBytes: request.maxOutputBytes ?? defaultMaxOutputBytes,
     init,
+    cpus: entry.container.spec.linux?.resources?.cpu?.cpus,
   });
   if (!result.timedOut) return result;
   return { stdout: new Uint8Array(), stderr: Buffer.from('command timed out'), exitCode: -1 };

@@ -1,7 +1,7 @@
 import { closeSync, readFileSync } from 'node:fs';
 import { hasCode } from '../base/errors.ts';
 import type { ProcessRef } from '../runtime/runtime.ts';
-import { onProcessExit, pidfdOpen, pidfdSendSignal, readStat } from '../sys/process.ts';
+import { isAlive, onProcessExit, openProcess, readStat, signalPidfd } from '../sys/process.ts';
 
 /** What this feature asks of the kernel about processes. A process is meant by pid and start time, never by pid alone. */
 export interface Processes {
@@ -47,25 +47,12 @@ export function readProcessStatus(pid: number): ProcessStatus | undefined {
 }
 
 export const hostProcesses: Processes = {
-  isAlive(ref) {
-    return isThisProcess(ref);
-  },
+  isAlive,
   signal(ref, signal) {
-    let fd: number;
+    const fd = openProcess(ref);
+    if (fd === undefined) return false;
     try {
-      fd = pidfdOpen(ref.pid);
-    } catch (error) {
-      if (hasCode(error, 'ESRCH', 'EINVAL')) return false;
-      throw error;
-    }
-    try {
-      // Looked at after the open: from here on the descriptor stays with that one process.
-      if (!isThisProcess(ref)) return false;
-      pidfdSendSignal(fd, signal);
-      return true;
-    } catch (error) {
-      if (hasCode(error, 'ESRCH')) return false;
-      throw error;
+      return signalPidfd(fd, signal);
     } finally {
       closeSync(fd);
     }
@@ -90,7 +77,7 @@ export const hostProcesses: Processes = {
     return stat === undefined ? undefined : { pid, startTime: stat.startTime };
   },
   readStatus(ref) {
-    return isThisProcess(ref) ? readProcessStatus(ref.pid) : undefined;
+    return isAlive(ref) ? readProcessStatus(ref.pid) : undefined;
   },
 };
 
@@ -98,18 +85,11 @@ export const hostProcesses: Processes = {
 function watchProcess(ref: ProcessRef, onEnd: () => void): { close(): void } | undefined {
   try {
     const watch = onProcessExit(ref.pid, onEnd);
-    if (isThisProcess(ref)) return watch;
+    if (isAlive(ref)) return watch;
     watch.close();
   } catch (error) {
     if (!hasCode(error, 'ESRCH', 'EINVAL')) throw error;
   }
   onEnd();
   return undefined;
-}
-
-/** An empty start time (a record of an old CRI-O) fits any process with that pid. */
-function isThisProcess(ref: ProcessRef): boolean {
-  const stat = readStat(ref.pid);
-  if (stat === undefined || stat.state === 'Z' || stat.state === 'X') return false;
-  return ref.startTime === '' || stat.startTime === ref.startTime;
 }

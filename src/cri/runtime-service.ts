@@ -90,10 +90,12 @@ function networkCondition(network: Network): MessageInitShape<typeof cri.Runtime
   return { type: 'NetworkReady', status: false, reason: 'NetworkPluginNotReady', message };
 }
 
-/** One entry per handler, and one with an empty name that repeats the default. */
+/** One entry per configured handler, and one with an empty name that repeats the default. */
 function handlerList({ runtimes, config }: RuntimeServiceDeps): MessageInitShape<typeof cri.RuntimeHandlerSchema>[] {
-  const entries = [...runtimes].map(([name, runtime]) => ({ name, features: handlerFeatures(runtime) }));
-  const fallback = runtimes.get(config().runtime.defaultRuntime);
+  const { runtimes: configured, defaultRuntime } = config().runtime;
+  const offered = [...runtimes].filter(([name]) => configured.has(name));
+  const entries = offered.map(([name, runtime]) => ({ name, features: handlerFeatures(runtime) }));
+  const fallback = runtimes.get(defaultRuntime);
   return fallback === undefined ? entries : [...entries, { name: '', features: handlerFeatures(fallback) }];
 }
 

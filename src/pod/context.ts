@@ -90,8 +90,19 @@ export function handlerFor(context: Context, requested: string): HandlerOf {
   const { runtime: options } = context.config();
   const name = requested === '' ? options.defaultRuntime : requested;
   const config = options.runtimes.get(name);
+  if (config !== undefined) return { requested, name, config, runtime: runtimeOf(context, name) };
+  throw unknownHandler(context, name);
+}
+
+/** Also of a handler that is no longer configured: what it has made must be taken away. */
+export function runtimeOf(context: Context, requested: string): ContainerRuntime {
+  const name = requested === '' ? context.config().runtime.defaultRuntime : requested;
   const runtime = context.runtimes.get(name);
-  if (config !== undefined && runtime !== undefined) return { requested, name, config, runtime };
+  if (runtime === undefined) throw unknownHandler(context, name);
+  return runtime;
+}
+
+function unknownHandler(context: Context, name: string): CrioError {
   const known = [...context.runtimes.keys()].join(', ');
-  throw new CrioError('unknown', `failed to find runtime handler ${name} from runtime list ${known}`);
+  return new CrioError('unknown', `failed to find runtime handler ${name} from runtime list ${known}`);
 }

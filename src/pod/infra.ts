@@ -1,10 +1,9 @@
 import { closeSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import type { Call } from '../base/call.ts';
-import { hasCode } from '../base/errors.ts';
 import type { ProcessRef } from '../runtime/runtime.ts';
-import { pidfdOpen, pidfdSendSignal, startTime, waitPidfd } from '../sys/process.ts';
-import { handlerFor, type Context, type HandlerOf } from './context.ts';
+import { isAlive, openProcess, signalPidfd, waitPidfd } from '../sys/process.ts';
+import { runtimeOf, type Context, type HandlerOf } from './context.ts';
 import type { PodPlan } from './plan.ts';
 import type { Pod } from './pod.ts';
 import type { PodPlaces } from './pod-of.ts';
@@ -56,7 +55,7 @@ export async function startInfra(context: Context, call: Call, options: InfraOpt
 }
 
 export function isInfraAlive(infra: ProcessRef | undefined): boolean {
-  return infra !== undefined && startTime(infra.pid) === infra.startTime;
+  return infra !== undefined && isAlive(infra);
 }
 
 /** Ends the infra process and with it everything in its PID namespace; one that has ended is success. */
@@ -66,9 +65,9 @@ export async function stopInfra(pod: Pod): Promise<void> {
   const pidfd = openProcess(infra);
   if (pidfd === undefined) return;
   try {
-    send(pidfd, SIGTERM);
+    signalPidfd(pidfd, SIGTERM);
     if (await endsWithin(pidfd, graceMs)) return;
-    send(pidfd, SIGKILL);
+    signalPidfd(pidfd, SIGKILL);
     await waitPidfd(pidfd, AbortSignal.timeout(killMs));
   } finally {
     closeSync(pidfd);
@@ -78,7 +77,7 @@ export async function stopInfra(pod: Pod): Promise<void> {
 /** Deletes the container of the runtime and what the monitor left; unknown is success. */
 export async function deleteInfra(context: Context, call: Call, pod: Pod): Promise<void> {
   if (pod.infraDropped) return;
-  await handlerFor(context, pod.runtimeHandler).runtime.delete(call, pod.id);
+  await runtimeOf(context, pod.runtimeHandler).delete(call, pod.id);
   await removeTraces(context, pod.id);
 }
 
@@ -89,29 +88,6 @@ async function removeTraces(context: Context, id: string): Promise<void> {
     rm(`${containerExitsDir}/${id}`, { force: true }),
     rm(`${containerAttachSocketDir}/${id}`, { force: true }),
   ]);
-}
-
-/** Undefined when it has ended, or another process has its pid by now. */
-function openProcess(process: ProcessRef): number | undefined {
-  let pidfd: number;
-  try {
-    pidfd = pidfdOpen(process.pid);
-  } catch (error) {
-    if (hasCode(error, 'ESRCH')) return undefined;
-    throw error;
-  }
-  // Compared after the open: the descriptor holds whoever has the pid now.
-  if (startTime(process.pid) === process.startTime) return pidfd;
-  closeSync(pidfd);
-  return undefined;
-}
-
-function send(pidfd: number, signal: number): void {
-  try {
-    pidfdSendSignal(pidfd, signal);
-  } catch (error) {
-    if (!hasCode(error, 'ESRCH')) throw error;
-  }
 }
 
 async function endsWithin(pidfd: number, ms: number): Promise<boolean> {

@@ -13,6 +13,8 @@ export interface RuntimeCommand {
   readonly systemdCgroup: boolean;
   /** The whole environment of the runtime and the monitor. */
   readonly env: Readonly<Record<string, string>>;
+  /** `first`: commands start on the first CPU of a container that is bound to some. */
+  readonly execCpuAffinity?: string;
   /** CPUs that all programs are bound to with taskset(1); empty: none. */
   readonly cpuset: string;
 }

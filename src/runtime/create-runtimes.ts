@@ -15,11 +15,17 @@ export interface CreateRuntimesOptions {
   readonly onCreated?: (handler: string, id: string, stateDir: string) => void;
 }
 
+/** A runtime, and where it keeps the state of its containers. */
+export interface HandlerRuntime {
+  readonly runtime: ContainerRuntime;
+  readonly stateRoot: string;
+}
+
 /** One runtime per configured handler. Programs are asked for their abilities once each, all at the same time. */
-export async function createRuntimes(options: CreateRuntimesOptions): Promise<Map<string, ContainerRuntime>> {
+export async function createRuntimes(options: CreateRuntimesOptions): Promise<Map<string, HandlerRuntime>> {
   const { config, log, onCreated } = options;
   const asked = new Map<string, Promise<RuntimeFeatures>>();
-  const runtimes = new Map<string, ContainerRuntime>();
+  const runtimes = new Map<string, HandlerRuntime>();
   const entries = [...config.runtime.runtimes].filter(([handler, settings]) => isOci(handler, settings, log));
   for (const [, { runtimePath }] of entries) {
     if (!asked.has(runtimePath)) asked.set(runtimePath, detectFeatures(runtimePath, log));
@@ -29,16 +35,9 @@ export async function createRuntimes(options: CreateRuntimesOptions): Promise<Ma
     if (features === undefined) continue;
     const command = commandOf(config, handler, settings);
     const created = onCreated === undefined ? undefined : (id: string, dir: string) => onCreated(handler, id, dir);
-    runtimes.set(
-      handler,
-      createOciRuntime({
-        command,
-        monitor: monitorOf(config, settings),
-        features,
-        onCreated: created,
-        limits: limitsOf(settings),
-      }),
-    );
+    const monitor = monitorOf(config, settings);
+    const runtime = createOciRuntime({ command, monitor, features, onCreated: created, limits: limitsOf(settings) });
+    runtimes.set(handler, { runtime, stateRoot: command.root });
   }
   return runtimes;
 }
@@ -58,6 +57,7 @@ function commandOf(config: Config, handler: string, settings: RuntimeHandlerConf
     root: settings.runtimeRoot === '' ? `/run/${basename(settings.runtimePath)}` : settings.runtimeRoot,
     systemdCgroup: config.runtime.cgroupManager === 'systemd',
     env: runtimeEnvironment(settings.monitorEnv, process.env),
+    execCpuAffinity: settings.execCpuAffinity,
     cpuset: config.runtime.infraCtrCpuset,
   };
 }

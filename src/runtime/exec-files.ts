@@ -4,6 +4,7 @@ import { CrioError, hasCode } from '../base/errors.ts';
 import { memfdCreate, readDescriptor } from '../sys/descriptor.ts';
 import { createDetachedTmpfs } from '../sys/mount.ts';
 import type { ExitStatus } from '../sys/spawn.ts';
+import { busyBinaryLine } from './busy-binary.ts';
 import { writeExactIntegers } from './spec/exact-integer.ts';
 import type { Process } from './spec/oci.ts';
 
@@ -80,6 +81,13 @@ function unlinkIfThere(path: string): void {
 
 function pathOf(fd: number): string {
   return `/proc/${ownPid}/fd/${fd}`;
+}
+
+/** Why a command was not started, from the runtime's log and its own output. */
+export function startError(log: string, output = ''): string | undefined {
+  const last = lastError(log);
+  const busy = busyBinaryLine(log) ?? busyBinaryLine(output);
+  return busy === undefined || last?.includes(busy) === true ? last : [last, busy].filter(Boolean).join(': ');
 }
 
 /** The runtime's log holds one JSON object per line; the last one of level error is why it failed. */

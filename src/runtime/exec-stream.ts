@@ -1,4 +1,4 @@
-import { fchownSync } from 'node:fs';
+import { closeSync, fchownSync } from 'node:fs';
 import type { Call } from '../base/call.ts';
 import { CrioError } from '../base/errors.ts';
 import { ConsoleSocket } from '../sys/console-socket.ts';
@@ -7,10 +7,11 @@ import { DescriptorReader, DescriptorWriter } from '../sys/descriptor-stream.ts'
 import { expectOrphan } from '../sys/reaper.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, Stdio } from '../sys/spawn.ts';
-import { endOfInputCharacter, setTerminalSize } from '../sys/terminal.ts';
+import { createTerminal, endOfInputCharacter, setTerminalSize } from '../sys/terminal.ts';
 import { exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
-import { ExecFiles, exitCodeOf, lastError } from './exec-files.ts';
+import { withAffinity } from './exec-affinity.ts';
+import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
 import { killExec } from './kill-exec.ts';
 import type { ExecProcess, ExecStreamOptions } from './runtime.ts';
 
@@ -27,10 +28,11 @@ export async function execStream(
   options: ExecStreamOptions,
 ): Promise<ExecProcess> {
   call.throwIfAborted();
-  using files = new ExecFiles(options.process);
+  using files = new ExecFiles(withAffinity(options.process, command.execCpuAffinity, options.cpus));
   using orphan = expectOrphan();
   using console = options.process.terminal === true ? new ConsoleSocket(files.consolePath) : undefined;
-  const child = start(command, options, files);
+  using size = terminalForSize(options);
+  const child = start(command, options, files, size?.slave);
   let ends: Ends | undefined;
   try {
     if (console === undefined) ends = pipesOf(child, options);
@@ -56,7 +58,29 @@ export async function execStream(
   }
 }
 
-function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecFiles): ChildHandle {
+/**
+ * crun before 1.8.7 ignores `consoleSize` for an exec and gives the new terminal the size of its own standard input: so that
+ * is a terminal of the wanted size, which nobody else uses. The program then has its size before its first instruction.
+ */
+function terminalForSize({ process }: ExecStreamOptions): (Disposable & { readonly slave: number }) | undefined {
+  const size = process.consoleSize;
+  if (process.terminal !== true || size === undefined) return undefined;
+  const { master, slave } = createTerminal(size);
+  return {
+    slave,
+    [Symbol.dispose]() {
+      closeSync(master);
+      closeSync(slave);
+    },
+  };
+}
+
+function start(
+  command: RuntimeCommand,
+  options: ExecStreamOptions,
+  files: ExecFiles,
+  terminal: number | undefined,
+): ChildHandle {
   const hasTerminal = options.process.terminal === true;
   const args = [
     ...globalArgs(command, { withCgroupManager: false }),
@@ -67,6 +91,7 @@ function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecF
   ];
   const pipeIf = (wanted: boolean): Stdio => (wanted && !hasTerminal ? 'pipe' : 'null');
   const stdio = [options.stdin, options.stdout, options.stderr].map(pipeIf);
+  if (terminal !== undefined) stdio[0] = { fd: terminal };
   return spawn({ ...pinned(command, command.path, args), env: command.env, stdio });
 }
 
@@ -83,7 +108,7 @@ async function waitForStart(call: Call, child: ChildHandle, files: ExecFiles): P
     const pid = status.code === 0 ? files.readPid() : undefined;
     if (pid !== undefined) return pid;
     call.throwIfAborted();
-    throw new CrioError('unknown', lastError(files.readLog()) ?? exitText({ ...status, timedOut: false }));
+    throw new CrioError('unknown', startError(files.readLog()) ?? exitText({ ...status, timedOut: false }));
   } finally {
     call.signal.removeEventListener('abort', onAbort);
   }

@@ -7,7 +7,8 @@ import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, ExitStatus } from '../sys/spawn.ts';
 import { exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
-import { ExecFiles, exitCodeOf, lastError } from './exec-files.ts';
+import { withAffinity } from './exec-affinity.ts';
+import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
 import { killExec } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
 
@@ -30,7 +31,9 @@ const readingAfterMs = 100;
 export async function execSync(call: Call, command: RuntimeCommand, options: ExecSyncOptions): Promise<ExecSyncResult> {
   call.throwIfAborted();
   // Without a terminal even if the container has one: both outputs stay apart and unchanged.
-  using files = new ExecFiles({ ...options.process, terminal: false });
+  using files = new ExecFiles(
+    withAffinity({ ...options.process, terminal: false }, command.execCpuAffinity, options.cpus),
+  );
   using orphan = expectOrphan();
   const child = start(command, options, files);
   const take = boundedTake(options.maxOutputBytes);
@@ -101,7 +104,7 @@ async function waitForEnd(
 }
 
 function notStarted(status: ExitStatus, files: ExecFiles, stdout: Buffer, stderr: Buffer): CrioError {
-  const text = lastError(files.readLog()) ?? exitText({ ...status, timedOut: false });
+  const text = startError(files.readLog(), stderr.toString()) ?? exitText({ ...status, timedOut: false });
   return new CrioError('unknown', `command error: ${text}, stdout: ${stdout}, stderr: ${stderr}, exit code -1`);
 }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { after, test } from 'node:test';
 import { Call } from '../base/call.ts';
@@ -74,4 +74,42 @@ test('killing or deleting a container that the runtime does not know is success'
   await runtime.kill(call, 'ID', 9);
   await runtime.delete(call, 'ID');
   await assert.rejects(runtime.start(call, 'ID'), { kind: 'unknown' });
+});
+
+/** Fails as often as `folder/busy` says, as runc does, then starts a command that ends with 7. */
+const busyScript = (folder: string) => `
+left=$(cat ${folder}/busy); echo $((left - 1)) >${folder}/busy
+while [ $# -gt 0 ]; do
+  case $1 in --log) log=$2 ;; --pid-file) pid=$2 ;; esac
+  shift
+done
+if [ "$left" -gt 0 ]; then
+  echo '{"level":"fatal","msg":"nsexec: could not ensure we are a cloned binary: Device or resource busy","time":"t"}' >$log
+  echo '{"level":"error","msg":"exec failed: unable to start container process: EOF","time":"t"}' >>$log
+  exit 1
+fi
+sh -c 'exit 7' & echo $! >$pid`;
+
+test('an exec whose runtime finds its binary busy is tried again, a few times', async () => {
+  const runtime = scripted('cloning', busyScript(folder));
+  const process = { user: { uid: 0, gid: 0 }, args: ['x'], cwd: '/' };
+  const init = { pid: 1, startTime: '' };
+  const options = { id: 'ID', bundle: '/', process, timeoutMs: 5000, maxOutputBytes: 1000, init };
+  writeFileSync(`${folder}/busy`, '2');
+  assert.equal((await runtime.execSync(call, options)).exitCode, 7);
+  assert.equal(readFileSync(`${folder}/busy`, 'utf8'), '-1\n');
+  writeFileSync(`${folder}/busy`, '100');
+  await assert.rejects(
+    runtime.execSync(call, options),
+    /exec failed: .*EOF: nsexec: could not ensure we are a cloned binary: Device or resource busy/,
+  );
+  assert.equal(readFileSync(`${folder}/busy`, 'utf8'), '96\n');
+});
+
+test('another failure is not tried again', async () => {
+  const runtime = scripted('once', `echo x >>${folder}/tries; exit 1`);
+  const process = { user: { uid: 0, gid: 0 }, args: ['x'], cwd: '/' };
+  const options = { id: 'ID', process, stdin: false, stdout: true, stderr: false, owner: { uid: 0, gid: 0 } };
+  await assert.rejects(runtime.execStream(call, options), /exit status 1/);
+  assert.equal(readFileSync(`${folder}/tries`, 'utf8'), 'x\n');
 });

@@ -5,6 +5,7 @@ import type { Call } from '../base/call.ts';
 import { CrioError, hasCode } from '../base/errors.ts';
 import { run } from '../sys/run.ts';
 import { attach } from './attach.ts';
+import { retryWhileBinaryIsBusy } from './busy-binary.ts';
 import { callRuntime, exitText, globalArgs, pinned, timeout } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { createWithConmon } from './conmon.ts';
@@ -52,7 +53,7 @@ export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
   return {
     handler: command.handler,
     features,
-    create: (call, create) => createContainer(call, options, create),
+    create: (call, create) => retryWhileBinaryIsBusy(call, () => createContainer(call, options, create)),
     start: async (_call, id) => void (await callRuntime(command, { verb: 'start', id, timeoutMs: limits.start })),
     kill: (_call, id, signal, { all = false } = {}) =>
       killContainer(command, id, { signal, all, timeoutMs: limits.other }),
@@ -61,8 +62,8 @@ export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
     pause: async (_call, id) => void (await callRuntime(command, { verb: 'pause', id, timeoutMs: limits.other })),
     resume: async (_call, id) => void (await callRuntime(command, { verb: 'resume', id, timeoutMs: limits.other })),
     update: (_call, id, resources) => updateContainer(command, id, { resources, timeoutMs: limits.other }),
-    execSync: (call, exec) => execSync(call, command, exec),
-    execStream: (call, exec) => execStream(call, command, exec),
+    execSync: (call, exec) => retryWhileBinaryIsBusy(call, () => execSync(call, command, exec)),
+    execStream: (call, exec) => retryWhileBinaryIsBusy(call, () => execStream(call, command, exec)),
     attach: async (_call, { id, bundle }) => attach(join(monitor.attachSocketDir, id, 'attach'), bundle),
     reopenLog: (call, reopen) => reopenLog(call, reopen),
   };

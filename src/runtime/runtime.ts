@@ -94,6 +94,8 @@ export interface ExecSyncOptions {
   readonly maxOutputBytes: number;
   /** Init process of the container, to find its cgroup and sessions. */
   readonly init: ProcessRef;
+  /** CPUs that the container is bound to. */
+  readonly cpus?: string | undefined;
 }
 
 export interface ExecSyncResult {
@@ -113,6 +115,8 @@ export interface ExecStreamOptions {
   readonly stderr: boolean;
   /** Host ids that the command's user has, for the owner of its pipes. */
   readonly owner: { readonly uid: number; readonly gid: number };
+  /** CPUs that the container is bound to. */
+  readonly cpus?: string | undefined;
 }
 
 /** A command that runs in a container. Disposing closes the descriptors; it does not end the command. */

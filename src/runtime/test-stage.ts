@@ -37,7 +37,7 @@ export interface Stage extends AsyncDisposable {
   call(signal?: AbortSignal): Call;
 }
 
-const applets = ['sh', 'sleep', 'cat', 'echo', 'true', 'head', 'yes', 'setsid', 'ps', 'kill'];
+const applets = ['sh', 'sleep', 'cat', 'echo', 'true', 'head', 'yes', 'setsid', 'ps', 'kill', 'stty', 'ls'];
 
 export async function createStage(program: string, log: Logger = silentLog): Promise<Stage> {
   const folder = mkdtempSync(join(tmpdir(), `runtime-${program}-`));

@@ -62,6 +62,7 @@ async function startCommand(
     stdin: request.stdin,
     stdout: request.stdout,
     stderr: request.stderr,
+    cpus: linux?.resources?.cpu?.cpus,
     owner: { uid: hostId(process.user.uid, linux?.uidMappings), gid: hostId(process.user.gid, linux?.gidMappings) },
   });
 }

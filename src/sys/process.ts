@@ -159,10 +159,45 @@ export function processState(pid: number): string | undefined {
   return readStat(pid)?.state;
 }
 
-/** True while the process with this pid and start time has not ended; a zombie has. */
-export function isAlive(process: { readonly pid: number; readonly startTime: string }): boolean {
+interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/**
+ * True while the process with this pid and start time has not ended; a zombie has. An empty start time (a record of an old
+ * CRI-O) fits any process with that pid.
+ */
+export function isAlive(process: ProcessIdentity): boolean {
   const stat = readStat(process.pid);
-  return stat !== undefined && stat.startTime === process.startTime && stat.state !== 'Z' && stat.state !== 'X';
+  if (stat === undefined || stat.state === 'Z' || stat.state === 'X') return false;
+  return process.startTime === '' || stat.startTime === process.startTime;
+}
+
+/** A pidfd of exactly this process, the caller's to close; undefined when it has ended. */
+export function openProcess(process: ProcessIdentity): number | undefined {
+  let fd: number;
+  try {
+    fd = pidfdOpen(process.pid);
+  } catch (error) {
+    if (hasCode(error, 'ESRCH', 'EINVAL')) return undefined;
+    throw error;
+  }
+  // Compared after the open: from here on the descriptor stays with whoever has the pid now.
+  if (isAlive(process)) return fd;
+  closeSync(fd);
+  return undefined;
+}
+
+/** Sends a signal to the process of a pidfd; false when it has ended. */
+export function signalPidfd(fd: number, signal: number): boolean {
+  try {
+    pidfdSendSignal(fd, signal);
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'ESRCH')) return false;
+    throw error;
+  }
 }
 
 /** All pids of this /proc. */

@@ -24,6 +24,7 @@ export interface Process {
   apparmorProfile?: string;
   oomScoreAdj?: number;
   selinuxLabel?: string;
+  execCPUAffinity?: { initial?: string; final?: string };
 }
 
 export interface Capabilities {

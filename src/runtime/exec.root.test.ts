@@ -1,0 +1,215 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { after, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startReaper } from '../sys/reaper.ts';
+import type { ExecProcess, ExecStreamOptions, ExecSyncOptions, ExecSyncResult, InputStream } from './runtime.ts';
+import type { Spec } from './spec/oci.ts';
+import { cgroupName, createStage } from './test-stage.ts';
+import type { Stage } from './test-stage.ts';
+
+/** Commands in containers by the real runtimes. Root, and mount and network namespaces of their own. */
+const reaper = startReaper();
+after(() => reaper[Symbol.dispose]());
+
+const maxOutputBytes = 16 << 20;
+const terminalSize = { width: 91, height: 37 };
+
+interface Running {
+  readonly id: string;
+  readonly stage: Stage;
+  sync(script: string, options?: Partial<ExecSyncOptions>): Promise<ExecSyncResult>;
+  stream(args: readonly string[], options?: Partial<ExecStreamOptions>): Promise<ExecProcess>;
+  /** Command lines of what runs in the container beside its init process. */
+  others(): string[];
+}
+
+async function running(stage: Stage, change?: (spec: Spec) => void): Promise<Running> {
+  const bundle = stage.bundle(['sleep', '1000'], change);
+  const { init } = await stage.runtime.create(stage.call(), bundle);
+  await stage.runtime.start(stage.call(), bundle.id);
+  const process = { user: { uid: 0, gid: 0 }, env: ['PATH=/bin'], cwd: '/' };
+  return {
+    id: bundle.id,
+    stage,
+    sync: (script, options = {}) =>
+      stage.runtime.execSync(stage.call(), {
+        id: bundle.id,
+        bundle: bundle.bundle,
+        process: { ...process, args: ['sh', '-c', script] },
+        timeoutMs: 10_000,
+        maxOutputBytes,
+        init,
+        ...options,
+      }),
+    stream: (args, options = {}) =>
+      stage.runtime.execStream(stage.call(), {
+        id: bundle.id,
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        owner: { uid: 0, gid: 0 },
+        ...options,
+        process: { ...process, args: [...args], ...options.process },
+      }),
+    others: () =>
+      readFileSync(`/sys/fs/cgroup/pids/${cgroupName(bundle.id)}/cgroup.procs`, 'utf8')
+        .split('\n')
+        .filter((pid) => pid !== '' && Number(pid) !== init.pid)
+        .map(commandLine)
+        .filter((line) => line !== ''),
+  };
+}
+
+/** Empty for one that has ended. */
+function commandLine(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+  } catch {
+    return '';
+  }
+}
+
+async function textOf(stream: InputStream | undefined): Promise<string> {
+  const chunks: Buffer[] = [];
+  for (let chunk = await stream?.read(); chunk !== undefined; chunk = await stream?.read()) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+async function until(claim: () => boolean): Promise<void> {
+  const end = performance.now() + 10_000;
+  while (!claim()) {
+    assert.ok(performance.now() < end, `not in time: ${claim}`);
+    await sleep(10);
+  }
+}
+
+function terminalProcess(args: readonly string[]): NonNullable<Spec['process']> {
+  const { width, height } = terminalSize;
+  const user = { uid: 0, gid: 0 };
+  return { user, env: ['PATH=/bin'], cwd: '/', args: [...args], terminal: true, consoleSize: { width, height } };
+}
+
+for (const program of ['crun', 'runc']) {
+  suite(program, () => {
+    test('a program has the size of its terminal before its first instruction', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      for (let count = 0; count < 5; count++) {
+        using command = await container.stream([], { process: terminalProcess(['stty', 'size']) });
+        assert.equal(await textOf(command.stdout), '37 91\r\n');
+        assert.equal(await command.exited, 0);
+      }
+    });
+
+    test('the terminal is the program’s own and can be resized', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      using command = await container.stream([], { process: terminalProcess(['sh']) });
+      command.resize({ width: 120, height: 40 });
+      await command.stdin?.write(Buffer.from('stty size; echo >/dev/tty ctty; exit 3\n'));
+      const text = await textOf(command.stdout);
+      assert.match(text, /\r\n40 120\r\n/);
+      assert.match(text, /\r\nctty\r\n/);
+      assert.equal(await command.exited, 3);
+    });
+
+    test('pipes carry input, both outputs and the exit code', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      using command = await container.stream(['sh', '-c', 'cat; echo oops >&2; exit 5']);
+      await command.stdin?.write(Buffer.from('hello'));
+      command.stdin?.end();
+      assert.deepEqual([await textOf(command.stdout), await textOf(command.stderr)], ['hello', 'oops\n']);
+      assert.equal(await command.exited, 5);
+    });
+
+    test('killing an exec ends its session, and nothing else', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      const other = container.sync('sleep 102');
+      using command = await container.stream(['sh', '-c', 'sleep 103 & setsid sleep 104 & (sleep 105 & sleep 106)']);
+      await until(() => container.others().filter((line) => line.startsWith('sleep')).length === 5);
+      await command.kill();
+      assert.equal(await command.exited, 137);
+      await until(() => container.others().length <= 3);
+      assert.deepEqual(
+        container
+          .others()
+          .filter((line) => line.startsWith('sleep'))
+          .toSorted(),
+        ['sleep 102', 'sleep 104'],
+      );
+      await stage.runtime.kill(stage.call(), container.id, 9);
+      assert.equal((await other).exitCode, 137);
+    });
+
+    test('a child that calls setsid survives the timeout of its execSync', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      const result = await container.sync('setsid sleep 107 & sleep 108', { timeoutMs: 1000 });
+      assert.ok(result.timedOut);
+      await until(() => container.others().length === 1);
+      assert.deepEqual(container.others(), ['sleep 107']);
+    });
+
+    test('execSync writes no file', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      await container.sync('true');
+      const files = () => readdirSync(stage.folder, { recursive: true }).map(String).toSorted();
+      const [before, open] = [files(), openFiles()];
+      const exec = container.sync('echo out; sleep 0.5; echo err >&2');
+      await until(() => container.others().length > 0);
+      assert.deepEqual(files(), before);
+      assert.deepEqual(
+        openFiles().filter((path) => !open.includes(path) && !/^(?:\/memfd:|pipe:|socket:|anon_inode:)/.test(path)),
+        [],
+      );
+      assert.equal((await exec).exitCode, 0);
+      assert.deepEqual(files(), before);
+    });
+
+    test('CVE-2022-1708, CVE-2022-31030: endless output takes no more memory than its limit', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      const before = process.memoryUsage.rss();
+      let highest = before;
+      const watch = setInterval(() => (highest = Math.max(highest, process.memoryUsage.rss())), 20);
+      const result = await container.sync('yes & yes >&2', { timeoutMs: 2000 });
+      clearInterval(watch);
+      assert.ok(result.timedOut);
+      assert.equal(result.stdout.length + result.stderr.length, maxOutputBytes);
+      // Twice the limit for an instant, when the pieces are put together.
+      assert.ok(highest - before < 6 * maxOutputBytes, `${(highest - before) >> 20} MiB`);
+      assert.deepEqual(container.others(), []);
+      using command = await container.stream(['yes']);
+      await sleep(200);
+      const waiting = process.memoryUsage.rss();
+      await sleep(500);
+      assert.ok(process.memoryUsage.rss() - waiting < 8 << 20);
+      await command.kill();
+    });
+
+    test('a fork bomb in an exec is bounded, and leaves nothing behind', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage, (spec) => {
+        spec.linux = { ...spec.linux, resources: { pids: { limit: 60 } } };
+      });
+      const result = await container.sync('b() { b | b & b; }; b 2>/dev/null', { timeoutMs: 1000 });
+      assert.ok(result.timedOut || result.exitCode !== 0);
+      await until(() => container.others().length === 0);
+      assert.equal((await container.sync('exit 4')).exitCode, 4);
+    });
+  });
+}
+
+function openFiles(): string[] {
+  return readdirSync('/proc/self/fd').map((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } catch {
+      return 'pipe:'; // the descriptor of this very look
+    }
+  });
+}
