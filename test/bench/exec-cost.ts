@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type CriClient } from '../client/client.ts';
 import { stageFolder } from '../run/stage.ts';
 import { startFloor } from './floor.ts';
+import { connectLightly } from './light-client.ts';
 import { median, percentiles, type Percentiles } from './statistics.ts';
 import { rate, type RunningTemplate } from './template.ts';
 
@@ -16,17 +16,18 @@ export interface ExecTimes {
 
 /** They take turns, so that both see the same machine; medians over all rounds. */
 export async function execTimes(
-  client: CriClient,
+  socket: string,
   { containerId, template }: RunningTemplate,
   { gapMs, count }: { gapMs: number; count: number },
 ): Promise<ExecTimes> {
+  using client = connectLightly(socket);
   using floor = startFloor(template, `${stageFolder()}/floor-times`);
   const own: number[] = [];
   const byHand: number[] = [];
   const warmUps = 3;
   for (let round = -warmUps; round < count; round++) {
     const begin = performance.now();
-    await client.runtime.execSync({ containerId, cmd: ['true'] });
+    await client.execSync(containerId, ['true']);
     const time = performance.now() - begin;
     await sleep(gapMs);
     const floorTime = await floor.exec(containerId);
@@ -53,16 +54,14 @@ export async function execRates(
   { containerId, template }: RunningTemplate,
   { clients, each, rounds }: { clients: number; each: number; rounds: number },
 ): Promise<ExecRates> {
-  const connections = Array.from({ length: clients }, () => connect(socket));
+  const connections = Array.from({ length: clients }, () => connectLightly(socket));
   const floors = Array.from({ length: clients }, (_, index) =>
     startFloor(template, `${stageFolder()}/floor-rate-${index}`),
   );
   const own: number[] = [];
   const byHand: number[] = [];
   for (let round = 0; round < rounds; round++) {
-    own.push(
-      await rate(clients, each, (index) => connections[index]?.runtime.execSync({ containerId, cmd: ['true'] })),
-    );
+    own.push(await rate(clients, each, (index) => connections[index]?.execSync(containerId, ['true'])));
     byHand.push(await rate(clients, each, (index) => floors[index]?.exec(containerId)));
   }
   for (const item of [...connections, ...floors]) item[Symbol.dispose]();

@@ -60,8 +60,8 @@ async function measureExec(handler: string): Promise<void> {
   const { client } = daemon;
   const template = await startTemplate(client, handler);
   if (isWanted('times')) {
-    const backToBack = await execTimes(client, template, { gapMs: 0, count: many.times });
-    const quiet = await execTimes(client, template, { gapMs: quietMs, count: many.quietTimes });
+    const backToBack = await execTimes(daemon.socket, template, { gapMs: 0, count: many.times });
+    const quiet = await execTimes(daemon.socket, template, { gapMs: quietMs, count: many.quietTimes });
     times[handler] = { backToBack, quiet };
     printTimes(handler, 'back to back', backToBack, 3);
     printTimes(handler, `after ${quietMs} ms of quiet`, quiet, 5);
