@@ -1,4 +1,4 @@
-import { closeSync, fchownSync } from 'node:fs';
+import { fchownSync } from 'node:fs';
 import type { Call } from '../base/call.ts';
 import { CrioError } from '../base/errors.ts';
 import { ConsoleSocket } from '../sys/console-socket.ts';
@@ -7,7 +7,7 @@ import { DescriptorReader, DescriptorWriter } from '../sys/descriptor-stream.ts'
 import { expectOrphan } from '../sys/reaper.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, Stdio } from '../sys/spawn.ts';
-import { createTerminal, endOfInputCharacter, setTerminalSize } from '../sys/terminal.ts';
+import { endOfInputCharacter, setTerminalSize } from '../sys/terminal.ts';
 import { exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
@@ -31,8 +31,7 @@ export async function execStream(
   using files = new ExecFiles(withAffinity(options.process, command.execCpuAffinity, options.cpus));
   using orphan = expectOrphan();
   using console = options.process.terminal === true ? new ConsoleSocket(files.consolePath) : undefined;
-  using size = terminalForSize(options);
-  const child = start(command, options, files, size?.slave);
+  const child = start(command, options, files);
   let ends: Ends | undefined;
   try {
     if (console === undefined) ends = pipesOf(child, options);
@@ -58,29 +57,7 @@ export async function execStream(
   }
 }
 
-/**
- * crun before 1.8.7 ignores `consoleSize` for an exec and gives the new terminal the size of its own standard input: so that
- * is a terminal of the wanted size, which nobody else uses. The program then has its size before its first instruction.
- */
-function terminalForSize({ process }: ExecStreamOptions): (Disposable & { readonly slave: number }) | undefined {
-  const size = process.consoleSize;
-  if (process.terminal !== true || size === undefined) return undefined;
-  const { master, slave } = createTerminal(size);
-  return {
-    slave,
-    [Symbol.dispose]() {
-      closeSync(master);
-      closeSync(slave);
-    },
-  };
-}
-
-function start(
-  command: RuntimeCommand,
-  options: ExecStreamOptions,
-  files: ExecFiles,
-  terminal: number | undefined,
-): ChildHandle {
+function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecFiles): ChildHandle {
   const hasTerminal = options.process.terminal === true;
   const args = [
     ...globalArgs(command, { withCgroupManager: false }),
@@ -91,7 +68,6 @@ function start(
   ];
   const pipeIf = (wanted: boolean): Stdio => (wanted && !hasTerminal ? 'pipe' : 'null');
   const stdio = [options.stdin, options.stdout, options.stderr].map(pipeIf);
-  if (terminal !== undefined) stdio[0] = { fd: terminal };
   return spawn({ ...pinned(command, command.path, args), env: command.env, stdio });
 }
 

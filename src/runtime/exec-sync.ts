@@ -43,14 +43,16 @@ export async function execSync(call: Call, command: RuntimeCommand, options: Exe
   // A runtime that prints more than a pipe holds must not wait for ever.
   const reading = setTimeout(startReading, readingAfterMs);
   let exitCode: number | undefined;
+  let collected: Buffer[] = [];
   try {
     exitCode = await waitForEnd(call, { runtime: child, orphan, files, limit, startReading });
   } finally {
     clearTimeout(reading);
     limit.end();
     child.close();
+    collected = outputs.map((output) => output?.drain() ?? Buffer.alloc(0));
   }
-  const [stdout, stderr] = outputs.map((output) => output?.drain() ?? Buffer.alloc(0)) as [Buffer, Buffer]; // of two
+  const [stdout, stderr] = collected as [Buffer, Buffer]; // of two
   call.throwIfAborted();
   if (limit.timedOut) return { stdout, stderr, exitCode: -1, timedOut: true };
   if (exitCode === undefined) throw notStarted(await child.exited, files, stdout, stderr);

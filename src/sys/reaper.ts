@@ -28,13 +28,13 @@ const c = {
 export function startReaper(): Disposable {
   setChildSubreaper();
   process.on('SIGCHLD', reapAll);
-  reapBySignal(true);
   const timer = setInterval(reapAll, safetyNetMs);
   timer.unref();
+  reapBySignal(timer);
   return {
     [Symbol.dispose]() {
       process.off('SIGCHLD', reapAll);
-      reapBySignal(false);
+      reapBySignal(undefined);
       clearInterval(timer);
     },
   };

@@ -206,19 +206,27 @@ function spawnAttributes(): Buffer {
   return attr;
 }
 
-let hasReaper = false;
+interface KeepAlive {
+  ref(): unknown;
+  unref(): unknown;
+}
+
+/** What keeps the event loop alive while a child runs that only a signal tells of. */
+let keepAlive: KeepAlive | undefined;
+let signalledChildren = 0;
 
 /**
- * Whether somebody calls `reapOwnChild` at each SIGCHLD of this thread: then a child needs no pidfd with a poll of its own,
- * half of what the start of a program costs here. When that ends, the children left get one.
+ * Somebody calls `reapOwnChild` at each SIGCHLD of this thread from now on: then a child needs no pidfd with a poll of its own,
+ * half of what the start of a program costs here. `handle` is referenced while there are such children. When that ends
+ * (undefined), those that are left get a pidfd.
  */
-export function reapBySignal(isOn: boolean): void {
-  hasReaper = isOn;
-  if (!isOn) for (const child of children.values()) child.watch(pidfdOpen(child.pid));
+export function reapBySignal(handle: KeepAlive | undefined): void {
+  keepAlive = handle;
+  if (handle === undefined) for (const child of children.values()) child.watch(pidfdOpen(child.pid));
 }
 
 function register(pid: number, parts: Parts): ChildHandle {
-  if (hasReaper) return new Child(pid, parts);
+  if (keepAlive !== undefined) return new Child(pid, parts, keepAlive);
   let pidfd: number;
   try {
     pidfd = pidfdOpen(pid);
@@ -241,11 +249,15 @@ class Child implements ChildHandle {
   readonly #streams = new Map<number, Socket>();
   #pidfd: number | undefined;
   #watch: DescriptorWatch | undefined;
+  readonly #keepAlive: KeepAlive | undefined;
   readonly #resolve: (status: ExitStatus) => void;
   #ended = false;
 
-  constructor(pid: number, parts: Parts) {
+  /** With `keepAlive` its end is signalled; otherwise `watch` must be called. */
+  constructor(pid: number, parts: Parts, keepAlive?: KeepAlive) {
     this.pid = pid;
+    this.#keepAlive = keepAlive;
+    if (keepAlive !== undefined && signalledChildren++ === 0) keepAlive.ref();
     this.#memfds = parts.memfds;
     this.#pipes = parts.pipes;
     const { promise, resolve } = Promise.withResolvers<ExitStatus>();
@@ -272,6 +284,7 @@ class Child implements ChildHandle {
     if (result === 0) return;
     this.#ended = true;
     children.delete(this.pid);
+    if (this.#keepAlive !== undefined && --signalledChildren === 0) this.#keepAlive.unref();
     this.#watch?.close();
     if (this.#pidfd !== undefined) closeSync(this.#pidfd);
     this.#resolve(result === this.pid ? decodeStatus(status.readInt32LE(0)) : { code: undefined, signal: undefined });
@@ -359,9 +372,10 @@ export function reapOrphan(pid: number): ExitStatus | undefined {
 /** Takes over an orphan that this process, a child subreaper, has become the parent of. ESRCH when there is none. */
 export function adopt(pid: number): ChildHandle {
   // 0: it lives and is this thread's, so that its end is signalled.
-  const isSignalled = hasReaper && c.waitid(P_PID, pid, null, WEXITED | WNOHANG | WNOWAIT | WNOTHREAD) === 0;
-  const pidfd = isSignalled ? undefined : pidfdOpen(pid);
-  const child = new Child(pid, { memfds: new Map(), pipes: new Map(), childEnds: [] });
+  const isSignalled = c.waitid(P_PID, pid, null, WEXITED | WNOHANG | WNOWAIT | WNOTHREAD) === 0;
+  const signalled = isSignalled ? keepAlive : undefined;
+  const pidfd = signalled === undefined ? pidfdOpen(pid) : undefined;
+  const child = new Child(pid, { memfds: new Map(), pipes: new Map(), childEnds: [] }, signalled);
   if (pidfd !== undefined) child.watch(pidfd);
   // It may have ended before it was registered, and the signal been worked off.
   else child.reap();

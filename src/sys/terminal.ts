@@ -1,14 +1,9 @@
-import { closeSync, constants, openSync } from 'node:fs';
-import { O_CLOEXEC, O_RDWR } from './arch.ts';
 import { bind, invoke } from './libc.ts';
 import type { Pointer } from './libc.ts';
 
-const { O_NOCTTY } = constants;
 /** asm-generic/ioctls.h: the same on x86-64 and arm64. */
 const TIOCSWINSZ = 0x5414;
 const TCGETS = 0x5401;
-const TIOCSPTLCK = 0x40045431;
-const TIOCGPTPEER = 0x5441;
 /** struct termios of the kernel, ioctl_tty(2): 36 bytes; c_lflag, and c_cc[VEOF]. */
 const termiosSize = 64;
 const localFlagsAt = 12;
@@ -19,29 +14,12 @@ const c = {
   ioctl: bind<(fd: number, request: number, argument: Pointer) => number>(
     'int ioctl(int fd, ulong request, void *argument)',
   ),
-  ioctlNumber: bind<(fd: number, request: number, argument: number) => number>(
-    'int ioctl(int fd, ulong request, ulong argument)',
-  ),
 };
 
 /** Characters, each 1 to 65535. */
 export interface TerminalSize {
   readonly width: number;
   readonly height: number;
-}
-
-/** Both sides of a new terminal on the host, pty(7), of this size; close-on-exec, and nobody's controlling terminal. */
-export function createTerminal(size: TerminalSize): { readonly master: number; readonly slave: number } {
-  const master = openSync('/dev/ptmx', O_RDWR | O_NOCTTY | O_CLOEXEC);
-  try {
-    invoke('ioctl', '/dev/ptmx', () => c.ioctl(master, TIOCSPTLCK, Buffer.alloc(4)));
-    setTerminalSize(master, size);
-    const slave = invoke('ioctl', '/dev/ptmx', () => c.ioctlNumber(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC));
-    return { master, slave };
-  } catch (error) {
-    closeSync(master);
-    throw error;
-  }
 }
 
 /** TIOCSWINSZ, ioctl_tty(2): the programs on the terminal get SIGWINCH. */

