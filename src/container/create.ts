@@ -225,8 +225,9 @@ async function makeProcess(context: Context, call: Call, draft: Draft, undo: Asy
     const wasLost = () => context.store.containers.rootWasLost(draft.id);
     try {
       const prepared = await prepare(context, call, draft, tried);
-      if (attempt < maxAttempts && (await wasLost())) continue;
-      await writeSpec(draft, prepared);
+      // Side by side, as nearly always nothing was lost.
+      const [isLost] = await Promise.all([attempt < maxAttempts && wasLost(), writeSpec(draft, prepared)]);
+      if (isLost) continue;
       shareSeccomp(prepared.spec);
       context.index.announce(toContainer(draft, prepared, undefined));
       tried.defer(() => context.index.withdraw(draft.id));
