@@ -16,7 +16,7 @@ import type { ImageDocument } from './image-config.ts';
 import type { JoinedWork } from './joined-work.ts';
 import { checkPolicy, checkRejected } from './policy/decide.ts';
 import type { Policy } from './policy/policy-file.ts';
-import { encodeSignatures } from './policy/stored-signatures.ts';
+import { encodeSignatures, mergeSignatures, readStoredSignatures } from './policy/stored-signatures.ts';
 import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import { fetchSchema1 } from './fetch-schema1.ts';
 import type { ArtifactManifest, ImageManifest } from './manifest.ts';
@@ -183,7 +183,8 @@ async function pullLayeredImage(
     call.stage('image commit');
     tracker.setPhase('committing');
     await store.layers.sync(topLayer);
-    await store.images.put(newImage({ id, image, config, topLayer, target }));
+    const signatures = await withStoredSignatures(dependencies, id, target.signatures);
+    await store.images.put(newImage({ id, image, config, topLayer, target: { ...target, signatures } }));
   };
   try {
     await commitTwice(commit, { store, image, document: config.document, signal });
@@ -212,6 +213,22 @@ async function commitTwice(
 /** Errors of the worker that unpacks come as text. */
 function isDiskError(error: unknown): boolean {
   return /\b(?:ENOSPC|EDQUOT|EROFS|EIO|EMFILE|ENFILE)\b/.test(messageOf(error));
+}
+
+/** Those of this pull, and those that the image has already under this or another name. */
+async function withStoredSignatures(
+  { store, log }: PullDependencies,
+  id: ImageId,
+  signatures: SignaturesByDigest,
+): Promise<SignaturesByDigest> {
+  const known = await store.images.find(id);
+  if (known === undefined) return signatures;
+  try {
+    return mergeSignatures(signatures, await readStoredSignatures(store.images, known));
+  } catch (error) {
+    log.warn(`Read stored signatures of image ${id}, they are replaced`, error);
+    return signatures;
+  }
 }
 
 async function bringLayers(

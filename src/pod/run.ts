@@ -151,11 +151,11 @@ async function findPauseImage(context: Context, call: Call, plan: PodPlan): Prom
   const known = await context.images.find(reference);
   if (known !== undefined) return known;
   try {
-    const { namespace } = plan.config.metadata;
     return await context.images.pull(call, {
       reference,
       credentials: undefined,
-      namespace,
+      // It is the node's image: what a namespace may run does not decide about it.
+      namespace: '',
       cgroupParent: plan.cgroupParent,
     });
   } catch (error) {

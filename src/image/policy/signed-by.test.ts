@@ -93,6 +93,29 @@ describe('signedBy', () => {
     assert.equal(await bench.pull(name), image.id);
   });
 
+  it('keeps signatures when somebody pulls the image under a name that has none', async () => {
+    await using bench = await openSigned();
+    const { registry, images, dir, policyFile } = bench;
+    const image = putImage(registry, 'a', '1');
+    registry.putManifest('b', '1', image.manifest);
+    const name = `${registry.host}/a:1`;
+    const { manifestDigest } = image;
+    await put(bench, manifestDigest, [await sign(claim(manifestDigest, name), [trusted])]);
+    await bench.pull(name);
+    await images.reload({ image: { ...defaultConfig().image, signaturePolicyDir: dir, signaturePolicy: policyFile } });
+    const use = () => images.verifyUse({ imageId: image.id, userSpecifiedImage: name, namespace: 'x' });
+    await use();
+    await writeFile(join(dir, 'open.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
+    assert.equal(await bench.pull(`${registry.host}/b:1`, { namespace: 'open' }), image.id);
+    await use();
+    await put(bench, manifestDigest, [await sign(claim(manifestDigest, `${registry.host}/b:1`), [trusted])], 'b');
+    for (const each of ['b', 'a', 'b']) await bench.pull(`${registry.host}/${each}:1`, { namespace: 'open' });
+    await use();
+    const [stored] = await bench.store.images.list();
+    const sizes = JSON.parse(stored?.metadata ?? '') as { 'signatures-sizes': Record<string, number[]> };
+    assert.equal(sizes['signatures-sizes'][manifestDigest]?.length, 2);
+  });
+
   it('holds no more than 16 MiB of signatures', async () => {
     await using bench = await openSigned();
     const image = putImage(bench.registry, 'a', '1');

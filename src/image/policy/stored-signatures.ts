@@ -27,16 +27,14 @@ export function encodeSignatures(signatures: SignaturesByDigest): {
   };
 }
 
-/** The signatures a store has for these manifests; kinds that are not known are left out. */
-export async function readStoredSignatures(
-  images: ImageStore,
-  record: ImageRecord,
-): Promise<readonly ImageSignature[]> {
+/** The signatures a store has for an image; kinds that are not known are left out. */
+export async function readStoredSignatures(images: ImageStore, record: ImageRecord): Promise<SignaturesByDigest> {
   const metadata = record.metadata === '' ? new Map() : parseLooseJson(Buffer.from(record.metadata), 'image metadata');
   const sizes = new JsonReader(metadata, 'image metadata').object('signatures-sizes');
-  const found: ImageSignature[] = [];
+  const byDigest = new Map<Digest, readonly ImageSignature[]>();
   for (const digest of sizes?.keys ?? []) {
     const data = (await images.readBigData(record.id, signatureKey(digest))) ?? Buffer.alloc(0);
+    const found: ImageSignature[] = [];
     let offset = 0;
     for (const size of sizes?.array(digest) ?? []) {
       if (typeof size !== 'number' || size < 0 || offset + size > data.length) {
@@ -46,8 +44,32 @@ export async function readStoredSignatures(
       if (signature !== undefined) found.push(signature);
       offset += size;
     }
+    byDigest.set(digest, found);
   }
-  return found;
+  return byDigest;
+}
+
+/** Of one manifest: in number, and in characters of base64. */
+const maxKept = 128;
+const maxKeptText = 32 << 20;
+
+/**
+ * Both, without what is in both. One image may have several names: who pulls it under one without signatures must not take
+ * away those that another name has.
+ */
+export function mergeSignatures(newer: SignaturesByDigest, older: SignaturesByDigest): SignaturesByDigest {
+  const merged = new Map<Digest, readonly ImageSignature[]>();
+  for (const digest of new Set([...newer.keys(), ...older.keys()])) {
+    const all = [...(newer.get(digest) ?? []), ...(older.get(digest) ?? [])];
+    const distinct = new Map(all.map((signature) => [encodeSignature(signature).toString('base64'), signature]));
+    let bytes = 0;
+    const kept = [...distinct].slice(0, maxKept).filter(([text]) => (bytes += text.length) <= maxKeptText);
+    merged.set(
+      digest,
+      kept.map(([, signature]) => signature),
+    );
+  }
+  return merged;
 }
 
 function signatureKey(digest: Digest): string {

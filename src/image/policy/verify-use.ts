@@ -26,7 +26,8 @@ export async function verifyUse(images: ImageStore, request: UseRequest): Promis
   }
   const record = await images.find(request.imageId);
   if (record === undefined) throw new CrioError('not-found', `image "${request.imageId}" is not in storage`);
-  const evidence = { digests: record.digests, signatures: () => readStoredSignatures(images, record) };
+  const signatures = async () => [...(await readStoredSignatures(images, record)).values()].flat();
+  const evidence = { digests: record.digests, signatures };
   const refusals: unknown[] = [];
   for (const reference of request.resolve(request.userSpecifiedImage)) {
     try {
