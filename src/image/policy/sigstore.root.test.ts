@@ -14,12 +14,15 @@ import {
   signerExtensions,
   sigstorePayload,
 } from '../../../test/fixtures/sigstore.ts';
+import fc from 'fast-check';
 import { silentLog } from '../../base/log.ts';
 import { defaultConfig } from '../../config/config.ts';
 import { createImages } from '../create-images.ts';
 import type { ImageService } from '../create-images.ts';
 import { failure, testCall } from '../testing/bench.ts';
 import { createFakeStore } from '../testing/fake-store.ts';
+import { readCertificate } from './certificate.ts';
+import { readPem } from './pem.ts';
 
 /** Keys, certificates and signatures of the real openssl, images and attachments in a real docker-registry. */
 const folder = mkdtempSync(join(tmpdir(), 'sigstore-'));
@@ -322,6 +325,25 @@ describe('sigstoreSigned with fulcio', () => {
       await refuses(want);
     });
   }
+
+  it('reads a damaged certificate as one or refuses it with a clear text, never otherwise', () => {
+    const [block] = readPem(make.read('leaf.crt'), 'x');
+    const der = block?.der ?? Buffer.alloc(0);
+    assert.deepEqual(readCertificate(der, 'x').emails, [email]);
+    const change = fc.record({ at: fc.nat(der.length - 1), to: fc.nat(255) });
+    fc.assert(
+      fc.property(fc.array(change, { minLength: 1, maxLength: 3 }), (changes) => {
+        const damaged = Buffer.from(der);
+        for (const { at, to } of changes) damaged[at] = to;
+        try {
+          readCertificate(damaged, 'x');
+        } catch (error) {
+          assert.equal((error as { kind?: string }).kind, 'invalid');
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
 
   it('refuses more authorities in a row than one of them allows', async () => {
     const limited = ['basicConstraints=critical,CA:TRUE,pathlen:0', 'keyUsage=critical,keyCertSign'];
