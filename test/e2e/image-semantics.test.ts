@@ -54,8 +54,8 @@ describe('names', () => {
     assert.equal((await failureOf(client.image.imageStatus({ image: { image: '' } }))).details, 'no image specified');
     assert.equal((await failureOf(client.image.imageStatus({}))).details, 'no image specified');
     assert.match(
-      (await failureOf(client.image.imageStatus({ image: { image: 'UPPER/case' } }))).details,
-      /UPPER\/case/,
+      (await failureOf(client.image.imageStatus({ image: { image: 'docker.io/library/Upper:1' } }))).details,
+      /Upper/,
     );
   });
 
