@@ -10,10 +10,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs, promisify } from 'node:util';
 import type { CriClient } from '../client/client.ts';
 import { ensureImage, busybox, removeAllPods, runContainer, runPod } from '../client/pods.ts';
+import { ext4, mountLoop } from '../crash/loop-disk.ts';
 import { run } from '../fixtures/process.ts';
 import { startRegistry, type Registry } from '../fixtures/registry.ts';
 import { startDaemon, type Daemon } from '../run/daemon.ts';
 import { write } from '../run/node-files.ts';
+import { stageFolder } from '../run/stage.ts';
 import { buildBenchImage, pushVariant, type BenchImage } from './pull-image.ts';
 import { cpuSecondsOf, residentMiB, watchMemory } from './pull-memory.ts';
 import { jsonLine, printTable, type PullFigures } from './pull-report.ts';
@@ -36,9 +38,12 @@ const settleMs = values.quick ? 0 : 5000;
 const storeFolder = '/var/lib/containers';
 const nothing: Timed = { seconds: Number.NaN, cpuSeconds: Number.NaN };
 let variants = 0;
+/** All images of the default rounds, and as much again. */
+const diskBytes = 24e9;
 /**
  * Only there an image is removed after it was measured: ext4 goes past all inodes that were freed in the last minutes
- * (recently_deleted in its ialloc.c), so each later pull, by whomever, would be slower than the one before.
+ * (recently_deleted in its ialloc.c), so each later pull, by whomever, would be slower than the one before. For the same
+ * reason the ext4 is a new one, which nobody else uses.
  */
 let memoryOnly = false;
 
@@ -128,15 +133,14 @@ function eachOf<T>(value: (program: keyof Round) => T): Record<keyof Round, T> {
   };
 }
 
-/** Folders for podman and skopeo, and the daemon's own, on the wanted file system. */
+/** Puts the wanted file system below the daemon's folder, and names folders on it for podman and skopeo. */
 function otherStores(fileSystem: 'ext4' | 'tmpfs', undo: DisposableStack): readonly string[] {
-  if (fileSystem === 'tmpfs') {
+  if (fileSystem === 'ext4') {
+    const file = join(stageFolder(), 'pull-bench.ext4');
+    undo.use(mountLoop({ file, mountPoint: storeFolder, size: diskBytes, mkfs: ext4 }));
+  } else {
     run('mount', ['-t', 'tmpfs', 'tmpfs', storeFolder]);
     undo.defer(() => run('umount', ['--lazy', storeFolder]));
-  }
-  const type = run('stat', ['--file-system', '--format', '%T', storeFolder]).trim();
-  if (!type.startsWith(fileSystem.replace('ext4', 'ext'))) {
-    console.log(`note: ${storeFolder} is on ${type}, called ext4 below`);
   }
   return ['podman', 'skopeo'].map((name) => join(storeFolder, `bench-${name}`));
 }
