@@ -10,6 +10,8 @@ import type { Refusal } from './negotiation.ts';
 /** Time for a client to send the head of its request. */
 const headersLimitMs = 30_000;
 const keepAliveMs = 30_000;
+/** Connections without a session. */
+const maxWaiting = 2000;
 /** For clients to take the last bytes when the server ends. */
 const flushLimitMs = 500;
 
@@ -48,6 +50,7 @@ export async function listenForStreams(options: StreamServerOptions): Promise<St
   const upgraded = new Set<Duplex>();
   // Before the server's own listener, which takes the certificate for this connection.
   secure?.prependListener('connection', options.beforeConnection);
+  boundWaiting(server, secure === undefined ? 'connection' : 'secureConnection');
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     request.resume();
     const { status, body, headers = [] } = options.refuse(request);
@@ -83,6 +86,23 @@ export async function listenForStreams(options: StreamServerOptions): Promise<St
       await closed;
     },
   };
+}
+
+/**
+ * Whoever reaches the port may connect without any token. There are at most half as many tokens as places, so only a flood
+ * fills them, and then those that have waited longest go.
+ */
+function boundWaiting(server: Server | TlsServer, connected: 'connection' | 'secureConnection'): void {
+  const waiting = new Set<Duplex>();
+  server.on(connected, (socket: Duplex) => {
+    waiting.add(socket);
+    socket.once('close', () => waiting.delete(socket));
+    const [oldest] = waiting;
+    if (waiting.size <= maxWaiting || oldest === undefined) return;
+    waiting.delete(oldest);
+    oldest.destroy();
+  });
+  server.on('upgrade', (_request, socket) => waiting.delete(socket));
 }
 
 function listen(server: Server, { host, port }: StreamServerOptions): Promise<void> {

@@ -11,6 +11,8 @@ const server = new WebSocketServer({
   clientTracking: false,
   perMessageDeflate: false,
   maxPayload: maxMessageBytes,
+  // The library's own answers pile up while a client sends pings and does not read.
+  autoPong: false,
 });
 
 /**
@@ -29,8 +31,30 @@ export function acceptWebSocket(
       if (which === request && protocol !== '') lines.push(`Sec-WebSocket-Protocol: ${protocol}`);
     };
     server.on('headers', addProtocol);
-    server.handleUpgrade(request, transport.socket, transport.head, resolve);
+    server.handleUpgrade(request, transport.socket, transport.head, (socket) => {
+      answerPings(socket);
+      resolve(socket);
+    });
     server.off('headers', addProtocol);
+  });
+}
+
+/** One answer at a time, and of the pings that come meanwhile only to the last (RFC 6455, 5.5.3). */
+function answerPings(socket: WebSocket): void {
+  let isSending = false;
+  let next: Buffer | undefined;
+  const answer = (data: Buffer) => {
+    isSending = true;
+    socket.pong(data, false, () => {
+      isSending = false;
+      const last = next;
+      next = undefined;
+      if (last !== undefined && socket.readyState === socket.OPEN) answer(last);
+    });
+  };
+  socket.on('ping', (data) => {
+    if (isSending) next = Buffer.from(data);
+    else if (socket.readyState === socket.OPEN) answer(data);
   });
 }
 

@@ -17,6 +17,8 @@ const maxUnreadBytes = 1 << 20;
 /** What a chunk takes besides its bytes; a flood of tiny ones counts too. */
 const chunkOverhead = 256;
 const smallChunk = 8192;
+/** Replies that the client does not take; each counts as a chunk. Beyond it the socket is not read: pings are cheap to send. */
+const maxOwedBytes = 256 * 1024;
 const maxStreams = 2048;
 /** While the socket is not read, only a failing write shows that the client has gone. */
 const probeMs = 10_000;
@@ -56,6 +58,7 @@ export class SpdyConnection {
   #nextPing = 2;
   #lastId = 0;
   #unread = 0;
+  #owed = 0;
   #isEnding = false;
 
   constructor(options: SpdyOptions) {
@@ -65,7 +68,7 @@ export class SpdyConnection {
     this.#idle = new IdleTimer(options.idleTimeoutMs, () => this.#end('idle for too long'));
     const { transport } = options;
     transport.on('data', (piece: Buffer) => this.#onData(piece));
-    transport.on('drain', () => this.#wakeWriters());
+    transport.on('drain', () => this.#onDrain());
     transport.on('error', (error) => this.#lose(error.message));
     transport.on('end', () => this.#lose('closed by the client'));
     transport.on('close', () => this.#lose('closed'));
@@ -138,7 +141,7 @@ export class SpdyConnection {
         this.#streams.get(frame.id)?.[cut]();
         break;
       case 'ping':
-        if (frame.id % 2 === 1) this.#write(pingFrame(frame.id));
+        if (frame.id % 2 === 1) this.#reply(pingFrame(frame.id));
         break;
       case 'goAway':
         this.#lose('the client said goodbye');
@@ -151,21 +154,21 @@ export class SpdyConnection {
   #open(id: number, headers: Headers, isLast: boolean): void {
     if (id <= this.#lastId) {
       this.#streams.get(id)?.[cut]();
-      this.#write(rstStreamFrame(id, resetStatus.protocolError));
+      this.#reply(rstStreamFrame(id, resetStatus.protocolError));
       return;
     }
     this.#lastId = id;
     if (this.#streams.size >= maxStreams) {
-      this.#write(rstStreamFrame(id, resetStatus.refused));
+      this.#reply(rstStreamFrame(id, resetStatus.refused));
       return;
     }
     if (!this.#options.accept(headers)) {
-      this.#write(rstStreamFrame(id, resetStatus.cancel));
+      this.#reply(rstStreamFrame(id, resetStatus.cancel));
       return;
     }
     const stream = new SpdyStream(id, headers, this.#port(id));
     this.#streams.set(id, stream);
-    this.#write(synReplyFrame(id, this.#replies.next()));
+    this.#reply(synReplyFrame(id, this.#replies.next()));
     this.#options.onStream(stream);
     if (isLast) stream[receive](undefined);
   }
@@ -206,18 +209,36 @@ export class SpdyConnection {
     this.#drained.clear();
   }
 
+  /** What the client makes us send. */
+  #reply(frame: Buffer): void {
+    this.#write(frame);
+    if (!this.#transport.writableNeedDrain) return;
+    this.#owed += frame.length + chunkOverhead;
+    if (this.#owed > maxOwedBytes) this.#stopReading();
+  }
+
+  #onDrain(): void {
+    this.#owed = 0;
+    this.#wakeWriters();
+    this.#readAgain();
+  }
+
   #count(bytes: number): void {
     this.#unread += bytes;
-    if (this.#isEnding) return;
     if (this.#unread > maxUnreadBytes) this.#stopReading();
-    else if (this.#probe !== undefined && this.#unread < maxUnreadBytes / 2) {
-      clearInterval(this.#probe);
-      this.#probe = undefined;
-      this.#transport.resume();
-    }
+    else this.#readAgain();
+  }
+
+  #readAgain(): void {
+    const isTaken = this.#unread < maxUnreadBytes / 2 && this.#owed <= maxOwedBytes;
+    if (this.#probe === undefined || this.#isEnding || !isTaken) return;
+    clearInterval(this.#probe);
+    this.#probe = undefined;
+    this.#transport.resume();
   }
 
   #stopReading(): void {
+    if (this.#isEnding) return;
     this.#transport.pause();
     this.#probe ??= setInterval(() => {
       this.#write(pingFrame(this.#nextPing));
