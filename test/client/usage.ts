@@ -33,23 +33,25 @@ function kindOf(link: string): string | undefined {
   }
 }
 
-/** Waits until the process has exactly the descriptors and children that it had. */
+/** Waits until the process has no more descriptors of any kind, and no more children, than it had. */
 export async function waitForUsage(pid: number, before: Usage): Promise<Usage> {
-  const text = ({ descriptors, children }: Usage) =>
-    `${Object.keys(descriptors)
-      .toSorted((one, other) => one.localeCompare(other))
-      .map((kind) => `${descriptors[kind]} ${kind}`)
-      .join(', ')}; ${children} children`;
   let now = usageOf(pid);
   try {
-    await waitFor('the descriptors', 20_000, () => {
+    await waitFor('the descriptors', 15_000, () => {
       now = usageOf(pid);
-      return text(now) === text(before) || undefined;
+      return added(before, now).length === 0 || undefined;
     });
   } catch (error) {
-    throw new Error(`descriptors of the daemon are not what they were:\n${text(before)}\n${text(now)}`, {
-      cause: error,
-    });
+    throw new Error(`the process has more than it had: ${added(before, now).join(', ')}`, { cause: error });
   }
   return now;
+}
+
+function added(before: Usage, now: Usage): string[] {
+  const kinds = Object.entries(now.descriptors).map(
+    ([kind, count]) => [kind, count, before.descriptors[kind] ?? 0] as const,
+  );
+  return [...kinds, ['children', now.children, before.children] as const]
+    .filter(([, count, earlier]) => count > earlier)
+    .map(([kind, count, earlier]) => `${count} instead of ${earlier} ${kind}`);
 }

@@ -14,12 +14,12 @@ import { buildTools, type Tools } from './build.ts';
 import { knownReason } from './known.ts';
 
 /** Run over SPDY with all others, and once more over WebSocket. */
-const streamingSpecs = 'Streaming';
+const streamingSpecs = 'Streaming|Multiple Containers';
 const webSocketFlags = ['-websocket-exec', '-websocket-attach', '-websocket-portforward'];
 const digestSpec = 'public image with digest should be pulled and removed';
 const logs = join(repository, 'build/logs/conformance');
 /** The groups that must pass; what `make test` runs. */
-const namedGroups = 'PodSandbox|basic operations|Image Manager|Idempotence|Runtime info|Streaming';
+const namedGroups = 'PodSandbox|basic operations|Image Manager|Idempotence|Runtime info|Streaming|Multiple Containers';
 
 interface Spec {
   readonly name: string;

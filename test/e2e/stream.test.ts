@@ -1,9 +1,6 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { connect as connectTcp } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { WebSocket } from 'ws';
 import { dialSpdy, openRemoteCommand, type SpdyClient } from '../../src/stream/testing/spdy-client.ts';
 import {
   createContainer,
@@ -15,26 +12,11 @@ import {
   type Pod,
   waitForExit,
 } from '../client/pods.ts';
+import { attachUrl, execUrl, exitStatus, forwardUrl, success } from '../client/sessions.ts';
+import { residentKiB } from '../client/usage.ts';
 import { handlers, useDaemon } from './environment.ts';
 
 const node = useDaemon();
-const success = '{"status":"Success"}';
-
-async function execUrl(
-  containerId: string,
-  cmd: readonly string[],
-  options: { stdin?: boolean; tty?: boolean; stderr?: boolean } = {},
-): Promise<string> {
-  const { stdin = false, tty = false, stderr = !tty } = options;
-  const { url } = await node.client.runtime.exec({ containerId, cmd: [...cmd], stdin, stdout: true, stderr, tty });
-  return url;
-}
-
-function exitStatus(code: number): string {
-  const message = `command terminated with non-zero exit code: exit status ${code}`;
-  const details = { causes: [{ reason: 'ExitCode', message: String(code) }] };
-  return JSON.stringify({ status: 'Failure', message, reason: 'NonZeroExitCode', details });
-}
 
 async function processes(containerId: string): Promise<string> {
   return (await execSync(node.client, containerId, ['ps', '-o', 'args'])).stdout;
@@ -56,7 +38,7 @@ for (const handler of handlers) {
 
     test('gives both outputs apart and the exit code', async () => {
       for (const code of [0, 1, 137, 255]) {
-        const url = await execUrl(id, ['sh', '-c', `echo out; echo err >&2; exit ${code}`]);
+        const url = await execUrl(node.client, id, ['sh', '-c', `echo out; echo err >&2; exit ${code}`]);
         const session = await openRemoteCommand(url, ['stdout', 'stderr']);
         assert.equal(await session.stdout?.text, 'out\n');
         assert.equal(await session.stderr?.text, 'err\n');
@@ -67,7 +49,7 @@ for (const handler of handlers) {
 
     test('passes input until its end, also a lot of it, both ways', async () => {
       const size = 8 << 20;
-      const session = await openRemoteCommand(await execUrl(id, ['cat'], { stdin: true }), [
+      const session = await openRemoteCommand(await execUrl(node.client, id, ['cat'], { stdin: true }), [
         'stdin',
         'stdout',
         'stderr',
@@ -79,27 +61,32 @@ for (const handler of handlers) {
     });
 
     test('reports the exit code while the client floods the input of a command that does not read', async () => {
-      const session = await openRemoteCommand(await execUrl(id, ['sh', '-c', 'sleep 0.5; exit 4'], { stdin: true }), [
-        'stdin',
-        'stdout',
-        'stderr',
-      ]);
+      const session = await openRemoteCommand(
+        await execUrl(node.client, id, ['sh', '-c', 'sleep 0.5; exit 4'], { stdin: true }),
+        ['stdin', 'stdout', 'stderr'],
+      );
       for (let sent = 0; sent < 8; sent++) session.stdin?.send(Buffer.alloc(1 << 20, 'x'));
       assert.equal(await session.error.text, exitStatus(4));
     });
 
     test('says why a command does not start', async () => {
-      const session = await openRemoteCommand(await execUrl(id, ['/no/such/program']), ['stdout', 'stderr']);
+      const session = await openRemoteCommand(await execUrl(node.client, id, ['/no/such/program']), [
+        'stdout',
+        'stderr',
+      ]);
       assert.match(
         await session.error.text,
         /Internal error occurred: error executing command in container: .*no such file/i,
       );
-      const unknown = await openRemoteCommand(await execUrl('f'.repeat(64), ['true']), ['stdout', 'stderr']);
+      const unknown = await openRemoteCommand(await execUrl(node.client, 'f'.repeat(64), ['true']), [
+        'stdout',
+        'stderr',
+      ]);
       assert.match(await unknown.error.text, /rpc error: code = NotFound desc = could not find container/);
     });
 
     test('has a terminal of the size that the client sent first, and follows its changes', async () => {
-      const url = await execUrl(id, ['sh'], { stdin: true, tty: true });
+      const url = await execUrl(node.client, id, ['sh'], { stdin: true, tty: true });
       const session = await openRemoteCommand(url, ['stdin', 'stdout', 'resize']);
       session.resize?.send('{"Width":91,"Height":37}\n');
       session.stdin?.send('stty size; stty size >/tmp/size\n');
@@ -120,7 +107,7 @@ for (const handler of handlers) {
     test('has its first size when the command starts', async () => {
       // crun 1.8.1 starts it without the size that it is told, and the daemon sets it a millisecond later.
       const command = handler === 'runc' ? ['stty', 'size'] : ['sh', '-c', 'sleep 0.2; stty size'];
-      const url = await execUrl(id, command, { stdin: true, tty: true });
+      const url = await execUrl(node.client, id, command, { stdin: true, tty: true });
       const session = await openRemoteCommand(url, ['stdin', 'stdout', 'resize']);
       session.resize?.send('{"Width":91,"Height":37}\n');
       assert.equal(await session.stdout?.text, '37 91\r\n');
@@ -128,7 +115,7 @@ for (const handler of handlers) {
 
     test('ends with the command although a child keeps the output open', async () => {
       const begin = Date.now();
-      const url = await execUrl(id, ['sh', '-c', 'sleep 321 & echo started; exit 6']);
+      const url = await execUrl(node.client, id, ['sh', '-c', 'sleep 321 & echo started; exit 6']);
       const session = await openRemoteCommand(url, ['stdout', 'stderr']);
       assert.equal(await session.error.text, exitStatus(6));
       assert.equal(await session.stdout?.text, 'started\n');
@@ -137,7 +124,7 @@ for (const handler of handlers) {
 
     test('ends its processes when the client goes away', async () => {
       for (const tty of [false, true]) {
-        const url = await execUrl(id, ['sh', '-c', 'sleep 322 & sleep 323'], { tty });
+        const url = await execUrl(node.client, id, ['sh', '-c', 'sleep 322 & sleep 323'], { tty });
         const session = await openRemoteCommand(url, tty ? ['stdout', 'resize'] : ['stdout', 'stderr']);
         await waitFor('the command', 5000, async () => /sleep 323/.test(await processes(id)) || undefined);
         session.client.transport.destroy();
@@ -146,7 +133,7 @@ for (const handler of handlers) {
     });
 
     test('lets a client that does not read wait, and ends with it', async () => {
-      const session = await openRemoteCommand(await execUrl(id, ['yes']), ['stdout', 'stderr']);
+      const session = await openRemoteCommand(await execUrl(node.client, id, ['yes']), ['stdout', 'stderr']);
       session.client.transport.pause();
       await sleep(300);
       const before = residentKiB(node.daemon.pid());
@@ -158,7 +145,10 @@ for (const handler of handlers) {
 
     test('is ended by the stop of its container', async () => {
       const containerId = await runContainer(node.client, pod, { name: 'stopped', command: ['sleep', '1000'] });
-      const session = await openRemoteCommand(await execUrl(containerId, ['sleep', '500']), ['stdout', 'stderr']);
+      const session = await openRemoteCommand(await execUrl(node.client, containerId, ['sleep', '500']), [
+        'stdout',
+        'stderr',
+      ]);
       await sleep(300);
       await node.client.runtime.stopContainer({ containerId, timeout: 0n });
       assert.equal(await session.error.text, exitStatus(137));
@@ -170,16 +160,11 @@ for (const handler of handlers) {
     before(async () => (pod = await runPod(node.client, { handler })));
     after(() => removePod(node.client, pod.id));
 
-    async function attachUrl(containerId: string, tty = false): Promise<string> {
-      const request = { containerId, stdin: true, stdout: true, stderr: !tty, tty };
-      return (await node.client.runtime.attach(request)).url;
-    }
-
     test('serves several clients, and one that leaves does not disturb the container', async () => {
       const id = await runContainer(node.client, pod, { name: 'cat', command: ['cat'], config: { stdin: true } });
       const [one, two] = [
-        await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']),
-        await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']),
+        await openRemoteCommand(await attachUrl(node.client, id), ['stdin', 'stdout', 'stderr']),
+        await openRemoteCommand(await attachUrl(node.client, id), ['stdin', 'stdout', 'stderr']),
       ];
       await sleep(200);
       one.stdin?.send('first\n');
@@ -191,7 +176,7 @@ for (const handler of handlers) {
       one.stdin?.end();
       assert.equal(await one.error.text, success);
       two.client.transport.destroy();
-      const three = await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']);
+      const three = await openRemoteCommand(await attachUrl(node.client, id), ['stdin', 'stdout', 'stderr']);
       await sleep(100);
       three.stdin?.send('third\n');
       await waitFor('output again', 5000, () => three.stdout?.received === 6 || undefined);
@@ -203,7 +188,7 @@ for (const handler of handlers) {
     test('ends the input of a container that wants it once, and sees its end', async () => {
       const config = { stdin: true, stdinOnce: true };
       const id = await runContainer(node.client, pod, { name: 'once', command: ['cat'], config });
-      const session = await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']);
+      const session = await openRemoteCommand(await attachUrl(node.client, id), ['stdin', 'stdout', 'stderr']);
       session.stdin?.send('only\n');
       session.stdin?.end();
       assert.equal(await session.stdout?.text, 'only\n');
@@ -213,7 +198,7 @@ for (const handler of handlers) {
     test('resizes the terminal and can be detached', async () => {
       const config = { stdin: true, tty: true };
       const id = await runContainer(node.client, pod, { name: 'tty', command: ['sh'], config });
-      const session = await openRemoteCommand(await attachUrl(id, true), ['stdin', 'stdout', 'resize']);
+      const session = await openRemoteCommand(await attachUrl(node.client, id, true), ['stdin', 'stdout', 'resize']);
       session.resize?.send('{"Width":77,"Height":33}');
       await sleep(300);
       session.stdin?.send('stty size\n');
@@ -229,7 +214,7 @@ for (const handler of handlers) {
     test('never lets the container wait for a client that does not read', async () => {
       const command = ['sh', '-c', 'sleep 1; yes | head -c 60000000; echo done >/tmp/done; sleep 1000'];
       const id = await runContainer(node.client, pod, { name: 'flood', command, config: { stdin: true } });
-      const session = await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']);
+      const session = await openRemoteCommand(await attachUrl(node.client, id), ['stdin', 'stdout', 'stderr']);
       session.client.transport.pause();
       await waitFor(
         'the whole output',
@@ -241,20 +226,16 @@ for (const handler of handlers) {
 
     test('works before the start, and says why not after the end', async () => {
       const id = await createContainer(node.client, pod, { name: 'early', command: ['echo', 'hello'] });
-      const session = await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']);
+      const session = await openRemoteCommand(await attachUrl(node.client, id), ['stdin', 'stdout', 'stderr']);
       await sleep(200);
       await node.client.runtime.startContainer({ containerId: id });
       assert.equal(await session.stdout?.text, 'hello\n');
       // The output ends before the exit is known; until then the container counts as running.
       await waitForExit(node.client, id);
-      const late = await openRemoteCommand(await attachUrl(id), ['stdin', 'stdout', 'stderr']);
+      const late = await openRemoteCommand(await attachUrl(node.client, id), ['stdin', 'stdout', 'stderr']);
       assert.match(await late.error.text, /error attaching to container: .*is not created or running/);
     });
   });
-}
-
-function residentKiB(pid: number): number {
-  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]);
 }
 
 describe('port-forward', () => {
@@ -272,8 +253,7 @@ describe('port-forward', () => {
   }
 
   async function open(podSandboxId: string): Promise<SpdyClient> {
-    const { url } = await node.client.runtime.portForward({ podSandboxId, port: [] });
-    return (await dialSpdy(url, ['portforward.k8s.io'])).client;
+    return (await dialSpdy(await forwardUrl(node.client, podSandboxId), ['portforward.k8s.io'])).client;
   }
 
   async function pair(client: SpdyClient, port: number, requestid: string) {
@@ -339,46 +319,4 @@ describe('port-forward', () => {
     assert.match(await (await pair(gone, 80, '0')).error.text, /PodSandbox with ID starting with f+ not found/);
     gone.goAway();
   });
-
-  test('goes through a WebSocket channel per port too', async () => {
-    const pod = await serve('exec nc -ll -p 8000 -e echo here');
-    const { url } = await node.client.runtime.portForward({ podSandboxId: pod.id, port: [8000] });
-    const socket = new WebSocket(url, 'v4.channel.k8s.io');
-    const messages: Buffer[] = [];
-    socket.on('message', (data) => messages.push(Buffer.from(data as Buffer)));
-    await new Promise((resolve) => socket.once('close', resolve));
-    assert.deepEqual(
-      messages.map((message) => message.toString('hex')),
-      ['00401f', '01401f', `00${Buffer.from('here\n').toString('hex')}`],
-    );
-  });
-});
-
-test('connections that say nothing, or no HTTP, cost nothing but themselves', async () => {
-  const { url } = await node.client.runtime.exec({ containerId: 'x', cmd: ['true'], stdout: true });
-  const { hostname, port } = new URL(url);
-  const sockets = Array.from({ length: 200 }, () => connectTcp(Number(port), hostname));
-  for (const [index, socket] of sockets.entries()) {
-    socket.on('error', () => {});
-    if (index % 2 === 0) socket.write('\0\x01\x02 no HTTP\r\n\r\n');
-  }
-  await sleep(500);
-  assert.equal((await node.client.runtime.version({})).runtimeName, 'cri-o');
-  for (const socket of sockets) socket.destroy();
-});
-
-test('10,000 requests for a URL at once are bounded, and none hurts the daemon', async () => {
-  const pod = await runPod(node.client);
-  const containerId = await runContainer(node.client, pod, { name: 'many', command: ['sleep', '1000'] });
-  const request = { containerId, cmd: ['true'], stdout: true };
-  const answers = await Promise.allSettled(Array.from({ length: 10_000 }, () => node.client.runtime.exec(request)));
-  const issued = answers.filter(({ status }) => status === 'fulfilled').length;
-  assert.ok(issued > 0 && issued <= 1000, String(issued));
-  const refused = answers.find(({ status }) => status === 'rejected');
-  assert.match(
-    String(refused?.status === 'rejected' && refused.reason),
-    /maximum number of in-flight requests exceeded/,
-  );
-  assert.equal((await execSync(node.client, containerId, ['true'])).code, 0);
-  await removePod(node.client, pod.id);
 });
