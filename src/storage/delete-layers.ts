@@ -32,3 +32,29 @@ export async function deleteLayers(
   await transaction.save();
   state.step('layers removed');
 }
+
+/** Mapped copies of the top layer, then the chain upwards as long as nothing else needs a layer. */
+export function unusedLayers(
+  state: StoreState,
+  image: { readonly topLayer: string | undefined; readonly mappedLayers: readonly string[] },
+): string[] {
+  const used = new Set<string>();
+  for (const other of state.images.list())
+    for (const id of [other.topLayer, ...other.mappedLayers]) if (id !== undefined) used.add(id);
+  for (const container of state.containers.list()) used.add(container.layerId);
+  const children = new Map<string, number>();
+  for (const { parent } of state.layers.list())
+    if (parent !== undefined) children.set(parent, (children.get(parent) ?? 0) + 1);
+  const unused: string[] = [];
+  const drop = (id: string) => {
+    if (used.has(id) || (children.get(id) ?? 0) > 0) return undefined;
+    const layer = state.layers.get(id);
+    if (layer === undefined) return undefined;
+    unused.push(id);
+    if (layer.parent !== undefined) children.set(layer.parent, (children.get(layer.parent) ?? 1) - 1);
+    return layer.parent;
+  };
+  for (const mapped of image.mappedLayers) drop(mapped);
+  for (let id = image.topLayer; id !== undefined;) id = drop(id);
+  return unused;
+}

@@ -8,7 +8,7 @@ import { bigDataFile } from './index/big-data-name.ts';
 import { imageJson, namesJson } from './index/image-record.ts';
 import { isObject, isSize } from './index/json-fields.ts';
 import type { JsonObject } from './index/json-fields.ts';
-import { deleteLayers } from './delete-layers.ts';
+import { deleteLayers, unusedLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
 import type { LayerSource } from './layer-store.ts';
 import { removeTree } from './remove-tree.ts';
@@ -144,9 +144,22 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
     await options.quarantine.imageStored(image.id);
     return record;
   } catch (error) {
+    await forgetData(state, image.id);
     throw wrap(`store image "${image.id}"`, error);
   } finally {
     await removeTree(staged);
+  }
+}
+
+/** Takes back the data of an image whose record could not be written. */
+async function forgetData(state: StoreState, imageId: string): Promise<void> {
+  const remove = async () => {
+    if (state.images.get(imageId) === undefined) await removeTree(`${state.paths.images}/${imageId}`);
+  };
+  try {
+    await state.transact(remove, { alone: true });
+  } catch (error) {
+    state.log.warn(`take back data of image "${imageId}"`, error);
   }
 }
 
@@ -224,29 +237,6 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
   state.step('image data removed');
   const layers = unusedLayers(state, image);
   await options.trash.use((trash) => deleteLayers({ state, driver, trash, transaction }, layers));
-}
-
-/** Mapped copies of the top layer, then the chain upwards as long as nothing else needs a layer. */
-function unusedLayers(state: StoreState, image: ImageRecord & { readonly mappedLayers: readonly string[] }): string[] {
-  const used = new Set<string>();
-  for (const other of state.images.list())
-    for (const id of [other.topLayer, ...other.mappedLayers]) if (id !== undefined) used.add(id);
-  for (const container of state.containers.list()) used.add(container.layerId);
-  const children = new Map<string, number>();
-  for (const { parent } of state.layers.list())
-    if (parent !== undefined) children.set(parent, (children.get(parent) ?? 0) + 1);
-  const unused: string[] = [];
-  const drop = (id: string) => {
-    if (used.has(id) || (children.get(id) ?? 0) > 0) return undefined;
-    const layer = state.layers.get(id);
-    if (layer === undefined) return undefined;
-    unused.push(id);
-    if (layer.parent !== undefined) children.set(layer.parent, (children.get(layer.parent) ?? 1) - 1);
-    return layer.parent;
-  };
-  for (const mapped of image.mappedLayers) drop(mapped);
-  for (let id = image.topLayer; id !== undefined;) id = drop(id);
-  return unused;
 }
 
 async function requireOwn(options: ImageStoreOptions, imageId: string): Promise<ImageRecord> {

@@ -7,6 +7,7 @@ import type { AdditionalStore } from './additional-store.ts';
 import { describeDamage } from './damage/quarantine.ts';
 import type { Quarantine } from './damage/quarantine.ts';
 import { replaceLayers } from './damage/replace-layers.ts';
+import { deleteLayers, unusedLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
 import { layerIdFor } from './layer-id.ts';
 import { addStagedLayers, stageLayer } from './staged-layer.ts';
@@ -45,6 +46,8 @@ export interface LayerStoreOptions {
 /** A layer that nobody added to the index within this time belongs to a pull that failed. */
 const stagedLifeMs = 10 * 60_000;
 
+const retryDelaysMs = [1500, 5000, 30_000, 120_000];
+
 /** How often to look for a parent that nobody has begun to unpack yet. */
 const parentPollMs = 50;
 
@@ -53,6 +56,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   readonly #unpacking = new Map<string, Promise<StagedLayer>>();
   readonly #staged = new Map<string, StagedLayer>();
   readonly #expiry = new Map<string, NodeJS.Timeout>();
+  #removal: NodeJS.Timeout | undefined;
   readonly idFor = layerIdFor;
 
   constructor(options: LayerStoreOptions) {
@@ -143,6 +147,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     } catch (error) {
       // What was moved already cannot be added again: the next pull unpacks anew.
       for (const layer of layers) await this.#expire(layer);
+      this.#removeIncomplete(0);
       throw error;
     }
     const { state, usage, quarantine } = this.#options;
@@ -176,6 +181,18 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       const layer = this.#staged.get(id);
       if (layer !== undefined) await this.#expire(layer);
     }
+    const { state, driver, trash } = this.#options;
+    const top = layerIds.findLast((id) => state.layers.get(id) !== undefined);
+    if (top === undefined) return;
+    const remove = (transaction: Transaction) => {
+      const unused = unusedLayers(state, { topLayer: top, mappedLayers: [] });
+      return trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, unused));
+    };
+    try {
+      await state.transact(remove, { alone: true });
+    } catch (error) {
+      state.log.warn('delete layers of a pull that failed', error);
+    }
   }
 
   async usage(): Promise<{ bytes: number; inodes: number }> {
@@ -192,6 +209,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    clearTimeout(this.#removal);
     for (const layer of [...this.#staged.values()]) await this.#drop(layer);
   }
 
@@ -212,6 +230,11 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       const unpack = (target: { diffFolder: string; tarSplit: string }) => unpackBlob({ ...options, ...target });
       const parentContent = driver.unpacksOntoParent ? await this.#parentContent(parent, options.signal) : undefined;
       const staged = await stageLayer({ id, parent, driver, layersFolder: state.paths.layers, parentContent, unpack });
+      if (options.signal.aborted) {
+        // Nobody waits for it any more, so nobody would add or discard it.
+        await staged[Symbol.asyncDispose]();
+        throw options.signal.reason;
+      }
       this.#staged.set(id, staged);
       const timer = setTimeout(() => void this.#expire(staged), stagedLifeMs);
       this.#expiry.set(id, timer.unref());
@@ -240,6 +263,21 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     } catch (error) {
       this.#options.state.log.warn(`delete unused layer "${layer.id}"`, error);
     }
+  }
+
+  /** What could not be taken back on a disk that was full, when there is room again. The next commit or start does it, too. */
+  #removeIncomplete(attempt: number): void {
+    const delayMs = retryDelaysMs[attempt];
+    if (delayMs === undefined) return;
+    const { state, driver, trash } = this.#options;
+    const remove = (transaction: Transaction) => {
+      const incomplete = state.layers.list().filter((layer) => layer.isIncomplete);
+      const ids = incomplete.map(({ id }) => id);
+      return trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, ids));
+    };
+    const run = () => state.transact(remove, { alone: true }).catch(() => this.#removeIncomplete(attempt + 1));
+    clearTimeout(this.#removal);
+    this.#removal = setTimeout(() => void run(), delayMs).unref();
   }
 
   async #drop(layer: StagedLayer): Promise<void> {

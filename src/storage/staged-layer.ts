@@ -108,7 +108,7 @@ async function moveIntoPlace(
     await driver.create(layer.id, { parent: layer.parent, content: layer.diffFolder });
     await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));
   } catch (error) {
-    throw wrap(`add layer "${layer.id}"`, error);
+    throw wrap(`add layer "${layer.id}" below "${driver.home}"`, error);
   }
 }
 

@@ -127,7 +127,10 @@ export interface LayerStore {
    * top layer, all that is unpacked: for a pull that runs for long.
    */
   sync(topLayer?: string): Promise<void>;
-  /** Deletes what was unpacked of these layers, as far as no index names it: a pull that fails leaves it for its next try. */
+  /**
+   * Deletes these layers, base first, as far as no image and no container has them: unpacked ones, and those in the index
+   * from the top down. A pull that fails otherwise leaves them for its next try.
+   */
   discard(layerIds: readonly string[]): Promise<void>;
   /** Bytes and inodes of all image layers, from records and counters, never by walking. */
   usage(): Promise<{ bytes: number; inodes: number }>;

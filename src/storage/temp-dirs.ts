@@ -55,21 +55,43 @@ export async function createTempDir(parent: string, calls: FileCalls = pooledCal
         await removeTree(source, { detachMounts: true });
       }
     },
-    [Symbol.asyncDispose]: () => removeTempDir(path, lockPath, lock),
+    [Symbol.asyncDispose]: () => removeSoon({ path, lockPath, lock }, 0),
   };
 }
 
-async function removeTempDir(path: string, lockPath: string, lock: LockHandle): Promise<void> {
+/** Trouble of the process or the disk that may pass: how long to wait before the next try. */
+const passingTrouble = ['EMFILE', 'ENFILE', 'ENOMEM', 'EROFS', 'EIO'];
+const retryDelaysMs = [500, 2000, 10_000, 60_000, 300_000];
+
+interface OwnedDir {
+  readonly path: string;
+  readonly lockPath: string;
+  readonly lock: LockHandle;
+}
+
+/** Removes it now, or in the background when that cannot be done now. What is never removed, the next start removes. */
+async function removeSoon(owned: OwnedDir, attempt: number): Promise<void> {
   try {
-    // What it leaves is dealt with, or reported, here.
-    await removeWithProgram(path).catch(() => undefined);
-    await removeTree(path, { detachMounts: true });
-    await unlink(lockPath).catch((error: unknown) => {
-      if (!hasCode(error, 'ENOENT')) throw error;
-    });
-  } finally {
-    lock.release();
+    await removeDir(owned);
+  } catch (error) {
+    const delayMs = retryDelaysMs[attempt];
+    if (delayMs === undefined || !hasCode(error, ...passingTrouble)) {
+      owned.lock.release();
+      throw error;
+    }
+    setTimeout(() => void removeSoon(owned, attempt + 1).catch(() => undefined), delayMs).unref();
+    return;
   }
+  owned.lock.release();
+}
+
+async function removeDir({ path, lockPath }: OwnedDir): Promise<void> {
+  // What it leaves is dealt with, or reported, here.
+  await removeWithProgram(path).catch(() => undefined);
+  await removeTree(path, { detachMounts: true });
+  await unlink(lockPath).catch((error: unknown) => {
+    if (!hasCode(error, 'ENOENT')) throw error;
+  });
 }
 
 /** Deletes the temporary folders whose owners are gone. */
@@ -93,7 +115,11 @@ async function recoverOne(parent: string, random: string, log: Logger): Promise<
   const lock = tryAcquireFileLock(lockPath, 'write');
   if (lock === undefined) return;
   log.debug(`clean up temporary folder "${parent}/temp-dir-${random}" of a program that ended`);
-  await removeTempDir(`${parent}/temp-dir-${random}`, lockPath, lock);
+  try {
+    await removeDir({ path: `${parent}/temp-dir-${random}`, lockPath, lock });
+  } finally {
+    lock.release();
+  }
 }
 
 export async function listNames(folder: string): Promise<string[]> {

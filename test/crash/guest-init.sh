@@ -5,7 +5,9 @@ export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
-for name in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk overlay; do
+exec >/dev/console 2>&1
+# In the order of what they need of each other.
+for name in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk overlay; do
   [ -e "/modules/$name.ko" ] && insmod "/modules/$name.ko"
 done
 mount -t ext4 -o ro /dev/vda /root
@@ -19,3 +21,4 @@ ip link set lo up
 chroot /root /bin/sh /work.sh
 # Without unmounting: what is not on the disk now is lost.
 poweroff -f
+reboot -f

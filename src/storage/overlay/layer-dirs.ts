@@ -104,7 +104,7 @@ export async function createLayerDirs(options: {
   await makeFresh(folder, calls);
   const link = newShortLink();
   const owner = { uid: parent?.uid ?? 0, gid: parent?.gid ?? 0 };
-  await Promise.all([
+  const made = await Promise.allSettled([
     content === undefined
       ? makeFolder(`${folder}/diff`, parent?.mode ?? rootMode, owner, calls)
       : calls.rename(content, `${folder}/diff`),
@@ -116,6 +116,12 @@ export async function createLayerDirs(options: {
     writeNewFile(`${folder}/link`, Buffer.from(link), { mode: 0o644, calls }),
     calls.symlink(`../${id}/diff`, `${home}/l/${link}`),
   ]);
+  for (const result of made) {
+    if (result.status === 'fulfilled') continue;
+    // Without the `link` file nobody would know whose it is.
+    await removeTree(`${home}/l/${link}`).catch(() => undefined);
+    throw result.reason;
+  }
   return link;
 }
 
