@@ -276,6 +276,24 @@ test('a root file system that podman hid or detached is known as lost until it i
   assert.equal(existsSync(dirname(root)), false);
 });
 
+test('a layer that others removed and made again is used as it is now', async (t) => {
+  const { base, store, podman, skopeo, reference } = await setUp(t);
+  await storeImage(store, image, name);
+  const container = (id: string) => ({
+    ...{ id: id.repeat(64), names: [id], layerName: `${id}-layer`, imageId: image.id, metadata: '', mountLabel: '' },
+    ...{ uidMap: [], gidMap: [] },
+  });
+  await store.containers.create(container('d'));
+  await store.containers.delete('d'.repeat(64));
+  podman('rmi', name);
+  writeLayout(image, `${base}/layout`);
+  skopeo('copy', '--quiet', `oci:${base}/layout`, reference(name));
+  await store.containers.create(container('e'));
+  const root = await store.containers.mount('e'.repeat(64));
+  assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
+  await store.containers.delete('e'.repeat(64));
+});
+
 test('an image is removed while podman has its bind on the home', async (t) => {
   const { base, store } = await setUp(t);
   await storeImage(store, image, name);

@@ -48,6 +48,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     await makeFolders(paths);
     const state = undo.adopt(new StoreState(paths, options.log, options.onStep), (opened) => opened.close());
     const driver = undo.adopt(createDriver(paths, driverOptions, options.log), (opened) => opened[Symbol.dispose]?.());
+    state.onLayersRead = () => driver.forget();
     await driver.prepare();
     const trash = undo.use(new Trash(driver.stagingParent, options.log, state.graphCalls));
     const containerTrash =

@@ -54,6 +54,8 @@ export class StoreState {
   /** Told each step of a change that a crash may cut short. */
   readonly step: (name: string) => void;
   readonly #refreshing = new Map<IndexKind, Promise<void>>();
+  /** Called when the records of layers were read anew, as another program wrote them. */
+  onLayersRead: () => void = () => {};
 
   constructor(paths: StorePaths, log: Logger, onStep: (name: string) => void = () => undefined) {
     this.paths = paths;
@@ -213,6 +215,7 @@ export class StoreState {
     const lock = this.#lockOf(kind);
     const token = lock.readToken();
     await this[kind].load();
+    if (kind === 'layers') this.onLayersRead();
     lock.remember(token);
   }
 

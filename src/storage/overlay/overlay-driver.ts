@@ -65,7 +65,7 @@ export class OverlayDriver implements Driver, Disposable {
   readonly #homes: readonly string[];
   readonly #options: OverlayOptions;
   readonly #namespaces = new UserNamespaces();
-  /** What children need to know of an image layer; it does not change while the layer exists. */
+  /** What children need to know of an image layer; it does not change while the layer exists, see `forget`. */
   readonly #parents = new Map<string, ParentFacts>();
   /** Container layers that this process made: what their files say, and that nobody has mounted them yet. */
   readonly #made = new Map<string, MadeLayer>();
@@ -101,6 +101,7 @@ export class OverlayDriver implements Driver, Disposable {
     const parent = options.parent === undefined ? undefined : await this.#parentFacts(options.parent);
     const home = options.content === undefined ? this.home : this.#imageHome;
     const link = await createLayerDirs({ home, id, parent, content: options.content, calls: this.#calls(home) });
+    this.#parents.delete(id);
     if (options.content === undefined) this.#made.set(id, { link, lower: parent?.lower ?? '', parent, isFresh: true });
   }
 
@@ -146,6 +147,10 @@ export class OverlayDriver implements Driver, Disposable {
   async list(): Promise<string[]> {
     const names = await Promise.all([...new Set([this.home, this.#imageHome])].map((home) => readdir(home)));
     return names.flat().filter(isId);
+  }
+
+  forget(): void {
+    this.#parents.clear();
   }
 
   /** A deletion that was cut short may leave the short name of a layer that is gone. */

@@ -74,6 +74,8 @@ export class VfsDriver implements Driver {
     return (await listNames(`${this.home}/dir`)).filter(isId);
   }
 
+  forget(): void {}
+
   async removeStale(): Promise<void> {}
 
   mountPoint(id: string): string {
