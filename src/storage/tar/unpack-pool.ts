@@ -11,7 +11,8 @@ const chunkSize = 256 * 1024;
 /** Chunks of a job that may be on their way to a worker. */
 const window = 3;
 const idleMs = 2000;
-const maxWorkers = 2;
+/** Each takes about 25 MB while it works. */
+const maxWorkers = 3;
 
 export interface UnpackTask {
   readonly diffFolder: string;
