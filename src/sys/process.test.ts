@@ -8,9 +8,11 @@ import {
   isAlive,
   kill,
   killGroup,
+  openProcess,
   parseStat,
   processState,
   readStat,
+  signalPidfd,
   startTime,
   waitPidfd,
   pidfdOpen,
@@ -71,4 +73,17 @@ test('waitPidfd resolves at the end of the process, and gives up when aborted', 
 
 test('getNoFileLimit reads the limits of another process', () => {
   assert.deepEqual(getNoFileLimit(ownPid), getNoFileLimit());
+});
+
+test('openProcess opens the process that is meant, and no other with its pid', async () => {
+  const child = spawn({ file: 'sleep', args: ['100'], env: { PATH: '/usr/bin:/bin' } });
+  const process = { pid: child.pid, startTime: startTime(child.pid) ?? '' };
+  assert.equal(openProcess({ ...process, startTime: '1' }), undefined);
+  const fd = openProcess(process);
+  assert.ok(fd !== undefined);
+  assert.ok(signalPidfd(fd, 9));
+  assert.equal((await child.exited).signal, 9);
+  assert.equal(signalPidfd(fd, 9), false);
+  closeSync(fd);
+  assert.equal(openProcess(process), undefined);
 });
