@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { dialSpdy, openRemoteCommand, type SpdyClient } from '../../src/stream/testing/spdy-client.ts';
 import { runContainer, waitFor, type Pod } from '../client/pods.ts';
 import type { Daemon } from '../run/daemon.ts';
@@ -16,6 +17,7 @@ export interface SessionCost {
 const openAtOnce = 10;
 const warmUpSessions = 20;
 const line = 'hello\n';
+const linePauseMs = 300;
 const patienceMs = 60_000;
 
 /** Clients of one container's input and output, each of which has got a line. */
@@ -29,13 +31,12 @@ export async function attachCost(daemon: Daemon, pod: Pod, count: number): Promi
       sessions.push(session.client);
       return session;
     });
-    const before = opened.map(({ stdout }) => stdout?.received ?? 0);
-    opened[0]?.stdin?.send(line);
-    await waitFor(
-      'the line at all clients',
-      patienceMs,
-      () => opened.every(({ stdout }, index) => (stdout?.received ?? 0) > (before[index] ?? 0)) || undefined,
-    );
+    // Who is not connected with the container yet, which no answer tells, gets a later line.
+    await waitFor('a line at all clients', patienceMs, async () => {
+      opened[0]?.stdin?.send(line);
+      await sleep(linePauseMs);
+      return opened.every(({ stdout }) => (stdout?.received ?? 0) > 0) || undefined;
+    });
   });
 }
 
