@@ -21,5 +21,18 @@ const codes: Readonly<Record<ErrorKind, status>> = {
 
 /** What a client gets for an error: a code and one line of text, never a stack trace. */
 export function toGrpcStatus(error: unknown): { code: status; details: string } {
-  return { code: codes[kindOf(error)], details: messageOf(error) };
+  return { code: codes[kindOf(error)], details: bounded(messageOf(error)) };
+}
+
+/** Characters at the start and at the end of a text that is cut. */
+const [headLength, tailLength] = [4096, 1024];
+
+/**
+ * A text is sent as a header, percent-encoded, and clients end the whole connection for one that is too long. A runtime
+ * puts a program's name of a megabyte into its error.
+ */
+function bounded(text: string): string {
+  const cut = text.length - headLength - tailLength;
+  if (cut <= 0) return text;
+  return `${text.slice(0, headLength)}... (${cut} characters) ...${text.slice(-tailLength)}`.toWellFormed();
 }
