@@ -247,7 +247,7 @@ async function watchedPull(
 
 /** What was written or removed before is no work of the next measurement. */
 async function quiet(): Promise<void> {
-  // The daemon deletes folders a second after their removal, and podman's store is gone by then.
-  await sleep(values.quick ? 0 : 1500);
+  // The daemon has deleted what was removed, and ended its unpack workers: every pull starts without compiled code.
+  await sleep(values.quick ? 0 : 3500);
   await promisify(execFile)('sync');
 }
