@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -14,9 +13,10 @@ import { removePod, runContainer, runPod, waitFor, type Pod } from '../client/po
 import { buildTools } from '../conformance/build.ts';
 import { buildImages } from '../fixtures/build.ts';
 import { startDaemon, type Daemon } from '../run/daemon.ts';
+import { stageFolder } from '../run/stage.ts';
 import { useDaemon } from './environment.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'tls-'));
+const folder = mkdtempSync(join(stageFolder(), 'tls-'));
 const authority = makeAuthority(folder, 'authority');
 const stranger = makeAuthority(folder, 'stranger');
 const [first, second, client] = ['first', 'second', 'client'].map((name) => authority.issue(name));
@@ -38,15 +38,16 @@ stream_enable_tls = true
 stream_tls_cert = "${used.cert}"
 stream_tls_key = "${used.key}"
 `;
-const node = useDaemon({
-  config: `
-[crio.api]
-${tlsOptions}
+const dropIn = '/etc/crio/crio.conf.d/10-stream.conf';
+mkdirSync(dirname(dropIn), { recursive: true });
+const configure = (options: string) => writeFileSync(dropIn, `[crio.api]\n${tlsOptions}\n${options}\n`);
+const limits = `
 stream_tls_ca = "${used.ca}"
 tls_cipher_suites = ["${suite.go}"]
 stream_idle_timeout = "1s"
-`,
-});
+`;
+configure(limits);
+const node = useDaemon();
 const { crictl } = buildTools((await buildImages('test')).digests);
 
 async function execUrl(daemon: Daemon, containerId: string, cmd: readonly string[], stdin = false): Promise<string> {
@@ -222,13 +223,12 @@ describe('TLS', () => {
     const base = async () =>
       new URL((await node.client.runtime.exec({ containerId: 'x', cmd: ['x'], stdout: true })).url);
     const { origin } = await base();
-    const file = '/etc/crio/crio.conf';
-    writeFileSync(file, readFileSync(file, 'utf8').replace('stream_enable_tls = true', 'stream_enable_tls = false'));
+    writeFileSync(dropIn, '[crio.api]\nstream_enable_tls = false\nstream_address = "::1"\n');
     process.kill(node.daemon.pid(), 'SIGHUP');
     await waitFor('the reload', 5000, () => node.daemon.log().includes('Configuration reload completed') || undefined);
     assert.equal((await base()).origin, origin);
     assert.ok((await handshake(node.daemon, ...asClient)).answered);
-    writeFileSync(file, readFileSync(file, 'utf8').replace('stream_enable_tls = false', 'stream_enable_tls = true'));
+    configure(limits);
   });
 });
 
@@ -236,8 +236,8 @@ describe('TLS 1.3 alone', () => {
   test('nothing older is spoken, and crictl runs commands over it without a certificate', async () => {
     await node.daemon.stop();
     {
-      const options = `${tlsOptions}\ntls_min_version = "VersionTLS13"\n`;
-      await using daemon = await startDaemon({ config: `[crio.api]\n${options}` });
+      configure('tls_min_version = "VersionTLS13"');
+      await using daemon = await startDaemon();
       const pod = await runPod(daemon.client);
       const id = await runContainer(daemon.client, pod, { name: 'exec', command: ['sleep', '1000'] });
       assert.ok((await handshake(daemon, '-tls1_3')).answered);
@@ -249,6 +249,7 @@ describe('TLS 1.3 alone', () => {
       }
       await removePod(daemon.client, pod.id);
     }
+    configure(limits);
     await node.daemon.restart('SIGTERM');
   });
 });
