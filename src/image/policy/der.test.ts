@@ -76,6 +76,15 @@ describe('PEM', () => {
       assert.throws(() => readOnlyPem(text, 'x'), { kind: 'invalid' });
   });
 
+  it('reads blocks that never end in linear time', { timeout: 10_000 }, () => {
+    for (const filler of [' ', '\n', 'A', '-----BEGIN A-----']) {
+      const text = `-----BEGIN A-----${filler.repeat(300_000 / filler.length)}`;
+      assert.deepEqual(readPem(text, 'x'), []);
+      assert.throws(() => readOnlyPem(text, 'x'), /not one block of PEM/);
+    }
+    assert.throws(() => decodeBase64(`${'A'.repeat(300_000)}!`, 'x'), /x: not base64/);
+  });
+
   it('refuses what base64 does not have', () => {
     for (const text of ['A', 'AAA', 'AA=A', 'AA-_', 'AAAA ', 'AAAA='])
       assert.throws(() => decodeBase64(text, 'x'), /x: not base64/);
