@@ -128,12 +128,15 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   }
 
   async commit(topLayer: string | undefined): Promise<void> {
+    if (this.#staged.size === 0) return;
+    const { state } = this.#options;
+    await state.refresh('layers');
     const chain: StagedLayer[] = [];
     for (let id = topLayer; id !== undefined;) {
-      const layer = this.#staged.get(id);
-      if (layer === undefined) break;
-      chain.push(layer);
-      id = layer.parent;
+      const staged = this.#staged.get(id);
+      if (staged !== undefined) chain.push(staged);
+      // Below a layer of the index there may be a damaged one, unpacked anew.
+      id = staged === undefined ? state.layers.get(id)?.parent : staged.parent;
     }
     await this.#commit(chain);
   }
@@ -150,10 +153,13 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       this.#removeIncomplete(0);
       throw error;
     }
-    const { state, usage, quarantine } = this.#options;
+    const { state, usage } = this.#options;
     for (const layer of layers) {
-      if (state.layers.get(layer.id) === undefined) continue;
-      await quarantine.layerReplaced(layer.id);
+      if (state.layers.get(layer.id) === undefined) {
+        // Its parent is still being unpacked.
+        this.#expireLater(layer);
+        continue;
+      }
       usage.set(layer.id, layer.content.inodes);
       await this.#drop(layer);
     }
@@ -172,6 +178,8 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       trash.use(async (folder) => {
         await replaceLayers({ state, driver }, layers.filter(isDamaged));
         await addStagedLayers({ state, driver, transaction, isElsewhere, trash: folder }, layers);
+        // Before the next commit, which may have the same layers: it would put the damaged content back.
+        for (const { id } of layers) if (state.layers.get(id) !== undefined) await quarantine.layerReplaced(id);
       });
     await state.transact(add, { alone: true });
   }
@@ -236,8 +244,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
         throw options.signal.reason;
       }
       this.#staged.set(id, staged);
-      const timer = setTimeout(() => void this.#expire(staged), stagedLifeMs);
-      this.#expiry.set(id, timer.unref());
+      this.#expireLater(staged);
       return staged;
     } catch (error) {
       throw wrap(`unpack layer "${options.diffId}" below "${driver.home}"`, error);
@@ -255,6 +262,13 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       if (running !== undefined) await settled(running, signal);
       else await sleep(parentPollMs, undefined, { signal });
     }
+  }
+
+  #expireLater(layer: StagedLayer): void {
+    if (this.#staged.get(layer.id) !== layer) return;
+    clearTimeout(this.#expiry.get(layer.id));
+    const timer = setTimeout(() => void this.#expire(layer), stagedLifeMs);
+    this.#expiry.set(layer.id, timer.unref());
   }
 
   async #expire(layer: StagedLayer): Promise<void> {
@@ -281,9 +295,11 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   }
 
   async #drop(layer: StagedLayer): Promise<void> {
-    clearTimeout(this.#expiry.get(layer.id));
-    this.#expiry.delete(layer.id);
-    this.#staged.delete(layer.id);
+    if (this.#staged.get(layer.id) === layer) {
+      clearTimeout(this.#expiry.get(layer.id));
+      this.#expiry.delete(layer.id);
+      this.#staged.delete(layer.id);
+    }
     await layer[Symbol.asyncDispose]();
   }
 }

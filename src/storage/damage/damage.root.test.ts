@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
@@ -16,7 +17,7 @@ import {
 import { after, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { silentLog } from '../../base/log.ts';
+import { Logger, silentLog } from '../../base/log.ts';
 import { readMountInfo, umount } from '../../sys/mount.ts';
 import { openStore } from '../open-store.ts';
 import type { Store, StoreDamage } from '../store.ts';
@@ -259,6 +260,21 @@ function createContainer(store: Store, id: string, imageId: string) {
   return store.containers.create({ id, names: [id.slice(0, 8)], layerName: '', imageId, ...rest });
 }
 
+test('images that share damaged layers are pulled again at the same time', async (t) => {
+  const { store, diff } = await setUp(t);
+  const [first, ...upper] = [shared, [{ name: 'middle', data: 'middle' }], [{ name: 'near', data: 'near' }]];
+  const images = ['a', 'b', 'c'].map((name) => buildImage([first ?? [], ...upper, [{ name, data: name }]]));
+  const storeEach = () => Promise.all(images.map((each) => storeImage(store, each, `example.org/${each.id}`)));
+  await storeEach();
+  for (const [at, file] of ['bin/sh', 'middle', 'near'].entries())
+    writeFileSync(`${diff(layerIds(store, images[0] ?? image)[at] ?? '')}/${file}`, 'bad');
+  await look(store, true);
+  assert.deepEqual(await namesOf(store), []);
+  await storeEach();
+  assert.equal((await namesOf(store)).length, 3);
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+});
+
 test('a layer of the vfs driver is pulled again', async (t) => {
   const world = await setUp(t, 'vfs');
   const [, top = ''] = await storeAll(world.store);
@@ -394,6 +410,24 @@ test('podman reads a store with damaged images, and what it deletes is forgotten
   assert.deepEqual(await namesOf(store), ['example.org/lonely', 'example.org/sibling']);
   await storeImage(store, image, 'example.org/image');
   assert.deepEqual(await namesOf(store), names.toSorted());
+});
+
+test('damage is found while another program writes the index', async (t) => {
+  const { base, store } = await setUp(t);
+  await storeAll(store);
+  await store[Symbol.asyncDispose]();
+  const others = [image, sibling, lonely];
+  for (const { id } of others) truncateSync(`${base}/root/overlay-images/${id}/manifest`);
+  const log = new Logger({
+    ...{ level: 'warn', filter: undefined, format: 'text' },
+    // As another program does that writes the index, whenever an image has been marked.
+    write: () => writeFileSync(`${base}/root/overlay-images/images.lock`, randomBytes(64)),
+  });
+  const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
+  const again = await openStore({ ...roots, driver: 'overlay', options: [], log });
+  open.push(again);
+  await look(again, false);
+  assert.deepEqual(await namesOf(again), []);
 });
 
 test('looking ends when it is told to', async (t) => {

@@ -92,7 +92,7 @@ export async function storeImage(store: Store, image: TestImage, name: string): 
       }),
     ),
   );
-  await store.layers.sync();
+  await store.layers.sync(ids.at(-1));
   await store.images.put(newImage(image, ids.at(-1), name));
 }
 
