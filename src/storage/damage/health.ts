@@ -1,8 +1,9 @@
+import { isDeepStrictEqual } from 'node:util';
 import { parseTimeNs, systemClock } from '../../base/clock.ts';
 import { CrioError, messageOf } from '../../base/errors.ts';
 import { deleteLayers } from '../delete-layers.ts';
 import { tarSplitPath } from '../paths.ts';
-import type { ContainerStore, StoreDamage, StoreHealth } from '../store.ts';
+import type { ContainerStore, ImageRecord, StoreDamage, StoreHealth } from '../store.ts';
 import type { Trash } from '../trash.ts';
 import { BackgroundVerifier } from './background-verifier.ts';
 import { allImages, chainOf, containerDamage, imageDamage, imageLayers, inspectLayer } from './find-damage.ts';
@@ -197,12 +198,17 @@ async function markImages(
     const damage = await imageDamage(options, image, new Map([...(known?.layers ?? []), ...faults]));
     if (damage === undefined) continue;
     await state.refresh('images');
-    // Deleted, or changed, while we looked.
-    if (!isReadOnly && state.images.get(image.id) !== image) continue;
+    if (!isReadOnly && !isUnchanged(image, state.images.get(image.id))) continue;
     try {
       await quarantine.add(image.id, damage, { isReadOnly });
     } catch (error) {
       state.log.warn(`mark image "${image.id}": ${messageOf(error)}`);
     }
   }
+}
+
+/** Not deleted, and not pulled again, while we looked. Whenever another program writes the index, all records are new. */
+function isUnchanged(image: ImageRecord, now: ImageRecord | undefined): boolean {
+  const looked = ({ topLayer, bigDataDigests, bigDataSizes }: ImageRecord) => [topLayer, bigDataDigests, bigDataSizes];
+  return now !== undefined && isDeepStrictEqual(looked(image), looked(now));
 }
