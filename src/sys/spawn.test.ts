@@ -101,7 +101,7 @@ test('spawn and run leave no descriptor open', async () => {
     await run({ ...shell('echo x'), output: 'pipe' });
     assert.throws(() => spawn({ file: '/nonexistent', args: [], env, stdio: ['pipe', 'memfd', 'pipe'] }));
   }
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await setTimeout(20);
   assert.equal(openDescriptors(), before);
 });
 
