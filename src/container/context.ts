@@ -5,7 +5,7 @@ import type { Logger } from '../base/log.ts';
 import type { Operations } from '../base/operations.ts';
 import type { Cgroups } from '../cgroup/cgroups.ts';
 import type { Config } from '../config/config.ts';
-import type { Images } from '../image/images.ts';
+import type { Image, Images } from '../image/images.ts';
 import type { Pod } from '../pod/pod.ts';
 import type { ContainerRuntime } from '../runtime/runtime.ts';
 import type { Store } from '../storage/store.ts';
@@ -35,7 +35,10 @@ export interface ContainersDeps {
   /** Read at each call: a reload replaces it. */
   readonly config: () => Config;
   readonly store: Store;
-  readonly images: Pick<Images, 'find' | 'damageOf'>;
+  readonly images: Pick<Images, 'find' | 'damageOf'> & {
+    /** Also where an image has the same name. */
+    findArtifact(idOrName: string): Promise<Image | undefined>;
+  };
   /** By handler name. */
   readonly runtimes: ReadonlyMap<string, ContainerRuntime>;
   readonly cgroups: Cgroups;

@@ -162,9 +162,11 @@ async function verifyImages(context: Context, { config, pod }: Creation, image: 
   const { namespace } = pod.metadata;
   await context.verifyImage({ imageId: image.id, userSpecifiedImage: config.userSpecifiedImage, namespace });
   for (const { image: name, userSpecifiedImage = '' } of config.mounts) {
-    const mounted = name === undefined ? undefined : await context.images.find(name);
-    // An image that is not there is an error of the mount. Artifacts have no signatures.
-    if (mounted === undefined || mounted.artifact !== undefined) continue;
+    if (name === undefined) continue;
+    // As the mount looks: an artifact wins over an image of the same name.
+    const mounted = (await context.images.findArtifact(name)) ?? (await context.images.find(name));
+    // One that is not there is an error of the mount.
+    if (mounted === undefined) continue;
     await context.verifyImage({ imageId: mounted.id, userSpecifiedImage, namespace });
   }
 }

@@ -136,7 +136,10 @@ export class FakeHost {
         },
       }),
       store: this.#store(),
-      images: { find: async (name) => (name === 'missing' ? undefined : fakeImage) },
+      images: {
+        find: async (name) => (name === 'missing' ? undefined : fakeImage),
+        findArtifact: async () => undefined,
+      },
       runtimes: new Map([[config.runtime.defaultRuntime, this.#runtime()]]),
       cgroups: this.#cgroups(),
       log: silentLog,

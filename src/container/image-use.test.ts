@@ -39,6 +39,24 @@ test('createContainer asks the policy about its image and its image volumes, und
   ]);
 });
 
+test('createContainer asks the policy about an artifact that it mounts, also where an image has its name', async () => {
+  using host = new FakeHost();
+  const artifact: Image = { ...fakeImage, id: 'c'.repeat(64), artifact: { artifactType: 'x', blobs: [] } };
+  const asked: string[] = [];
+  const containers = host.startDaemon({
+    images: { find: async () => fakeImage, findArtifact: async () => artifact },
+    async verifyImage({ imageId }) {
+      asked.push(imageId);
+      if (imageId === artifact.id) throw new CrioError('unknown', 'SignatureValidationFailed: no');
+    },
+  });
+  const config = containerConfig({ userSpecifiedImage: 'busybox', mounts: [imageMount] });
+  const create = containers.create(host.call(), { podId, config, podConfig });
+  await assert.rejects(create, /^CrioError: SignatureValidationFailed: no$/);
+  assert.deepEqual(asked, [fakeImage.id, artifact.id]);
+  assert.deepEqual(containers.list(), []);
+});
+
 test('createContainer makes nothing of an image that the policy refuses', async () => {
   using host = new FakeHost();
   const containers = host.startDaemon({
@@ -53,7 +71,7 @@ test('createContainer makes nothing of an image that the policy refuses', async 
 test('createContainer refuses an OCI artifact', async () => {
   using host = new FakeHost();
   const artifact: Image = { ...fakeImage, artifact: { artifactType: 'application/x-model', blobs: [] } };
-  const containers = host.startDaemon({ images: { find: async () => artifact } });
+  const containers = host.startDaemon({ images: { find: async () => artifact, findArtifact: async () => artifact } });
   const create = containers.create(host.call(), { podId, config: containerConfig({}), podConfig });
   await assert.rejects(create, /is an OCI artifact of type "application\/x-model": it can be mounted, not run/);
 });

@@ -6,27 +6,8 @@ import fc from 'fast-check';
 import { pathBelow } from './artifacts/artifact-image.ts';
 import { fetchSeccompProfile } from './artifacts/seccomp-profile.ts';
 import { digestOf } from './digest.ts';
-import { mediaTypes } from './media-types.ts';
 import { failure, openBench, testCall } from './testing/bench.ts';
-import { putImage } from './testing/fake-registry.ts';
-import type { FakeRegistry } from './testing/fake-registry.ts';
-
-function putArtifact(registry: FakeRegistry, repository: string, tag: string, files: Record<string, string>): string {
-  const layers = Object.entries(files).map(([title, content]) => ({
-    mediaType: 'text/plain',
-    ...registry.putBlob(Buffer.from(content)),
-    annotations: { 'org.opencontainers.image.title': title },
-  }));
-  const config = { mediaType: 'application/vnd.oci.empty.v1+json', ...registry.putBlob(Buffer.from('{}')) };
-  const manifest = {
-    schemaVersion: 2,
-    mediaType: mediaTypes.ociManifest,
-    artifactType: 'application/x.test',
-    config,
-    layers,
-  };
-  return registry.putManifest(repository, tag, manifest);
-}
+import { putArtifact, putImage } from './testing/fake-registry.ts';
 
 describe('artifacts', () => {
   it('are pulled, listed, found and removed like images', async () => {

@@ -17,7 +17,7 @@ import { explainPolicy } from './policy/explain-policy.ts';
 import type { Explanation } from './policy/explain-policy.ts';
 import { configuredPolicyFiles, systemPolicyPaths } from './policy/policy-file.ts';
 import { registriesDFolders } from './policy/registries-d.ts';
-import { verifyUse } from './policy/verify-use.ts';
+import { storedEvidence, verifyUse } from './policy/verify-use.ts';
 import type { PullObserver, PullProgress } from './pull-progress.ts';
 import { backgroundCall, PullService } from './pull-service.ts';
 import { formatReference, repositoryOf } from './reference.ts';
@@ -70,7 +70,7 @@ export interface ImageService extends Images, AsyncDisposable {
   pulls(): readonly PullProgress[];
   /**
    * Throws `SignatureValidationFailed: ...` when the configured policy (`signature_policy`, or the namespace's own)
-   * refuses a local image under the name the user wrote. To be called before a container or image volume uses it.
+   * refuses a local image or artifact under the name the user wrote. To be called before a container or image volume uses it.
    */
   verifyUse(request: {
     readonly imageId: string;
@@ -234,8 +234,9 @@ class StoredImages implements ImageService {
   }
 
   async verifyUse(request: Parameters<ImageService['verifyUse']>[0]) {
-    await verifyUse(this.#store.images, {
+    await verifyUse({
       ...request,
+      evidenceOf: async (id) => (await storedEvidence(this.#store.images, id)) ?? this.#artifacts.evidenceOf(id),
       policyFiles: configuredPolicyFiles(this.#image, request.namespace),
       resolve: (name) => this.#resolve(name),
     });

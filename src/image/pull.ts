@@ -15,6 +15,7 @@ import type { FetchedManifest } from './fetch-image.ts';
 import type { ImageDocument } from './image-config.ts';
 import type { JoinedWork } from './joined-work.ts';
 import { checkPolicy, checkRejected } from './policy/decide.ts';
+import type { ImageEvidence } from './policy/decide.ts';
 import type { Policy } from './policy/policy-file.ts';
 import { encodeSignatures, mergeSignatures, readStoredSignatures } from './policy/stored-signatures.ts';
 import type { SignaturesByDigest } from './policy/stored-signatures.ts';
@@ -129,15 +130,17 @@ async function pullFetched(
       return pullLayeredImage(dependencies, request, { ...converted, target });
     }
     case 'artifact':
-      return pullAsArtifact(dependencies, request, { ...fetched, manifest }, target.reference);
+      return pullAsArtifact(dependencies, request, { ...fetched, manifest }, target);
   }
 }
 
+const nothingKnown: ImageEvidence = { digests: [], signatures: async () => [] };
+
 async function pullAsArtifact(
   { artifacts, log }: PullDependencies,
-  { call, tracker, artifactOnly }: PullRequest,
+  { call, policy, tracker, artifactOnly }: PullRequest,
   fetched: FetchedManifest<ArtifactManifest>,
-  reference: Reference,
+  { reference, signatures }: Target,
 ): Promise<ImageId> {
   const { artifactType } = fetched.manifest;
   if (artifacts === undefined) {
@@ -147,6 +150,9 @@ async function pullAsArtifact(
   const additional = await artifacts.findAdditional(name);
   if (additional !== undefined) {
     log.info(`Artifact ${name} already exists in additional store`);
+    if (additional.digest === fetched.digest) await artifacts.own.addSignatures(fetched.digest, signatures);
+    // What was checked is not what will be used.
+    else await checkPolicy(policy, reference, (await artifacts.evidenceOf(additional.id)) ?? nothingKnown);
     return additional.id;
   }
   log.info(`Falling back to pull ${name} as an OCI artifact: its manifest is of type ${artifactType}`);
@@ -154,6 +160,7 @@ async function pullAsArtifact(
   return pullArtifact({
     name,
     fetched,
+    signatures,
     store: artifacts.own,
     maxBytes: artifactOnly?.maxBytes,
     tracker,

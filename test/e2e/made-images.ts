@@ -1,7 +1,6 @@
 import { startFakeRegistry } from '../../src/image/testing/fake-registry.ts';
-import { putImage } from '../../src/image/testing/fake-registry.ts';
+import { putArtifact as putFiles, putImage } from '../../src/image/testing/fake-registry.ts';
 import type { FakeRegistry } from '../../src/image/testing/fake-registry.ts';
-import { mediaTypes } from '../../src/image/media-types.ts';
 import { busyboxEntries, withParents } from '../fixtures/debian.ts';
 import { writeTar } from '../fixtures/tar.ts';
 import { write } from '../run/node-files.ts';
@@ -38,17 +37,6 @@ export function putShellImage(
 
 /** Puts an OCI artifact whose blobs have these titles; returns its name. */
 export function putArtifact(registry: FakeRegistry, tag: string, files: Readonly<Record<string, string>>): string {
-  const layers = Object.entries(files).map(([title, content]) => ({
-    mediaType: 'text/plain',
-    ...registry.putBlob(Buffer.from(content)),
-    annotations: { 'org.opencontainers.image.title': title },
-  }));
-  registry.putManifest('artifact', tag, {
-    schemaVersion: 2,
-    mediaType: mediaTypes.ociManifest,
-    artifactType: 'application/x.test',
-    config: { mediaType: 'application/vnd.oci.empty.v1+json', ...registry.putBlob(Buffer.from('{}')) },
-    layers,
-  });
+  putFiles(registry, 'artifact', tag, files);
   return `${registry.host}/artifact:${tag}`;
 }

@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { after, describe, test } from 'node:test';
+import { digestOf } from '../../src/image/digest.ts';
 import type { CriClient } from '../client/client.ts';
 import { crictlFor } from '../client/crictl.ts';
 import { containerConfig, podConfig, removePod, runPod, waitFor } from '../client/pods.ts';
 import { buildTools } from '../conformance/build.ts';
 import { buildImages } from '../fixtures/build.ts';
 import { run } from '../fixtures/process.ts';
-import { startRegistry } from '../fixtures/registry.ts';
+import { pushBlob, pushManifest, startRegistry } from '../fixtures/registry.ts';
 import type { Registry } from '../fixtures/registry.ts';
 import {
   attachSignatures,
@@ -110,6 +111,33 @@ async function makeSigstoreSignatures(): Promise<void> {
       { payload, annotations: name === 'key' ? annotations : { ...annotations, ...more } },
     ]);
   }
+}
+
+/** An OCI artifact of one file, with a sigstore signature by this key. */
+async function pushArtifact(name: string, key?: string): Promise<void> {
+  const repository = `team/${name}`;
+  const [config, blob] = [Buffer.from('{}'), Buffer.from(`content of ${name}`)];
+  const describeBlob = (mediaType: string, content: Buffer) => ({
+    mediaType,
+    digest: digestOf(content),
+    size: content.length,
+  });
+  const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+  const content = Buffer.from(
+    JSON.stringify({
+      schemaVersion: 2,
+      mediaType,
+      artifactType: 'application/x.test',
+      config: describeBlob('application/vnd.oci.empty.v1+json', config),
+      layers: [{ ...describeBlob('text/plain', blob), annotations: { 'org.opencontainers.image.title': name } }],
+    }),
+  );
+  for (const each of [config, blob]) await pushBlob(registry, repository, each);
+  await pushManifest(registry, repository, { reference: '1', mediaType, content });
+  if (key === undefined) return;
+  const payload = sigstorePayload(`${registry.address}/${repository}`, digestOf(content));
+  const annotations = { [sigstoreAnnotations.signature]: make.sign(key, payload).toString('base64') };
+  await attachSignatures(registry, repository, digestOf(content), [{ payload, annotations }]);
 }
 
 /** The policy of a namespace: what images of the registry need. */
@@ -222,6 +250,36 @@ describe('the policy of a namespace', () => {
       sandboxConfig: strict.config,
     });
     assert.match((await failureOf(again)).details, /SignatureValidationFailed: .*which is not accepted/);
+    for (const { id } of [strict, open]) await removePod(node.client, id);
+  });
+
+  test('is checked again when a container mounts an artifact that another namespace pulled', async () => {
+    setPolicy('open', accept);
+    setPolicy('mounts', sigstore({ keyPath: make.path('signer.pub') }));
+    await pushArtifact('model', 'signer');
+    await pushArtifact('files');
+    for (const name of ['key', 'model', 'files']) await pull(node.client, name, 'open');
+    const strict = await runPod(node.client, { namespace: 'mounts' });
+    const open = await runPod(node.client, { namespace: 'open' });
+    const create = (pod: typeof open, name: string) => {
+      const mounted = { image: image(name), userSpecifiedImage: image(name) };
+      const mounts = [{ containerPath: '/data', image: mounted, readonly: true }];
+      const command = ['sleep', '1000'];
+      const config = containerConfig({ name, image: image('key'), command, config: { mounts } });
+      return node.client.runtime.createContainer({ podSandboxId: pod.id, config, sandboxConfig: pod.config });
+    };
+    const { details } = await failureOf(create(strict, 'files'));
+    assert.match(
+      details,
+      /SignatureValidationFailed: .*no signature exists .*\/team\/files:1, "\/etc\/crio\/policies\/mounts\.json"/,
+    );
+    await create(open, 'files');
+    // Its signature was kept, though the namespace that pulled it asked for none.
+    const { containerId } = await create(strict, 'model');
+    await node.client.runtime.startContainer({ containerId });
+    const cmd = ['cat', '/data/model'];
+    const { stdout } = await node.client.runtime.execSync({ containerId, cmd, timeout: 20n });
+    assert.equal(Buffer.from(stdout).toString(), 'content of model');
     for (const { id } of [strict, open]) await removePod(node.client, id);
   });
 });

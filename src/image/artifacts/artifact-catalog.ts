@@ -1,6 +1,9 @@
 import { join } from 'node:path';
 import type { Logger } from '../../base/log.ts';
 import type { Image } from '../images.ts';
+import type { ImageEvidence } from '../policy/decide.ts';
+import { mergeSignatures } from '../policy/stored-signatures.ts';
+import type { SignaturesByDigest } from '../policy/stored-signatures.ts';
 import { ArtifactStore } from './artifact-store.ts';
 
 /**
@@ -13,7 +16,9 @@ export class ArtifactCatalog {
 
   /** `roots` of the additional stores are folders with a folder `artifacts` in it. */
   constructor(graphRoot: string, roots: readonly string[], log: Logger) {
-    this.own = new ArtifactStore(join(graphRoot, 'artifacts'), log);
+    this.own = new ArtifactStore(join(graphRoot, 'artifacts'), log, (digest) =>
+      this.isAdditional(digest.slice(digest.indexOf(':') + 1)),
+    );
     this.#additional = roots.map((root) => new ArtifactStore(join(root, 'artifacts'), log));
   }
 
@@ -37,6 +42,19 @@ export class ArtifactCatalog {
 
   async isAdditional(id: string): Promise<boolean> {
     return (await this.#listAdditional()).some((image) => image.id === id);
+  }
+
+  /** What a policy decides about before an artifact is used; undefined when there is none with this id. */
+  async evidenceOf(id: string): Promise<ImageEvidence | undefined> {
+    const digest = (await this.list(() => false)).find((image) => image.id === id)?.digest;
+    if (digest === undefined) return undefined;
+    let signatures: SignaturesByDigest = new Map();
+    for (const store of [this.own, ...this.#additional])
+      signatures = mergeSignatures(signatures, await store.signaturesOf(digest));
+    return {
+      digests: [...new Set([digest, ...signatures.keys()])],
+      signatures: async () => [...signatures.values()].flat(),
+    };
   }
 
   async #listAdditional(): Promise<readonly Image[]> {

@@ -1,7 +1,6 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { CrioError, hasCode } from '../../base/errors.ts';
 import type { Digest } from '../../base/ids.ts';
 import type { Logger } from '../../base/log.ts';
 import { acquireFileLock } from '../../sys/lock.ts';
@@ -11,7 +10,10 @@ import type { Json } from '../json.ts';
 import { mediaTypes } from '../media-types.ts';
 import { parseManifest } from '../manifest.ts';
 import type { ArtifactManifest } from '../manifest.ts';
+import type { SignaturesByDigest } from '../policy/stored-signatures.ts';
+import { names, writeDurably } from './artifact-files.ts';
 import { toImage } from './artifact-image.ts';
+import { ArtifactSignatures } from './artifact-signatures.ts';
 
 /** The annotation that holds a manifest's name in an index, OCI image layout. */
 const nameKey = 'org.opencontainers.image.ref.name';
@@ -37,13 +39,18 @@ interface Loaded {
 export class ArtifactStore {
   readonly dir: string;
   readonly #log: Logger;
+  readonly #signatures: ArtifactSignatures;
+  readonly #isElsewhere: (digest: Digest) => Promise<boolean>;
   /** Blobs of pulls that run: no index names them yet, and a removal must leave them. Each with its number of holders. */
   readonly #held = new Map<Digest, number>();
   #loaded: Loaded = { version: '', entries: [], images: [] };
 
-  constructor(dir: string, log: Logger) {
+  /** `isElsewhere` tells of artifacts in other stores: this one may keep signatures of them. */
+  constructor(dir: string, log: Logger, isElsewhere: (digest: Digest) => Promise<boolean> = async () => false) {
     this.dir = dir;
     this.#log = log;
+    this.#signatures = new ArtifactSignatures(join(dir, 'crio-signatures'), log);
+    this.#isElsewhere = isElsewhere;
   }
 
   blobPath(digest: Digest): string {
@@ -86,10 +93,23 @@ export class ArtifactStore {
     await writeDurably(path, write);
   }
 
+  /** What pulls found for a manifest and for the lists that named it; none of what another program brought. */
+  async signaturesOf(digest: Digest): Promise<SignaturesByDigest> {
+    return this.#signatures.read(digest);
+  }
+
+  /** Keeps signatures beside those that are there. */
+  async addSignatures(digest: Digest, signatures: SignaturesByDigest): Promise<void> {
+    await mkdir(this.dir, { recursive: true, mode: 0o700 });
+    using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write');
+    await this.#signatures.add(digest, signatures);
+  }
+
   /** Names a manifest whose blobs are all there; another manifest of that name loses it. */
   async put(
     name: string,
     manifest: { readonly digest: Digest; readonly data: Uint8Array; readonly mediaType: string },
+    signatures: SignaturesByDigest,
   ): Promise<void> {
     await this.addBlob(manifest.digest, (append) => append(manifest.data));
     await writeDurably(join(this.dir, 'oci-layout'), (append) => append(Buffer.from('{"imageLayoutVersion":"1.0.0"}')));
@@ -100,10 +120,14 @@ export class ArtifactStore {
       ['size', data.length],
       ['annotations', new Map([[nameKey, name]])],
     ]);
-    await this.#change((entries) => [
-      ...entries.filter((entry) => entry.name !== name && !(entry.digest === digest && entry.name === '')),
-      { digest, name, json },
-    ]);
+    await this.#change(
+      (entries) => [
+        ...entries.filter((entry) => entry.name !== name && !(entry.digest === digest && entry.name === '')),
+        { digest, name, json },
+      ],
+      // Before the index, which makes the artifact usable.
+      () => this.#signatures.add(digest, signatures),
+    );
   }
 
   /** Takes one name away, or with `undefined` all of the manifest, and deletes what nothing needs any more. */
@@ -113,15 +137,22 @@ export class ArtifactStore {
     );
   }
 
-  async #change(edit: (entries: readonly Entry[]) => readonly Entry[]): Promise<void> {
+  async #change(
+    edit: (entries: readonly Entry[]) => readonly Entry[],
+    prepare: () => Promise<void> = async () => {},
+  ): Promise<void> {
     await mkdir(this.dir, { recursive: true, mode: 0o700 });
     using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write');
+    await prepare();
     const { entries } = await this.#load();
     const left = edit(entries);
     const index = { schemaVersion: 2, manifests: left.map((entry) => toPlain(entry.json)) };
     await writeDurably(join(this.dir, 'index.json'), (append) => append(Buffer.from(JSON.stringify(index))));
     const removed = entries.filter((entry) => !left.some(({ digest }) => digest === entry.digest));
-    if (removed.length > 0) await this.#deleteUnused(left);
+    if (removed.length === 0) return;
+    await this.#deleteUnused(left);
+    const known = new Set(left.map((entry) => entry.digest));
+    await this.#signatures.deleteUnless(async (digest) => known.has(digest) || (await this.#isElsewhere(digest)));
   }
 
   async #deleteUnused(entries: readonly Entry[]): Promise<void> {
@@ -202,36 +233,6 @@ async function versionOf(path: string): Promise<string> {
     return `${ino} ${mtimeNs} ${size}`;
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return '';
-    throw error;
-  }
-}
-
-/** Readable for all, as a container's user is not root; the folder above lets nobody else through. */
-async function writeDurably(
-  path: string,
-  write: (append: (chunk: Uint8Array) => Promise<void>) => Promise<void>,
-): Promise<void> {
-  const temporary = `${join(path, '..')}/.tmp-${randomUUID()}`;
-  try {
-    await using file = await open(temporary, 'wx', 0o644);
-    await write(async (chunk) => {
-      await file.appendFile(chunk);
-    });
-    await file.datasync();
-    await rename(temporary, path);
-    await using folder = await open(join(path, '..'), 'r');
-    await folder.sync();
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw wrap(`write "${path}"`, error);
-  }
-}
-
-async function names(dir: string): Promise<readonly string[]> {
-  try {
-    return await readdir(dir);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return [];
     throw error;
   }
 }

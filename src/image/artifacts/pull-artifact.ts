@@ -3,6 +3,7 @@ import { CrioError } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { FetchedManifest } from '../fetch-image.ts';
 import type { ArtifactManifest, Descriptor } from '../manifest.ts';
+import type { SignaturesByDigest } from '../policy/stored-signatures.ts';
 import type { LayerTracker, PullTracker } from '../pull-progress.ts';
 import { streamBlob } from '../registry/blob-stream.ts';
 import type { ArtifactStore } from './artifact-store.ts';
@@ -10,6 +11,8 @@ import type { ArtifactStore } from './artifact-store.ts';
 export interface PullArtifactOptions {
   readonly name: string;
   readonly fetched: FetchedManifest<ArtifactManifest>;
+  /** Kept for the check before each use. */
+  readonly signatures: SignaturesByDigest;
   readonly store: ArtifactStore;
   /** Most bytes of all its blobs; undefined for no limit. */
   readonly maxBytes: number | undefined;
@@ -34,7 +37,7 @@ export async function pullArtifact(options: PullArtifactOptions): Promise<string
     if (layer !== undefined) await pullBlob(blob, layer, options);
   }
   tracker.setPhase('committing');
-  await store.put(options.name, { digest, data, mediaType: manifest.mediaType });
+  await store.put(options.name, { digest, data, mediaType: manifest.mediaType }, options.signatures);
   return digest.slice(digest.indexOf(':') + 1);
 }
 

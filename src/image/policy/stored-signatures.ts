@@ -76,14 +76,15 @@ function signatureKey(digest: Digest): string {
   return `signature-${digest.slice(digest.indexOf(':') + 1)}`;
 }
 
-function encodeSignature(signature: ImageSignature): Buffer {
+export function encodeSignature(signature: ImageSignature): Buffer {
   if (Buffer.isBuffer(signature)) return signature;
   const { mimeType, payload, annotations } = signature;
   const json = { mimeType, payload: payload.toString('base64'), annotations: Object.fromEntries(annotations) };
   return Buffer.concat([sigstorePrefix, Buffer.from(JSON.stringify(json))]);
 }
 
-function decodeSignature(data: Buffer): ImageSignature | undefined {
+/** Undefined for a kind that is not known. */
+export function decodeSignature(data: Buffer): ImageSignature | undefined {
   // The first byte of every OpenPGP packet has its highest bit set (RFC 9580, 4.2); other kinds begin with a zero byte.
   if (((data[0] ?? 0) & 0x80) !== 0) return data;
   if (!data.subarray(0, sigstorePrefix.length).equals(sigstorePrefix)) return undefined;

@@ -2,6 +2,7 @@ import { CrioError, wrap } from '../../base/errors.ts';
 import type { ImageStore } from '../../storage/store.ts';
 import type { Reference } from '../reference.ts';
 import { checkPolicy, PolicyError } from './decide.ts';
+import type { ImageEvidence } from './decide.ts';
 import { findPolicy } from './policy-file.ts';
 import { readStoredSignatures } from './stored-signatures.ts';
 
@@ -12,22 +13,22 @@ export interface UseRequest {
   /** Policy files in the order to look; the first that exists counts, none means no check. */
   readonly policyFiles: readonly string[];
   resolve(name: string): readonly Reference[];
+  /** What is known of the image or artifact; undefined when it is not there. */
+  evidenceOf(imageId: string): Promise<ImageEvidence | undefined>;
 }
 
 /**
- * Checks a local image against the configured policy before it is used: it may have been pulled for another namespace,
+ * Checks a local image or artifact against the configured policy before it is used: it may have been pulled for another namespace,
  * or by another tool. Only policies that CRI-O was told about count here, not the system's.
  */
-export async function verifyUse(images: ImageStore, request: UseRequest): Promise<void> {
+export async function verifyUse(request: UseRequest): Promise<void> {
   const policy = await findPolicy(request.policyFiles);
   if (policy === undefined) return;
   if (request.userSpecifiedImage === '') {
     throw new CrioError('invalid', 'user specified image not specified, cannot verify image signature');
   }
-  const record = await images.find(request.imageId);
-  if (record === undefined) throw new CrioError('not-found', `image "${request.imageId}" is not in storage`);
-  const signatures = async () => [...(await readStoredSignatures(images, record)).values()].flat();
-  const evidence = { digests: record.digests, signatures };
+  const evidence = await request.evidenceOf(request.imageId);
+  if (evidence === undefined) throw new CrioError('not-found', `image "${request.imageId}" is not in storage`);
   const refusals: unknown[] = [];
   for (const reference of request.resolve(request.userSpecifiedImage)) {
     try {
@@ -39,4 +40,12 @@ export async function verifyUse(images: ImageStore, request: UseRequest): Promis
     }
   }
   throw wrap('SignatureValidationFailed', refusals[0] ?? new Error('no name'), 'unknown');
+}
+
+/** What the store keeps of an image. */
+export async function storedEvidence(images: ImageStore, imageId: string): Promise<ImageEvidence | undefined> {
+  const record = await images.find(imageId);
+  if (record === undefined) return undefined;
+  const signatures = async () => [...(await readStoredSignatures(images, record)).values()].flat();
+  return { digests: record.digests, signatures };
 }

@@ -151,3 +151,26 @@ export function sendError(
 function portOf(server: Server): number {
   return (server.address() as AddressInfo).port; // a TCP server has no other kind of address
 }
+
+/** Puts an OCI artifact whose blobs have these titles; returns its digest. */
+export function putArtifact(
+  registry: FakeRegistry,
+  repository: string,
+  tag: string,
+  files: Readonly<Record<string, string>>,
+): Digest {
+  const layers = Object.entries(files).map(([title, content]) => ({
+    mediaType: 'text/plain',
+    ...registry.putBlob(Buffer.from(content)),
+    annotations: { 'org.opencontainers.image.title': title },
+  }));
+  const config = { mediaType: 'application/vnd.oci.empty.v1+json', ...registry.putBlob(Buffer.from('{}')) };
+  const manifest = {
+    schemaVersion: 2,
+    mediaType: mediaTypes.ociManifest,
+    artifactType: 'application/x.test',
+    config,
+    layers,
+  };
+  return registry.putManifest(repository, tag, manifest);
+}
