@@ -25,6 +25,13 @@ test('CVE-2024-9676: user files that a runtime would hang on are refused', () =>
     requireUserFiles(rootfs.fd);
     unlinkSync(passwd);
   }
+  symlinkSync('/dev', join(rootfs.path, 'devices'));
+  symlinkSync('devices/./zero', join(rootfs.path, 'next'));
+  for (const target of ['/next', '/devices/zero', '../nowhere/../next']) {
+    symlinkSync(target, passwd);
+    assert.throws(() => requireUserFiles(rootfs.fd), /it is a link to "\/dev\/zero"/);
+    unlinkSync(passwd);
+  }
   mkfifo(join(rootfs.path, 'pipe'), 0o644);
   symlinkSync('/pipe', passwd);
   assert.throws(() => requireUserFiles(rootfs.fd), /no regular file/);

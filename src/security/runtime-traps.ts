@@ -49,12 +49,34 @@ function requireFile(rootFd: number, path: string): void {
 
 /** Nothing is at the end of it yet, but /dev and /proc will be there. */
 function refuseLinkOut(rootFd: number, path: string): void {
-  const { dir, base } = posix.parse(path);
-  const target = readLink(rootFd, dir, base);
-  if (target === undefined) return;
-  const place = posix.resolve(dir, target);
+  const place = endOfLinks(rootFd, path);
   if (/^\/(?:dev|proc|sys)(?:\/|$)/.test(place))
     throw new CrioError('invalid', `read "${path}" of the image: it is a link to "${place.slice(0, 200)}"`);
+}
+
+/** Of path_resolution(7) */
+const maxLinks = 40;
+
+/** Where a path leads when every link on the way is followed, also over what is not there. */
+function endOfLinks(rootFd: number, path: string): string {
+  const names = namesIn(path);
+  let place = '/';
+  let links = 0;
+  for (let name = names.shift(); name !== undefined && links <= maxLinks; name = names.shift()) {
+    const target = name === '..' ? undefined : readLink(rootFd, place, name);
+    if (target === undefined) {
+      place = posix.join(place, name);
+      continue;
+    }
+    links += 1;
+    if (target.startsWith('/')) place = '/';
+    names.unshift(...namesIn(target));
+  }
+  return place;
+}
+
+function namesIn(path: string): string[] {
+  return path.split('/').filter((name) => name !== '' && name !== '.');
 }
 
 function readLink(rootFd: number, folder: string, name: string): string | undefined {
