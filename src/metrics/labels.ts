@@ -47,9 +47,16 @@ export function failureLabelOf(code: string): string {
   return failures.has(code) ? code : 'UNKNOWN';
 }
 
+/** Of the blobs of images, and of the empty configuration of an artifact. */
+const mediaTypes: readonly RegExp[] = [
+  /^application\/vnd\.oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+gzip|\+zstd)?(?:\+encrypted)?$/,
+  /^application\/vnd\.docker\.image\.rootfs\.(?:foreign\.)?diff\.tar(?:\.gzip|\.zstd)?$/,
+  /^application\/vnd\.(?:oci\.image\.config|oci\.empty|docker\.container\.image)\.v1\+json$/,
+];
+
 /** The label `mediatype`: the known ones as they are, all others as one. */
 export function mediaTypeLabel(mediaType: string): string {
-  return /^application\/vnd\.(?:oci|docker)\.[a-z0-9.+_-]{1,100}$/.test(mediaType) ? mediaType : 'other';
+  return mediaTypes.some((known) => known.test(mediaType)) ? mediaType : 'other';
 }
 
 /** Decides which label values may have a series: the newest `limit`. The oldest is given to `forget`. */

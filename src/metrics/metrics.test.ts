@@ -251,6 +251,11 @@ test('labels stay within known sets', () => {
   assert.equal(failureLabelOf('x'), 'UNKNOWN');
   assert.equal(mediaTypeLabel(layer.mediaType), layer.mediaType);
   assert.equal(mediaTypeLabel('text/evil'), 'other');
+  assert.equal(
+    mediaTypeLabel('application/vnd.docker.image.rootfs.diff.tar.gzip'),
+    'application/vnd.docker.image.rootfs.diff.tar.gzip',
+  );
+  assert.equal(mediaTypeLabel('application/vnd.oci.made-up-1'), 'other');
   const forgotten: string[] = [];
   const recent = new RecentValues(2, (value) => forgotten.push(value));
   for (const value of ['a', 'b', 'a', 'c']) recent.use(value);
