@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { cleanPath } from './clean-path.ts';
 import { TarError, showName } from './tar-header.ts';
 import type { TarEntry } from './tar-reader.ts';
@@ -14,9 +15,11 @@ export class UniqueNames {
   #high = new Uint32Array(firstCapacity);
   #low = new Uint32Array(firstCapacity);
   #size = 0;
+  /** Nobody can make names that all begin at one place of the table. */
+  readonly #seeds: Seeds = [randomBytes(4).readInt32LE(), randomBytes(4).readInt32LE()];
 
   add(entry: TarEntry): void {
-    const [high, low] = hash64(cleanPath(entry.path));
+    const [high, low] = hash64(cleanPath(entry.path), this.#seeds);
     if (!this.#insert(high, low))
       throw new TarError(`duplicates of file paths not supported: "${showName(entry.name)}"`);
     this.#size += 1;
@@ -45,10 +48,12 @@ export class UniqueNames {
   }
 }
 
+type Seeds = readonly [a: number, b: number];
+
 /** cyrb53's mixing, with all 64 bits kept. Never 0, 0. */
-function hash64(text: string): readonly [number, number] {
-  let a = 0xdeadbeef;
-  let b = 0x41c6ce57;
+function hash64(text: string, [seedA, seedB]: Seeds): readonly [number, number] {
+  let a = 0xdeadbeef ^ seedA;
+  let b = 0x41c6ce57 ^ seedB;
   for (let at = 0; at < text.length; at++) {
     const code = text.charCodeAt(at);
     a = Math.imul(a ^ code, 2654435761);
