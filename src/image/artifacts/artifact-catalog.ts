@@ -1,9 +1,9 @@
 import { join } from 'node:path';
 import type { Logger } from '../../base/log.ts';
 import type { Image } from '../images.ts';
-import type { ImageEvidence } from '../policy/decide.ts';
 import { mergeSignatures } from '../policy/stored-signatures.ts';
 import type { SignaturesByDigest } from '../policy/stored-signatures.ts';
+import type { LocalEvidence } from '../policy/verify-use.ts';
 import { ArtifactStore } from './artifact-store.ts';
 
 /**
@@ -45,15 +45,17 @@ export class ArtifactCatalog {
   }
 
   /** What a policy decides about before an artifact is used; undefined when there is none with this id. */
-  async evidenceOf(id: string): Promise<ImageEvidence | undefined> {
-    const digest = (await this.list(() => false)).find((image) => image.id === id)?.digest;
-    if (digest === undefined) return undefined;
+  async evidenceOf(id: string): Promise<LocalEvidence | undefined> {
+    const image = (await this.list(() => false)).find((candidate) => candidate.id === id);
+    if (image?.digest === undefined) return undefined;
+    const { digest } = image;
     let signatures: SignaturesByDigest = new Map();
     for (const store of [this.own, ...this.#additional])
       signatures = mergeSignatures(signatures, await store.signaturesOf(digest));
     return {
       digests: [...new Set([digest, ...signatures.keys()])],
       signatures: async () => [...signatures.values()].flat(),
+      names: [...image.repoTags, ...image.repoDigests],
     };
   }
 

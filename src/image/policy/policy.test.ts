@@ -301,3 +301,23 @@ describe('sigstoreSigned', () => {
     assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /SignatureValidationFailed: .*403 forbidden/);
   });
 });
+
+describe('verifyUse', () => {
+  it('asks about the registry that an image is from, not about others that its short name may mean', async () => {
+    await using bench = await openBench({
+      toml: (host) =>
+        `unqualified-search-registries = ["${host}", "quay.io"]\nshort-name-mode = "disabled"\n[[registry]]\nlocation = "${host}"\ninsecure = true\n`,
+    });
+    const { registry, images, dir } = bench;
+    const image = putImage(registry, 'a', 'latest');
+    await bench.pull(`${registry.host}/a:latest`);
+    const anything = [{ type: 'insecureAcceptAnything' }];
+    const policy = { default: [{ type: 'reject' }], transports: { docker: { 'quay.io': anything } } };
+    await writeFile(join(dir, 'prod.json'), JSON.stringify(policy));
+    await images.reload({
+      image: { ...defaultConfig().image, signaturePolicyDir: dir, shortNameMode: 'disabled' },
+    });
+    const use = images.verifyUse({ imageId: image.id, userSpecifiedImage: 'a', namespace: 'prod' });
+    assert.match(await failure(use), /^SignatureValidationFailed: .*is rejected by policy/);
+  });
+});

@@ -1,10 +1,16 @@
 import { CrioError, wrap } from '../../base/errors.ts';
 import type { ImageStore } from '../../storage/store.ts';
+import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { checkPolicy, PolicyError } from './decide.ts';
 import type { ImageEvidence } from './decide.ts';
 import { findPolicy } from './policy-file.ts';
 import { readStoredSignatures } from './stored-signatures.ts';
+
+export interface LocalEvidence extends ImageEvidence {
+  /** Complete names that it has, by tag or digest. */
+  readonly names: readonly string[];
+}
 
 export interface UseRequest {
   readonly imageId: string;
@@ -14,7 +20,7 @@ export interface UseRequest {
   readonly policyFiles: readonly string[];
   resolve(name: string): readonly Reference[];
   /** What is known of the image or artifact; undefined when it is not there. */
-  evidenceOf(imageId: string): Promise<ImageEvidence | undefined>;
+  evidenceOf(imageId: string): Promise<LocalEvidence | undefined>;
 }
 
 /**
@@ -30,7 +36,7 @@ export async function verifyUse(request: UseRequest): Promise<void> {
   const evidence = await request.evidenceOf(request.imageId);
   if (evidence === undefined) throw new CrioError('not-found', `image "${request.imageId}" is not in storage`);
   const refusals: unknown[] = [];
-  for (const reference of request.resolve(request.userSpecifiedImage)) {
+  for (const reference of meant(request.resolve(request.userSpecifiedImage), evidence.names)) {
     try {
       await checkPolicy(policy, reference, evidence);
       return;
@@ -42,10 +48,18 @@ export async function verifyUse(request: UseRequest): Promise<void> {
   throw wrap('SignatureValidationFailed', refusals[0] ?? new Error('no name'), 'unknown');
 }
 
+/** A short name may stand for several registries: only those count that the image is from, as long as that is known. */
+function meant(candidates: readonly Reference[], names: readonly string[]): readonly Reference[] {
+  const own = candidates.filter((reference) =>
+    names.some((name) => [':', '@'].some((end) => name.startsWith(`${repositoryOf(reference)}${end}`))),
+  );
+  return own.length > 0 ? own : candidates;
+}
+
 /** What the store keeps of an image. */
-export async function storedEvidence(images: ImageStore, imageId: string): Promise<ImageEvidence | undefined> {
+export async function storedEvidence(images: ImageStore, imageId: string): Promise<LocalEvidence | undefined> {
   const record = await images.find(imageId);
   if (record === undefined) return undefined;
   const signatures = async () => [...(await readStoredSignatures(images, record)).values()].flat();
-  return { digests: record.digests, signatures };
+  return { digests: record.digests, signatures, names: record.names };
 }
