@@ -4,6 +4,7 @@ import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { CrioError } from '../base/errors.ts';
+import { defaultConfig } from '../config/config.ts';
 import { digestOf } from './digest.ts';
 import { mediaTypes } from './media-types.ts';
 import { hostPlatform } from './platform.ts';
@@ -167,8 +168,11 @@ describe('pull', () => {
   });
 
   it('goes on with a layer for the pull that is left, when the pull that began it ends', async () => {
-    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 100 }) });
-    const { registry, store } = bench;
+    await using bench = await openBench({
+      image: () => ({ pullProgressTimeoutMs: 1000 }),
+      limits: { firstByteMs: 60_000 },
+    });
+    const { registry, images, store } = bench;
     const base = Buffer.from('base');
     putImage(registry, 'a', '1', { layers: [base] });
     const other = putImage(registry, 'b', '1', { layers: [base, Buffer.from('b')] });
@@ -185,6 +189,10 @@ describe('pull', () => {
     };
     const first = failure(bench.pull(`${registry.host}/a:1`));
     while (asked === 0) await sleep(5);
+    // Only the first pull has a limit.
+    await images.reload({
+      image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '', pullProgressTimeoutMs: 0 },
+    });
     const second = bench.pull(`${registry.host}/b:1`);
     assert.match(await first, /no progress/);
     release();
