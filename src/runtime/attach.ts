@@ -2,7 +2,7 @@ import { closeSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { hasCode } from '../base/errors.ts';
 import { O_CLOEXEC, O_NONBLOCK, O_WRONLY } from '../sys/arch.ts';
-import { connectSeqpacket } from '../sys/socket.ts';
+import { connectSeqpacket, isGone } from '../sys/socket.ts';
 import type { SeqpacketSocket } from '../sys/socket.ts';
 import type { TerminalSize } from '../sys/terminal.ts';
 import type { Attachment } from './runtime.ts';
@@ -13,6 +13,8 @@ const stderrPacket = 3;
 const maxInputPacket = 32768;
 /** conmon mixes up control messages that come faster. */
 const resizePauseMs = 25;
+/** Sockets of one container that wait until conmon has read their end; the longest waiting is given up for more. */
+const maxLeaving = 64;
 /** Newer conmons take no larger ones. */
 const maxSize = 1000;
 
@@ -27,13 +29,37 @@ export function attach(socketPath: string, bundle: string): Attachment {
       return { stream: packet[0] === stderrPacket ? 'stderr' : 'stdout', data: packet.subarray(1) };
     },
     send: (data) => send(socket, data),
-    endInput: () => socket.end(),
+    endInput: () => void socket.end(),
     resize: (size) => resizer.resize(size),
     [Symbol.dispose]() {
       resizer.close();
-      socket.close();
+      void leave(socketPath, socket);
     },
   };
+}
+
+const leaving = new Map<string, Set<SeqpacketSocket>>();
+
+/**
+ * conmon frees a client once reading has come to its end and writing has failed. In this order it does so soundly; in the
+ * other it uses the client once more, and dies of that when the heap has shrunk (2.1.6: segfault in the callback that
+ * reads, if several others have gone since the last output). So none is closed before conmon has read the end of its input.
+ * That takes a millisecond, or until the container reads what waits for it.
+ */
+async function leave(socketPath: string, socket: SeqpacketSocket): Promise<void> {
+  const others = leaving.get(socketPath) ?? new Set();
+  leaving.set(socketPath, others.add(socket));
+  const [oldest] = others;
+  if (oldest !== undefined && others.size > maxLeaving) {
+    others.delete(oldest);
+    oldest.close();
+  }
+  try {
+    await socket.leave();
+  } finally {
+    others.delete(socket);
+    if (others.size === 0 && leaving.get(socketPath) === others) leaving.delete(socketPath);
+  }
 }
 
 async function send(socket: SeqpacketSocket, data: Uint8Array): Promise<boolean> {
@@ -43,7 +69,7 @@ async function send(socket: SeqpacketSocket, data: Uint8Array): Promise<boolean>
     }
     return true;
   } catch (error) {
-    if (hasCode(error, 'EPIPE', 'ECONNRESET', 'ENOTCONN')) return false;
+    if (isGone(error)) return false;
     throw error;
   }
 }

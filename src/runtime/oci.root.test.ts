@@ -31,8 +31,8 @@ async function until(claim: () => boolean, limitMs = 5000): Promise<void> {
   }
 }
 
-function openDescriptors(): number {
-  return readdirSync('/proc/self/fd').length;
+function openDescriptors(pid: number | 'self' = 'self'): number {
+  return readdirSync(`/proc/${pid}/fd`).length;
 }
 
 for (const program of ['crun', 'runc']) {
@@ -117,6 +117,46 @@ for (const program of ['crun', 'runc']) {
       }
       assert.equal(openDescriptors(), before);
       assert.throws(() => connectSeqpacket(join(bundle.bundle, 'nothing')), { code: 'ENOENT' });
+    });
+
+    test('clients of attach that go while the container prints do the monitor no harm', async () => {
+      await using stage = await createStage(program);
+      const ticks = join(stage.folder, 'rootfs/ticks');
+      writeFileSync(ticks, '');
+      const script = "trap 'echo tick; echo >>/ticks' USR1; echo >>/ticks; while :; do sleep 100 & wait $!; done";
+      const bundle = { ...stage.bundle(['sh', '-c', script]), stdin: true };
+      const pid = (await started(stage, bundle)).monitor?.pid ?? 0;
+      const before = { own: openDescriptors(), monitor: openDescriptors(pid) };
+      const attach = () => stage.runtime.attach(stage.call(), bundle);
+      const print = async () => {
+        const { size } = statSync(ticks);
+        await stage.runtime.kill(stage.call(), bundle.id, 10);
+        await until(() => statSync(ticks).size > size);
+      };
+      await until(() => statSync(ticks).size > 0);
+      for (let round = 0; round < 5; round++) {
+        const earlier = await Promise.all(Array.from({ length: 9 }, attach));
+        const last = await attach();
+        await until(() => openDescriptors(pid) === before.monitor + 10);
+        for (const attachment of earlier) attachment[Symbol.dispose]();
+        // It has read their ends.
+        await sleep(20);
+        // For it the last one goes at the same time as there is output.
+        process.kill(pid, 'SIGSTOP');
+        last[Symbol.dispose]();
+        assert.equal(await last.receive(), undefined);
+        assert.equal(await last.send(Buffer.from('x')), false);
+        await print();
+        process.kill(pid, 'SIGCONT');
+        await until(() => openDescriptors() === before.own);
+        await print();
+        await until(() => openDescriptors(pid) === before.monitor);
+      }
+      const attachment = await attach();
+      await print();
+      assert.equal((await attachment.receive())?.data.toString(), 'tick\n');
+      attachment[Symbol.dispose]();
+      await stage.runtime.kill(stage.call(), bundle.id, 9);
     });
 
     test('a log folder that is missing is named', async () => {

@@ -13,7 +13,6 @@ const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_STREAM = 1;
 const SOCK_SEQPACKET = 5;
-const SHUT_WR = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 
@@ -27,7 +26,6 @@ const c = {
   send: bind<(fd: number, data: Pointer, length: number, flags: number) => number>(
     'intptr_t send(int fd, const void *data, size_t length, int flags)',
   ),
-  shutdown: bind<(fd: number, how: number) => number>('int shutdown(int fd, int how)'),
 };
 
 /**
@@ -46,6 +44,14 @@ export function dialInNetns(namespacePath: string, target: { readonly host: stri
 
 /** The longest packet conmon sends: one type byte and 8192 bytes of output. */
 const maxPacket = 8193;
+/** Read as the end of the stream, read(2), like shutdown(2); but only of this the sender learns that it has been read. */
+const endPacket = Buffer.alloc(0);
+/** Pauses between the questions whether the other side has taken the end. */
+const lingerMs = { first: 1, last: 1000 };
+/** Later ones do not keep the process running: the other side has stopped reading. */
+const holdUpMs = 100;
+/** Packets read in a row from one that is left. */
+const drainedPerTurn = 32;
 
 /**
  * A connected AF_UNIX SOCK_SEQPACKET socket, unix(7), which node:net cannot open. Each message is one packet. Reading
@@ -55,7 +61,10 @@ export class SeqpacketSocket implements AsyncDisposable {
   readonly #fd: number;
   readonly #packet = Buffer.allocUnsafe(maxPacket);
   #watch: DescriptorWatch | undefined;
+  /** For the caller. */
   #closed = false;
+  /** The descriptor. */
+  #released = false;
 
   constructor(fd: number) {
     this.#fd = fd;
@@ -92,17 +101,48 @@ export class SeqpacketSocket implements AsyncDisposable {
     throw sysError(constants.errno.EPIPE, 'send');
   }
 
-  /** No more will be sent; the other side reads an end. */
-  end(): void {
-    if (!this.#closed) c.shutdown(this.#fd, SHUT_WR);
+  /** No more will be sent; the other side reads an end after all that was sent. */
+  async end(): Promise<void> {
+    try {
+      await this.send(endPacket);
+    } catch (error) {
+      if (!isGone(error)) throw error;
+    }
+  }
+
+  /**
+   * To the caller the same as `close`; but the descriptor stays open, and output is read and dropped, until the other
+   * side has read all that was sent and the end, and says so with shutdown(2), or is gone. `close` cuts that short.
+   */
+  async leave(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#wake?.();
+    for (let pauseMs = lingerMs.first; !this.#isParted(); pauseMs = Math.min(2 * pauseMs, lingerMs.last)) {
+      await this.#readyOrLater(pauseMs);
+    }
+    this.close();
   }
 
   close(): void {
-    if (this.#closed) return;
+    if (this.#released) return;
     this.#closed = true;
-    this.#watch?.close();
+    this.#released = true;
     this.#wake?.();
     closeSync(this.#fd);
+  }
+
+  /** Drops what has come, tells of the end, and knows whether the other side has taken it. */
+  #isParted(): boolean {
+    if (this.#released) return true;
+    try {
+      for (let count = 0; count < drainedPerTurn; count++) if (readSync(this.#fd, this.#packet) === 0) return true;
+    } catch (error) {
+      if (!hasCode(error, 'EAGAIN')) return true;
+    }
+    if (c.send(this.#fd, endPacket, 0, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return false;
+    const errno = lastErrno();
+    return errno !== constants.errno.EAGAIN && errno !== constants.errno.EINTR;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -125,12 +165,25 @@ export class SeqpacketSocket implements AsyncDisposable {
     });
   }
 
+  #readyOrLater(pauseMs: number): Promise<void> {
+    const timer = setTimeout(() => this.#wake?.(), pauseMs);
+    if (pauseMs > holdUpMs) timer.unref();
+    const ready = this.#ready({ readable: true }).finally(() => clearTimeout(timer));
+    this.#watch?.unref();
+    return ready;
+  }
+
   /** libuv allows one poll per descriptor and the reader has it: a full queue is rare, so a pause does. */
   #waitWritable(): Promise<void> {
     return new Promise((resolve) => {
       setTimeout(resolve, 2);
     });
   }
+}
+
+/** The other side of a socket does not read any more, or is no more. */
+export function isGone(error: unknown): boolean {
+  return hasCode(error, 'EPIPE', 'ECONNRESET', 'ENOTCONN');
 }
 
 /**
