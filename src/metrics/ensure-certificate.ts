@@ -1,10 +1,11 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { isThere } from '../base/is-there.ts';
 import type { KeyObject } from 'node:crypto';
-import { mkdir, stat, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { isIP, isIPv4 } from 'node:net';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
-import { CrioError, hasCode } from '../base/errors.ts';
+import { CrioError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 
 /**
@@ -26,16 +27,6 @@ export async function ensureCertificate(
   await writePrivate(key, pair.key, 0o600);
   await writePrivate(cert, pair.cert, 0o644);
   log.info(`Made a self-signed certificate for metrics: "${cert}"`);
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw error;
-  }
 }
 
 async function writePrivate(path: string, text: string, mode: number): Promise<void> {

@@ -1,4 +1,5 @@
 import { readFile, stat } from 'node:fs/promises';
+import { isThere } from '../base/is-there.ts';
 import { hasCode } from '../base/errors.ts';
 import type { ExitRecord } from './runtime.ts';
 
@@ -18,14 +19,4 @@ export async function readExitFile(path: string): Promise<Pick<ExitRecord, 'exit
 /** The monitor leaves `oom` beside `exit` when the kernel killed a process for its memory. */
 export async function hasOomFile(persistDir: string): Promise<boolean> {
   return isThere(`${persistDir}/oom`);
-}
-
-export async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return false;
-    throw error;
-  }
 }

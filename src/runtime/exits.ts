@@ -4,7 +4,8 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
-import { hasOomFile, isThere, readExitFile } from './exit-file.ts';
+import { isThere } from '../base/is-there.ts';
+import { hasOomFile, readExitFile } from './exit-file.ts';
 import type { ExitRecord } from './runtime.ts';
 
 export interface WatchExitsOptions {
