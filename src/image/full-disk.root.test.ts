@@ -3,9 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { waitFor } from '../../test/client/pods.ts';
 import { crashImages, serveImages } from '../../test/crash/images.ts';
-import { imageFaults, leftovers } from '../../test/crash/whole-store.ts';
+import { assertNoLeftovers, imageFaults } from '../../test/crash/whole-store.ts';
 import { run } from '../../test/fixtures/process.ts';
 import { Call } from '../base/call.ts';
 import { messageOf } from '../base/errors.ts';
@@ -53,10 +52,6 @@ test('a disk that is full at any step of a pull refuses it with path and cause, 
     }),
   );
   const remove = () => images.remove(new Call({ name: 'RemoveImage', id: 't', log: silentLog }), first.name);
-  const settle = (): Promise<unknown> =>
-    waitFor('an end of the clean-up', 10_000, () => (leftovers(graphRoot).length === 0 ? true : undefined)).catch(() =>
-      assert.deepEqual(leftovers(graphRoot), []),
-    );
   const resize = (bytes: number) => void run('mount', ['-o', `remount,size=${bytes}`, folder]);
   const used = (): number => {
     const { blocks, bfree, bsize } = statfsSync(folder);
@@ -65,7 +60,7 @@ test('a disk that is full at any step of a pull refuses it with path and cause, 
   assert.equal(await pullError(images), undefined);
   const full = used();
   await remove();
-  await settle();
+  await assertNoLeftovers(graphRoot);
   const empty = used();
   const refused = new Set<string>();
   let wentThrough = false;
@@ -83,7 +78,7 @@ test('a disk that is full at any step of a pull refuses it with path and cause, 
       assert.match(error, /ENOSPC/);
       assert.ok(error.includes(graphRoot), error);
     }
-    await settle();
+    await assertNoLeftovers(graphRoot);
     assert.deepEqual(await imageFaults(graphRoot), []);
     assert.deepEqual(await store.layers.usage(), { bytes: 0, inodes: 0 }, 'no layer without an image');
   }

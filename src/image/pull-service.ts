@@ -81,7 +81,7 @@ export class PullService {
     return [...this.#trackers].map((tracker) => tracker.snapshot);
   }
 
-  /** Ends all pulls, for a shutdown; what they unpacked is kept as far as it is in the index. */
+  /** Ends all pulls, for a shutdown; what they unpacked goes. */
   async stop(): Promise<void> {
     const reason = new CrioError('canceled', 'context canceled: the daemon is shutting down');
     await this.#pulls.abortAll(reason);

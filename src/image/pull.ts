@@ -62,9 +62,6 @@ interface Target {
 
 type FetchedImage = FetchedManifest<ImageManifest>;
 
-/** An unfinished pull writes what it has into the index this often: unpacked layers are not kept for ever outside of it. */
-const commitIntervalMs = 4 * 60_000;
-
 /** Pulls the first candidate that there is. Returns the id; the image is in the store under the candidate's name. */
 export async function pullImage(dependencies: PullDependencies, request: PullRequest): Promise<ImageId> {
   const failures: { readonly name: string; readonly error: unknown }[] = [];
@@ -184,20 +181,26 @@ async function pullLayeredImage(
     async () => known ?? (await store.images.readBigData(id, image.manifest.config.digest)),
     signal,
   );
+  const layers = layerIds(store, image, config.document);
+  let isCommitting = false;
   const commit = async (): Promise<void> => {
     call.stage('image layers');
     const topLayer = await bringLayers(dependencies, request, image, config.document);
     call.stage('image commit');
     tracker.setPhase('committing');
+    isCommitting = true;
     await store.layers.sync(topLayer);
     const signatures = await withStoredSignatures(dependencies, id, target.signatures);
     await store.images.put(newImage({ id, image, config, topLayer, target: { ...target, signatures } }));
   };
+  using held = store.layers.hold(layers);
   try {
-    await commitTwice(commit, { store, image, document: config.document, signal });
+    await commitTwice(commit, { store, layers, signal });
   } catch (error) {
-    // What was unpacked would fill the disk, or keep its files open, until the next try, which may never come.
-    if (isDiskError(error)) await store.layers.discard(layerIds(store, image, config.document));
+    held[Symbol.dispose]();
+    // What was unpacked would fill the disk, or keep its files open, until the next try, which may never come; and
+    // nobody would see layers in the index that no image has.
+    if (isCommitting || isDiskError(error)) await store.layers.discard(layers);
     throw error;
   }
   return id;
@@ -206,7 +209,7 @@ async function pullLayeredImage(
 /** A removal may have taken a layer that was there when we looked. What a registry answered would be the same again. */
 async function commitTwice(
   commit: () => Promise<void>,
-  pull: { store: Store; image: FetchedImage; document: ImageDocument; signal: AbortSignal },
+  pull: { store: Store; layers: readonly string[]; signal: AbortSignal },
 ): Promise<void> {
   try {
     await commit();
@@ -248,25 +251,18 @@ async function bringLayers(
   const { tracker, call } = request;
   tracker.setPhase('layers');
   const layerKeys = await openLayerKeys(dependencies, image);
-  const commits = setInterval(() => {
-    store.layers.sync().catch((error: unknown) => log.warn(`Commit layers of a pull that still runs`, error));
-  }, commitIntervalMs);
-  try {
-    return await pullLayers({
-      layers: image.manifest.layers,
-      diffIds: document.diffIds,
-      trackers: tracker.setLayers(image.manifest.layers),
-      places: image.places,
-      layerKeys,
-      store: store.layers,
-      running: runningLayers,
-      leaders: layerLeaders,
-      signal: call.signal,
-      log,
-    });
-  } finally {
-    clearInterval(commits);
-  }
+  return pullLayers({
+    layers: image.manifest.layers,
+    diffIds: document.diffIds,
+    trackers: tracker.setLayers(image.manifest.layers),
+    places: image.places,
+    layerKeys,
+    store: store.layers,
+    running: runningLayers,
+    leaders: layerLeaders,
+    signal: call.signal,
+    log,
+  });
 }
 
 async function openLayerKeys(
@@ -279,16 +275,8 @@ async function openLayerKeys(
   return new Map(encrypted.map((layer) => [layer.digest, openLayerKey(layer, keys)]));
 }
 
-async function isLayerMissing({
-  store,
-  image,
-  document,
-}: {
-  store: Store;
-  image: FetchedImage;
-  document: ImageDocument;
-}): Promise<boolean> {
-  for (const id of layerIds(store, image, document)) if ((await store.layers.find(id)) === undefined) return true;
+async function isLayerMissing({ store, layers }: { store: Store; layers: readonly string[] }): Promise<boolean> {
+  for (const id of layers) if ((await store.layers.find(id)) === undefined) return true;
   return false;
 }
 

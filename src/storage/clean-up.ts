@@ -1,28 +1,32 @@
-import { readFile } from 'node:fs/promises';
-import { hasCode } from '../base/errors.ts';
 import { isId } from '../base/ids.ts';
-import { deleteLayers } from './delete-layers.ts';
+import { deleteLayers, layersOfNobody } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
-import { parseRecords } from './index/parse-records.ts';
+import type { LooseLayers } from './loose-layers.ts';
 import { removeTree } from './remove-tree.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import { listNames, recoverTempDirs } from './temp-dirs.ts';
 import type { TempDir } from './temp-dirs.ts';
+import { transientIds, transientParents } from './transient-records.ts';
 import type { Trash } from './trash.ts';
 
 /**
- * Takes away what interrupted operations left: layers marked incomplete, temporary folders whose owner is gone,
- * temporary files, and everything on disk that no index names. Nothing of the latter is touched while an index had
- * unreadable records: it may be their data.
+ * Takes away what interrupted operations left: layers marked incomplete, layers of ours without an image, temporary
+ * folders whose owner is gone, temporary files, and everything on disk that no index names. Nothing of the latter is
+ * touched while an index had unreadable records, nor a layer without an image: it may belong to them.
  */
-export async function cleanUp(context: { state: StoreState; driver: Driver; trash: Trash }): Promise<void> {
-  const { state, driver } = context;
+export async function cleanUp(context: {
+  state: StoreState;
+  driver: Driver;
+  trash: Trash;
+  loose: LooseLayers;
+}): Promise<void> {
+  const { state, driver, loose } = context;
   const { paths, log } = state;
   for (const folder of new Set([driver.stagingParent, `${driver.home}/tempdirs`])) await recoverTempDirs(folder, log);
   await recoverTempDirs(`${paths.layers}/tmp`, log);
   await recoverTempDirs(`${paths.runContainers}/tmp`, log);
   await state.transact(
-    (transaction) => context.trash.use((trash) => removeLeftovers({ state, driver, trash, transaction })),
+    (transaction) => context.trash.use((trash) => removeLeftovers({ state, driver, trash, transaction, loose })),
     {
       alone: true,
     },
@@ -34,6 +38,7 @@ async function removeLeftovers(context: {
   driver: Driver;
   trash: TempDir;
   transaction: Transaction;
+  loose: LooseLayers;
 }): Promise<void> {
   const { state, driver, trash } = context;
   const { paths, log } = state;
@@ -46,9 +51,9 @@ async function removeLeftovers(context: {
   await removeTemporaryFiles(state);
   if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
   const elsewhere = await transientIds(state);
-  const folders = new Set(await driver.list());
-  finishContainers(state, folders);
-  for (const id of folders) {
+  finishContainers(state, new Set(await driver.list()));
+  await removeLoose(context);
+  for (const id of await driver.list()) {
     if (state.layers.get(id) !== undefined || elsewhere.has(id)) continue;
     log.warn(`layer folder "${id}" is in no index: deleted`);
     await driver.unmount(id);
@@ -59,6 +64,17 @@ async function removeLeftovers(context: {
   await removeUnknown(paths.images, (id) => state.images.get(id) !== undefined);
   await removeUnknown(paths.containers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
   await removeUnknown(paths.runContainers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
+}
+
+/** Layers that a pull or removal of ours left, as far as nobody has them by now. */
+async function removeLoose(context: Parameters<typeof removeLeftovers>[0]): Promise<void> {
+  const { state, loose } = context;
+  const noted = new Set(loose.list());
+  if (noted.size === 0) return;
+  const ids = layersOfNobody(state, await transientParents(state), ({ id }) => noted.has(id));
+  for (const id of ids) state.log.warn(`layer "${id}" of an interrupted pull or removal has no image: deleted`);
+  await deleteLayers(context, ids);
+  loose.forget([...noted]);
 }
 
 /**
@@ -78,25 +94,6 @@ function finishContainers(state: StoreState, folders: ReadonlySet<string>): void
     log.warn(`layer "${id}" belongs to no container: deleted`);
     layers.remove(id);
     state.mounts.set(id, '', 0);
-  }
-}
-
-/** Layers and containers of programs that keep such records in the run root (`transient_store`); we only leave them alone. */
-async function transientIds(state: StoreState): Promise<ReadonlySet<string>> {
-  const { runLayers, runContainers } = state.paths;
-  const ids = new Set<string>();
-  for (const file of [`${runLayers}/volatile-layers.json`, `${runContainers}/volatile-containers.json`]) {
-    for (const { id } of parseRecords(await readOrEmpty(file)).records) if (typeof id === 'string') ids.add(id);
-  }
-  return ids;
-}
-
-async function readOrEmpty(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return '';
-    throw error;
   }
 }
 

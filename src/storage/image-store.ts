@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rename } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
 import type { Quarantine } from './damage/quarantine.ts';
+import type { LooseLayers } from './loose-layers.ts';
 import type { AdditionalStore } from './additional-store.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
 import { bigDataFile } from './index/big-data-name.ts';
@@ -25,6 +26,7 @@ export interface ImageStoreOptions {
   readonly trash: Trash;
   readonly sources: LayerSource;
   readonly quarantine: Quarantine;
+  readonly loose: LooseLayers;
   readonly additional: readonly AdditionalStore[];
 }
 
@@ -141,6 +143,7 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
     state.step('image data written');
     const record = await state.transact(() => addRecord(options, image, staged), { alone: true });
     state.step('image record written');
+    forgetLoose(options, image.topLayer);
     await options.quarantine.imageStored(image.id);
     return record;
   } catch (error) {
@@ -149,6 +152,13 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
   } finally {
     await removeTree(staged);
   }
+}
+
+/** An image has them now. */
+function forgetLoose({ state, loose }: ImageStoreOptions, topLayer: string | undefined): void {
+  const chain: string[] = [];
+  for (let id = topLayer; id !== undefined; id = state.layers.get(id)?.parent) chain.push(id);
+  loose.forget(chain);
 }
 
 /** Takes back the data of an image whose record could not be written. */
@@ -213,7 +223,7 @@ function renameRecord(state: StoreState, image: ImageRecord, names: readonly str
 }
 
 async function remove(options: ImageStoreOptions, imageId: string, transaction: Transaction): Promise<void> {
-  const { state, driver } = options;
+  const { state, driver, loose } = options;
   const image = state.images.get(imageId);
   if (image === undefined) {
     if ((await findImage(options, imageId)) === undefined) return;
@@ -225,6 +235,8 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
     throw new CrioError('failed-precondition', `image used by ${user.id}: image is in use by a container`);
   }
   state.images.remove(imageId);
+  const layers = unusedLayers(state, image);
+  await loose.note(layers);
   await transaction.save();
   state.step('image record removed');
   const gone = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
@@ -235,8 +247,8 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
   }
   await removeTree(gone);
   state.step('image data removed');
-  const layers = unusedLayers(state, image);
   await options.trash.use((trash) => deleteLayers({ state, driver, trash, transaction }, layers));
+  loose.forget(layers);
 }
 
 async function requireOwn(options: ImageStoreOptions, imageId: string): Promise<ImageRecord> {

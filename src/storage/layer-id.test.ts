@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { layerIdFor } from './layer-id.ts';
-import { parentsFirst } from './staged-layer.ts';
+import { parentsFirst } from './parents-first.ts';
 
 test('layerIdFor gives the ids of containers/storage', () => {
   const base = '480391d02cc0c77bd019029c2aa485c6af4c36b5cbda001b3a44b06ed4f37ea1';

@@ -16,6 +16,8 @@ import type { LayerRecord, LayerStore, UnpackOptions } from './store.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import type { Trash } from './trash.ts';
 import type { LayerUsage } from './layer-usage.ts';
+import type { LooseLayers } from './loose-layers.ts';
+import { StagedLayers } from './staged-layers.ts';
 
 /** How images and containers see layers. */
 export interface LayerSource {
@@ -40,11 +42,9 @@ export interface LayerStoreOptions {
   readonly usage: LayerUsage;
   readonly trash: Trash;
   readonly quarantine: Quarantine;
+  readonly loose: LooseLayers;
   readonly additional: readonly AdditionalStore[];
 }
-
-/** A layer that nobody added to the index within this time belongs to a pull that failed. */
-const stagedLifeMs = 10 * 60_000;
 
 const retryDelaysMs = [1500, 5000, 30_000, 120_000];
 
@@ -54,13 +54,13 @@ const parentPollMs = 50;
 export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   readonly #options: LayerStoreOptions;
   readonly #unpacking = new Map<string, Promise<StagedLayer>>();
-  readonly #staged = new Map<string, StagedLayer>();
-  readonly #expiry = new Map<string, NodeJS.Timeout>();
+  readonly #staged: StagedLayers;
   #removal: NodeJS.Timeout | undefined;
   readonly idFor = layerIdFor;
 
   constructor(options: LayerStoreOptions) {
     this.#options = options;
+    this.#staged = new StagedLayers(options.state.log);
   }
 
   async find(id: string): Promise<LayerRecord | undefined> {
@@ -123,8 +123,12 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     }
   }
 
-  async sync(topLayer?: string): Promise<void> {
-    await (topLayer === undefined ? this.#commit([...this.#staged.values()]) : this.commit(topLayer));
+  async sync(topLayer: string | undefined): Promise<void> {
+    await this.commit(topLayer);
+  }
+
+  hold(layerIds: readonly string[]): Disposable {
+    return this.#staged.hold(layerIds);
   }
 
   async commit(topLayer: string | undefined): Promise<void> {
@@ -144,35 +148,37 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   /** Data first, then the index that names it. One sync for all layers of an image. */
   async #commit(layers: readonly StagedLayer[]): Promise<void> {
     if (layers.length === 0) return;
-    for (const { id } of layers) clearTimeout(this.#expiry.get(id));
+    const { state, usage, loose } = this.#options;
+    const ids = layers.map(({ id }) => id);
+    using _held = this.#staged.hold(ids);
     try {
       await this.#add(layers);
     } catch (error) {
       // What was moved already cannot be added again: the next pull unpacks anew.
-      for (const layer of layers) await this.#expire(layer);
+      for (const layer of layers) await this.#staged.tryDrop(layer);
       this.#removeIncomplete(0);
+      loose.forget(ids);
       throw error;
     }
-    const { state, usage } = this.#options;
     for (const layer of layers) {
-      if (state.layers.get(layer.id) === undefined) {
-        // Its parent is still being unpacked.
-        this.#expireLater(layer);
-        continue;
-      }
+      // Or its parent is still being unpacked.
+      if (state.layers.get(layer.id) === undefined) continue;
       usage.set(layer.id, layer.content.inodes);
-      await this.#drop(layer);
+      await this.#staged.drop(layer);
     }
   }
 
   async #add(layers: readonly StagedLayer[]): Promise<void> {
-    const { state, driver, trash, quarantine } = this.#options;
+    const { state, driver, trash, quarantine, loose } = this.#options;
     const elsewhere = new Set<string>();
     for (const { parent } of layers) {
       if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
     }
     const isElsewhere = (id: string) => elsewhere.has(id);
-    await syncFileSystems([driver.stagingParent, state.paths.layers]);
+    await Promise.all([
+      syncFileSystems([driver.stagingParent, state.paths.layers]),
+      loose.note(layers.map(({ id }) => id)),
+    ]);
     const isDamaged = ({ id }: StagedLayer) => state.layers.get(id) !== undefined && quarantine.hasLayer(id);
     const add = (transaction: Transaction) =>
       trash.use(async (folder) => {
@@ -187,14 +193,15 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   async discard(layerIds: readonly string[]): Promise<void> {
     for (const id of layerIds) {
       const layer = this.#staged.get(id);
-      if (layer !== undefined) await this.#expire(layer);
+      if (layer !== undefined && !this.#staged.isHeld(id)) await this.#staged.tryDrop(layer);
     }
-    const { state, driver, trash } = this.#options;
+    const { state, driver, trash, loose } = this.#options;
     const top = layerIds.findLast((id) => state.layers.get(id) !== undefined);
     if (top === undefined) return;
-    const remove = (transaction: Transaction) => {
-      const unused = unusedLayers(state, { topLayer: top, mappedLayers: [] });
-      return trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, unused));
+    const remove = async (transaction: Transaction) => {
+      const unused = unusedLayers(state, { topLayer: top, mappedLayers: [] }, this.#staged.held());
+      await trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, unused));
+      loose.forget(layerIds.filter((id) => !this.#staged.isHeld(id)));
     };
     try {
       await state.transact(remove, { alone: true });
@@ -218,7 +225,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#removal);
-    for (const layer of [...this.#staged.values()]) await this.#drop(layer);
+    await this.#staged[Symbol.asyncDispose]();
   }
 
   async #start(id: string, options: UnpackOptions): Promise<StagedLayer> {
@@ -243,8 +250,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
         await staged[Symbol.asyncDispose]();
         throw options.signal.reason;
       }
-      this.#staged.set(id, staged);
-      this.#expireLater(staged);
+      this.#staged.add(staged);
       return staged;
     } catch (error) {
       throw wrap(`unpack layer "${options.diffId}" below "${driver.home}"`, error);
@@ -264,21 +270,6 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     }
   }
 
-  #expireLater(layer: StagedLayer): void {
-    if (this.#staged.get(layer.id) !== layer) return;
-    clearTimeout(this.#expiry.get(layer.id));
-    const timer = setTimeout(() => void this.#expire(layer), stagedLifeMs);
-    this.#expiry.set(layer.id, timer.unref());
-  }
-
-  async #expire(layer: StagedLayer): Promise<void> {
-    try {
-      await this.#drop(layer);
-    } catch (error) {
-      this.#options.state.log.warn(`delete unused layer "${layer.id}"`, error);
-    }
-  }
-
   /** What could not be taken back on a disk that was full, when there is room again. The next commit or start does it, too. */
   #removeIncomplete(attempt: number): void {
     const delayMs = retryDelaysMs[attempt];
@@ -292,15 +283,6 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const run = () => state.transact(remove, { alone: true }).catch(() => this.#removeIncomplete(attempt + 1));
     clearTimeout(this.#removal);
     this.#removal = setTimeout(() => void run(), delayMs).unref();
-  }
-
-  async #drop(layer: StagedLayer): Promise<void> {
-    if (this.#staged.get(layer.id) === layer) {
-      clearTimeout(this.#expiry.get(layer.id));
-      this.#expiry.delete(layer.id);
-      this.#staged.delete(layer.id);
-    }
-    await layer[Symbol.asyncDispose]();
   }
 }
 

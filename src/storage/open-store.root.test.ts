@@ -19,7 +19,7 @@ import { MS_BIND, mount, readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import { removeTree } from './remove-tree.ts';
 import type { NewContainer, Store } from './store.ts';
-import { buildImage, layerIds, newImage, pieces, storeImage } from './testing/build-image.ts';
+import { buildImage, layerIds, newImage, pieces, storeImage, unpackLayers } from './testing/build-image.ts';
 
 interface World {
   readonly base: string;
@@ -249,7 +249,7 @@ test('a broken blob leaves nothing behind, and another caller uses its own', asy
   ]);
   assert.match(first.status === 'rejected' ? String(first.reason) : '', /connection reset/);
   assert.equal(second.status, 'fulfilled');
-  await store.layers.sync();
+  await store.layers.sync(second.value.id);
   await assert.rejects(
     store.layers.unpack({ ...options, diffId: `sha256:${id('a')}`, blob: pieces(layer.blob) }),
     /diffID is sha256:.* expected sha256:a/,
@@ -293,7 +293,7 @@ test('unpacked layers are in the index only after sync', async (t) => {
   });
   assert.equal(existsSync(`${base}/root/overlay-layers/layers.json`), false);
   assert.deepEqual(await store.layers.find(record.id), record);
-  await store.layers.sync();
+  await store.layers.sync(record.id);
   assert.match(readFileSync(`${base}/root/overlay-layers/layers.json`, 'utf8'), new RegExp(record.id));
   await assert.rejects(store.images.put(newImage(image, id('d'), 'x')), /layer "d+" is not in storage/);
 });
@@ -302,15 +302,7 @@ test('sync adds the layers of one image, and leaves those of a pull that still r
   const { base, open } = setUp(t);
   const store = await open();
   const other = buildImage([[{ name: 'other', data: 'o' }]]);
-  const unpackAll = async (each: typeof image): Promise<string[]> => {
-    const ids = layerIds(store, each);
-    for (const [at, layer] of each.layers.entries()) {
-      const options = { parent: ids[at - 1], diffId: layer.diffId, blobDigest: undefined, blobSize: undefined };
-      await store.layers.unpack({ ...options, blob: pieces(layer.blob), signal: new AbortController().signal });
-    }
-    return ids;
-  };
-  const [mine, others] = [await unpackAll(image), await unpackAll(other)];
+  const [mine, others] = [await unpackLayers(store, image), await unpackLayers(store, other)];
   const indexed = (): string[] =>
     JSON.parse(readFileSync(`${base}/root/overlay-layers/layers.json`, 'utf8')).map(
       (layer: { id: string }) => layer.id,

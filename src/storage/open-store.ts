@@ -13,6 +13,7 @@ import { createImageStore } from './image-store.ts';
 import { Layers } from './layer-store.ts';
 import type { UnpackBlob } from './layer-store.ts';
 import { LayerUsage } from './layer-usage.ts';
+import { LooseLayers } from './loose-layers.ts';
 import { OverlayDriver } from './overlay/overlay-driver.ts';
 import { storePaths, tarSplitPath } from './paths.ts';
 import type { StorePaths } from './paths.ts';
@@ -56,7 +57,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
         ? trash
         : undo.use(new Trash(`${driver.home}/tempdirs`, options.log, state.graphCalls));
     const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log, state.runCalls));
-    await cleanUp({ state, driver, trash });
+    const loose = undo.use(new LooseLayers(`${paths.layers}/crio-loose-layers`, options.log));
+    await cleanUp({ state, driver, trash, loose });
     const additional = driverOptions.additionalRoots.map((root) =>
       undo.adopt(new AdditionalStore(root, driverName, options.log), (opened) => opened.close()),
     );
@@ -67,8 +69,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const quarantine = new Quarantine(state);
     await quarantine.load();
     const unpackBlob = createUnpackBlob(pool, driverName);
-    const layers = undo.use(new Layers({ state, driver, unpackBlob, usage, trash, quarantine, additional }));
-    const parts = { state, driver, trash, containerTrash, runTrash, sources: layers, quarantine, additional };
+    const layers = undo.use(new Layers({ state, driver, unpackBlob, usage, trash, quarantine, loose, additional }));
+    const parts = { state, driver, trash, containerTrash, runTrash, sources: layers, quarantine, loose, additional };
     const images = createImageStore(parts);
     const containers = createContainerStore(parts);
     const health = createHealth({ ...parts, images, containers });

@@ -6,6 +6,7 @@ import type { Driver } from './driver.ts';
 import { syncPath } from './index/atomic-write.ts';
 import { imageLayerJson, parseLayer, withIncomplete } from './index/layer-record.ts';
 import type { IndexedLayer, LayerContent } from './index/layer-record.ts';
+import { parentsFirst } from './parents-first.ts';
 import { tarSplitPath } from './paths.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import { createTempDir } from './temp-dirs.ts';
@@ -119,26 +120,6 @@ async function takeBack(context: Parameters<typeof deleteLayers>[0], ids: readon
   } catch (error) {
     context.state.log.warn('take back layers that were not added', error);
   }
-}
-
-/** Layers whose parent is neither known nor staged are left out: they wait for it. */
-export function parentsFirst<L extends { readonly id: string; readonly parent: string | undefined }>(
-  layers: readonly L[],
-  isKnown: (id: string) => boolean,
-): L[] {
-  const ordered: L[] = [];
-  const done = new Set<string>();
-  let rest = [...layers];
-  for (let before = -1; before !== rest.length;) {
-    before = rest.length;
-    rest = rest.filter((layer) => {
-      if (layer.parent !== undefined && !done.has(layer.parent) && !isKnown(layer.parent)) return true;
-      done.add(layer.id);
-      ordered.push(layer);
-      return false;
-    });
-  }
-  return ordered;
 }
 
 export function checkDigest(what: string, expected: string | undefined, actual: string): void {

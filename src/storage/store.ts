@@ -26,7 +26,10 @@ export interface StoreHealth {
   check(options: { readonly contents: boolean; readonly maxAgeMs: number }): Promise<StoreDamage>;
   /** Deletes damaged images and layers, and with `containers` damaged containers. Throws at the first that cannot be. */
   repair(damage: StoreDamage, options: { readonly containers: boolean }): Promise<void>;
-  /** Looks in the background, slowly, and takes damaged images out of the lists. Errors are logged. */
+  /**
+   * Looks in the background, slowly, and takes damaged images out of the lists. With `contents`, as after an unclean stop,
+   * it also deletes layers that nothing refers to and that are older than a day. Errors are logged.
+   */
   walk(options: { readonly contents: boolean; readonly signal: AbortSignal }): Promise<void>;
   /** Why an image does not count as present; undefined when it does. */
   damageOf(imageId: string): string | undefined;
@@ -123,13 +126,18 @@ export interface LayerStore {
    */
   unpack(options: UnpackOptions): Promise<LayerRecord>;
   /**
-   * Makes the unpacked layers of one image durable and adds them to the index: `syncfs` first, once per image. Without a
-   * top layer, all that is unpacked: for a pull that runs for long.
+   * Makes the unpacked layers of one image durable and adds them to the index: `syncfs` first, once per image. A process
+   * that ends before the image is there leaves them to the next start, which deletes them.
    */
-  sync(topLayer?: string): Promise<void>;
+  sync(topLayer: string | undefined): Promise<void>;
   /**
-   * Deletes these layers, base first, as far as no image and no container has them: unpacked ones, and those in the index
-   * from the top down. A pull that fails otherwise leaves them for its next try.
+   * Keeps unpacked layers while a pull works with them. Others go after ten minutes: until then the next try of a pull
+   * that failed finds them.
+   */
+  hold(layerIds: readonly string[]): Disposable;
+  /**
+   * Deletes these layers, base first, as far as no image, no container and no holder has them: unpacked ones, and those in
+   * the index from the top down.
    */
   discard(layerIds: readonly string[]): Promise<void>;
   /** Bytes and inodes of all image layers, from records and counters, never by walking. */

@@ -22,7 +22,7 @@ import { stageFolder } from '../run/stage.ts';
 import { crashImages, serveImages } from './images.ts';
 import { ext4, mountLoop, removeFile, takenDownAfter } from './loop-disk.ts';
 import type { LoopDisk } from './loop-disk.ts';
-import { imageFaults, leftovers } from './whole-store.ts';
+import { assertNoLeftovers, imageFaults } from './whole-store.ts';
 
 /** A disk that is full, or takes no write, or fails, below the real daemon. Every step at which one may be full: full-disk.root.test.ts. */
 
@@ -68,9 +68,7 @@ function openFiles(daemon: Daemon): number {
 
 /** Workers and connections end a moment after the pull. */
 async function assertNothingLeaked(daemon: Daemon, filesBefore: number): Promise<void> {
-  await waitFor('an end of the clean-up', 8000, () => (leftovers(graphRoot).length === 0 ? true : undefined)).catch(
-    () => assert.deepEqual(leftovers(graphRoot), []),
-  );
+  await assertNoLeftovers(graphRoot);
   await waitFor('the files to be closed', 8000, () => (openFiles(daemon) <= filesBefore ? true : undefined)).catch(() =>
     assert.deepEqual(readdirSync(`/proc/${daemon.pid()}/fd`).length, filesBefore),
   );
@@ -146,7 +144,7 @@ test('a disk that became read-only refuses a pull and a removal, and lists what 
   const daemon = await start(world);
   const files = await warmUp(daemon);
   await pull(daemon, second.name);
-  await waitFor('an idle disk', 8000, () => (leftovers(graphRoot).length === 0 ? true : undefined));
+  await assertNoLeftovers(graphRoot);
   run('mount', ['-o', 'remount,ro', folder]);
   assert.match((await pullError(daemon, first.name)) ?? '', /EROFS.*\/var\/lib\/containers\/storage/);
   await assert.rejects(remove(daemon, second.name), /EROFS/);

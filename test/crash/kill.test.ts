@@ -4,9 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Registry } from '../fixtures/registry.ts';
 import { startDaemon } from '../run/daemon.ts';
 import type { Daemon } from '../run/daemon.ts';
-import { waitFor } from '../client/pods.ts';
 import { crashImages, serveImages } from './images.ts';
-import { imageFaults, leftovers, listedImages } from './whole-store.ts';
+import { assertNoLeftovers, imageFaults, leftovers, listedImages } from './whole-store.ts';
 
 /** Ends the daemon with SIGKILL at every stage of a pull and of a removal, and looks at what the next one makes of it. */
 
@@ -41,14 +40,16 @@ async function crashAt(stage: string, act: () => Promise<unknown>): Promise<void
   });
 }
 
-/** Stages at which there is something on disk that no index names, or that an index names as incomplete. */
+/** Stages at which there is something on disk that is of no image. */
 const halfDone = new Set([
   'image commit',
   'layers incomplete',
   'layers in place',
+  'layers added',
   'image data written',
   'image data in place',
   'image record removed',
+  'image data removed',
   'layers marked',
   'layers moved away',
 ]);
@@ -56,9 +57,7 @@ const halfDone = new Set([
 /** What an interrupted operation left is deleted in the background. */
 async function assertWhole(): Promise<void> {
   assert.deepEqual(await imageFaults(graphRoot), []);
-  await waitFor('an end of the clean-up', 5000, () => (leftovers(graphRoot).length === 0 ? true : undefined)).catch(
-    () => assert.deepEqual(leftovers(graphRoot), []),
-  );
+  await assertNoLeftovers(graphRoot);
 }
 
 const pullStages = [

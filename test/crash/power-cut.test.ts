@@ -10,7 +10,7 @@ import type { Daemon, DaemonOptions } from '../run/daemon.ts';
 import { repository, stageFolder } from '../run/stage.ts';
 import { crashImages, serveImages } from './images.ts';
 import { ext4, mountLoop, removeFile, takenDownAfter, xfs } from './loop-disk.ts';
-import { imageFaults, listedImages } from './whole-store.ts';
+import { assertNoLeftovers, imageFaults, listedImages } from './whole-store.ts';
 
 /**
  * A power cut at many moments of a pull: the store lies on ext4 whose device is a file on XFS, and the file is cloned at one
@@ -126,6 +126,7 @@ test('after a power cut at any moment of a pull, every image that is listed is w
 async function goOn({ folder }: Disks, cut: Cut): Promise<void> {
   using mounted = mountLoop({ file: cut.clone, mountPoint: '/var/lib/containers' });
   await using daemon: Daemon = await startDaemon({ logLevel: 'info' });
+  await assertNoLeftovers(`${mounted.mountPoint}/storage`);
   const names = async () => (await daemon.client.image.listImages({})).images.flatMap(({ repoTags }) => repoTags);
   assert.deepEqual((await names()).toSorted(), cut.images.toSorted());
   for (const name of cut.images) {

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, readlinkSync } from 'node:fs';
 import { verifyLayer } from '../../src/storage/damage/verify-layer.ts';
 import { bigDataFile } from '../../src/storage/index/big-data-name.ts';
+import { waitFor } from '../client/pods.ts';
 
 /** What is read of the index files; everything else in a record does not matter here. */
 interface LayerEntry {
@@ -124,11 +125,25 @@ function digestOf(data: Buffer): string {
   return `sha256:${createHash('sha256').update(data).digest('hex')}`;
 }
 
-/** Nothing of an image is on disk that no index names, and no work of a process that is gone. */
-export function assertNoLeftovers(graphRoot: string): void {
-  assert.deepEqual(leftovers(graphRoot), []);
+/** Waits until what is deleted in the background is gone; then nothing may be there that is of no image. */
+export async function assertNoLeftovers(graphRoot: string): Promise<void> {
+  const isClean = () => (leftovers(graphRoot).length === 0 ? true : undefined);
+  await waitFor('an end of the clean-up', 10_000, isClean).catch(() => assert.deepEqual(leftovers(graphRoot), []));
 }
 
+/** Image layers that are in the chain of no image and of no container. Nobody would ever delete them. */
+function unreferencedLayers(graphRoot: string): readonly string[] {
+  const layers = readIndex<LayerEntry>(`${graphRoot}/overlay-layers/layers.json`);
+  const volatile = readIndex<LayerEntry>(`${graphRoot}/overlay-layers/volatile-layers.json`);
+  const images = readIndex<ImageEntry>(`${graphRoot}/overlay-images/images.json`);
+  const parents = new Map(layers.map(({ id, parent }) => [id, parent]));
+  const used = new Set<string>();
+  for (const top of [...images.map(({ layer }) => layer), ...volatile.map(({ parent }) => parent)])
+    for (let id = top; id !== undefined; id = parents.get(id)) used.add(id);
+  return layers.filter(({ id }) => !used.has(id)).map(({ id }) => `layer ${id} without an image`);
+}
+
+/** What is on disk that no index names, work of a process that is gone, and layers without an image. */
 export function leftovers(graphRoot: string): readonly string[] {
   const list = (folder: string): string[] =>
     existsSync(`${graphRoot}/${folder}`)
@@ -143,6 +158,7 @@ export function leftovers(graphRoot: string): readonly string[] {
     return id === undefined || known.has(id);
   };
   return [
+    ...unreferencedLayers(graphRoot),
     ...layers.filter(({ flags }) => flags?.incomplete === true).map(({ id }) => `incomplete layer ${id}`),
     ...list('overlay/tempdirs'),
     ...list('overlay-layers/tmp'),

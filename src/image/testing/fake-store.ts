@@ -74,6 +74,7 @@ export function createFakeStore(graphRoot: string): FakeStore {
         return record;
       },
       sync: () => Promise.resolve(),
+      hold: () => ({ [Symbol.dispose]: () => undefined }),
       discard: () => Promise.resolve(),
       usage: () => Promise.resolve({ bytes: 7, inodes: 3 }),
       mountReadOnly: unused,

@@ -21,7 +21,7 @@ import { Logger, silentLog } from '../../base/log.ts';
 import { readMountInfo, umount } from '../../sys/mount.ts';
 import { openStore } from '../open-store.ts';
 import type { Store, StoreDamage } from '../store.ts';
-import { buildImage, layerIds, storeImage } from '../testing/build-image.ts';
+import { buildImage, layerIds, storeImage, unpackLayers } from '../testing/build-image.ts';
 
 const drivers = ['overlay', 'vfs'] as const;
 type DriverName = (typeof drivers)[number];
@@ -345,14 +345,7 @@ test('what nothing uses is damage when it is old, and repair deletes it with the
   const { store, diff } = await setUp(t);
   const [base = '', top = ''] = await storeAll(store);
   const stray = buildImage([[{ name: 'stray', data: 'z' }]]);
-  const [layer] = stray.layers;
-  assert.ok(layer);
-  const signal = new AbortController().signal;
-  const blob = (async function* () {
-    yield layer.blob;
-  })();
-  const rest = { parent: undefined, diffId: layer.diffId, blobDigest: undefined, blobSize: undefined };
-  const { id } = await store.layers.unpack({ ...rest, blob, signal });
+  const [id = ''] = await unpackLayers(store, stray);
   await store.layers.sync(id);
   assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
   unlinkSync(`${diff(top)}/srv/file`);

@@ -1,11 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
-import { parseTimeNs, systemClock } from '../../base/clock.ts';
+import { systemClock } from '../../base/clock.ts';
 import { CrioError, messageOf } from '../../base/errors.ts';
 import { deleteLayers } from '../delete-layers.ts';
 import { tarSplitPath } from '../paths.ts';
 import type { ContainerStore, ImageRecord, StoreDamage, StoreHealth } from '../store.ts';
 import type { Trash } from '../trash.ts';
 import { BackgroundVerifier } from './background-verifier.ts';
+import { deleteOldLayers, layerCreatedNs } from './delete-old-layers.ts';
 import { allImages, chainOf, containerDamage, imageDamage, imageLayers, inspectLayer } from './find-damage.ts';
 import type { CheckContext, KnownLayer } from './find-damage.ts';
 import { describeDamage } from './quarantine.ts';
@@ -84,9 +85,7 @@ async function unusedLayers(options: HealthOptions, maxAgeMs: number): Promise<r
   const oldest = systemClock.nowNs() - BigInt(maxAgeMs) * 1_000_000n;
   return (await imageLayers(options)).flatMap(({ record: { id }, isReadOnly }) => {
     if (isReadOnly || used.has(id)) return [];
-    const created = state.layers.raw(id)?.['created'];
-    const createdNs = typeof created === 'string' ? parseTimeNs(created) : undefined;
-    return (createdNs ?? 0n) < oldest ? [id] : [];
+    return (layerCreatedNs(state, id) ?? 0n) < oldest ? [id] : [];
   });
 }
 
@@ -146,7 +145,9 @@ async function walk(
       if (reason !== undefined && (await isStillDamaged(options, layer))) faults.set(layer.record.id, reason);
     }
     await markImages(options, faults, signal);
-    if (contents) await walkContents(options, faults, signal);
+    if (!contents) return;
+    await deleteOldLayers(options);
+    await walkContents(options, faults, signal);
   } catch (error) {
     if (!signal.aborted) log.warn('look for damage in the storage', error);
   }

@@ -3,7 +3,7 @@ import { wrap } from '../../base/errors.ts';
 import type { Driver } from '../driver.ts';
 import { syncPath } from '../index/atomic-write.ts';
 import { tarSplitPath } from '../paths.ts';
-import { parentsFirst } from '../staged-layer.ts';
+import { parentsFirst } from '../parents-first.ts';
 import type { StagedLayer } from '../staged-layer.ts';
 import type { StoreState } from '../store-state.ts';
 

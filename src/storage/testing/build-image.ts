@@ -76,8 +76,8 @@ export function layerIds(store: Store, image: TestImage): string[] {
   return ids;
 }
 
-/** Stores an image as a pull does: all layers at once, then the record. */
-export async function storeImage(store: Store, image: TestImage, name: string): Promise<void> {
+/** Unpacks all layers at once, as a pull does, and returns their ids, base first. They are in no index yet. */
+export async function unpackLayers(store: Store, image: TestImage): Promise<readonly string[]> {
   const ids = layerIds(store, image);
   const signal = new AbortController().signal;
   await Promise.all(
@@ -92,6 +92,12 @@ export async function storeImage(store: Store, image: TestImage, name: string): 
       }),
     ),
   );
+  return ids;
+}
+
+/** Stores an image as a pull does: all layers at once, then the record. */
+export async function storeImage(store: Store, image: TestImage, name: string): Promise<void> {
+  const ids = await unpackLayers(store, image);
   await store.layers.sync(ids.at(-1));
   await store.images.put(newImage(image, ids.at(-1), name));
 }
