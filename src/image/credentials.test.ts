@@ -233,6 +233,18 @@ describe('credentials', () => {
     assert.equal(state.tokens, 1);
   });
 
+  it('go to a host that is written in upper case', async () => {
+    const nameOf = (host: string) => host.replace('127.0.0.1', 'LocalHost');
+    await using bench = await openBench({
+      toml: (host) => `[[registry]]\nlocation = "${nameOf(host)}"\ninsecure = true`,
+    });
+    const { registry } = bench;
+    const image = putImage(registry, 'a', '1');
+    registry.handle = demandPassword;
+    const credentials = { username: 'u', password: 'p' };
+    assert.equal(await bench.pull(`${nameOf(registry.host)}/a:1`, { credentials }), image.id);
+  });
+
   it('CVE-2019-10214: refuses a token server on plain HTTP for a registry that is not insecure', async () => {
     using endpoints = new Endpoints({ limits: defaultLimits, certificateDirs: [], log: silentLog });
     const authorizer = new Authorizer(endpoints.get('r.io', false), 'a', {

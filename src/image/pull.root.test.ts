@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { TLSSocket } from 'node:tls';
 import { buildImages } from '../../test/fixtures/build.ts';
 import { run } from '../../test/fixtures/process.ts';
 import { startRegistry } from '../../test/fixtures/registry.ts';
@@ -75,6 +78,14 @@ async function failure(promise: Promise<unknown>): Promise<string> {
     return messageOf(error);
   }
   assert.fail('it succeeded');
+}
+
+/** An htpasswd(1) file; bcrypt of libxcrypt, through the Perl that every Debian has. */
+function writePasswords(user: string, password: string): string {
+  const file = join(folder, 'htpasswd');
+  const hash = run('perl', ['-e', `print crypt('${password}', '$2b$05$abcdefghijklmnopqrstuu')`]);
+  writeFileSync(file, `${user}:${hash}\n`);
+  return file;
 }
 
 function podman(...args: string[]): string {
@@ -211,10 +222,7 @@ describe('an image pulled by us', () => {
 
 describe('registries with secrets', () => {
   it('takes credentials that podman login left, and says what was refused', async () => {
-    const htpasswd = join(folder, 'htpasswd');
-    // bcrypt of libxcrypt, through the Perl that every Debian has.
-    const hash = run('perl', ['-e', "print crypt('secret', '$2b$05$abcdefghijklmnopqrstuu')"]);
-    writeFileSync(htpasswd, `user:${hash}\n`);
+    const htpasswd = writePasswords('user', 'secret');
     await using closed = await startSecureRegistry(folder, { auth: { htpasswd: { realm: 'test', path: htpasswd } } });
     const authFile = join(folder, 'auth.json');
     run('skopeo', ['login', '--tls-verify=false', '--authfile', authFile, '-u', 'user', '-p', 'secret', closed.host]);
@@ -229,6 +237,82 @@ describe('registries with secrets', () => {
     await pull(service, name);
     await pull(stranger, name, { username: 'user', password: 'secret' });
     await service.remove(new Call({ name: 'remove', id: 't', log: silentLog }), name);
+  });
+
+  it('are asked on the default ports of TLS and HTTP, with their password, and with their folder of certs.d', async () => {
+    const auth = { htpasswd: { realm: 'test', path: writePasswords('user', 'secret') } };
+    const certs = makeCertificates(folder);
+    const tls = { certificate: certs.server.cert, key: certs.server.key };
+    await using https = await startSecureRegistry(folder, { auth, port: 443, http: { tls } });
+    await using http = await startSecureRegistry(folder, { auth, port: 80 });
+    const certificateDirs = [join(folder, 'default-port.d')];
+    mkdirSync(join(folder, 'default-port.d', https.host), { recursive: true });
+    cpSync(certs.authority, join(folder, 'default-port.d', https.host, 'ca.crt'));
+    await using service = await openImages(http.host, { certificateDirs });
+    for (const { host } of [https, http]) {
+      const name = `${host}/${source}:latest`;
+      await pull(service, name, { username: 'user', password: 'secret' });
+      await service.remove(new Call({ name: 'remove', id: 't', log: silentLog }), name);
+    }
+  });
+
+  it('reads certs.d again for each pull: another authority and client certificate count at once', async () => {
+    const certificateDirs = [join(folder, 'renewed.d')];
+    const start = (certs: ReturnType<typeof makeCertificates>, port?: number) =>
+      startSecureRegistry(folder, {
+        ...(port === undefined ? {} : { port }),
+        http: { tls: { certificate: certs.server.cert, key: certs.server.key, clientcas: [certs.authority] } },
+      });
+    const install = (certs: ReturnType<typeof makeCertificates>, dir: string) => {
+      mkdirSync(dir, { recursive: true });
+      cpSync(certs.authority, join(dir, 'ca.crt'));
+      cpSync(certs.client.cert, join(dir, 'client.cert'));
+      cpSync(certs.client.key, join(dir, 'client.key'));
+    };
+    const [first, second] = [makeCertificates(folder), makeCertificates(folder)];
+    const before = await start(first);
+    const { host } = before;
+    await using service = await openImages(host, { certificateDirs }, '');
+    const name = `${host}/${source}:latest`;
+    install(first, join(folder, 'renewed.d', host));
+    await pull(service, name);
+    await before[Symbol.asyncDispose]();
+    await using _after = await start(second, Number(host.split(':')[1]));
+    await assert.rejects(pull(service, name), 'with the old authority');
+    install(second, join(folder, 'renewed.d', host));
+    await pull(service, name);
+    await service.remove(new Call({ name: 'remove', id: 't', log: silentLog }), name);
+  });
+
+  it('trusts the authority of the registry for the token server that it leads to, and does not show it the client certificate', async () => {
+    const certs = makeCertificates(folder);
+    const shown: boolean[] = [];
+    const tls = { cert: readFileSync(certs.server.cert), key: readFileSync(certs.server.key) };
+    const tokens = createServer({ ...tls, requestCert: true, rejectUnauthorized: false }, (request, response) => {
+      const { socket } = request;
+      shown.push(socket instanceof TLSSocket && Object.keys(socket.getPeerCertificate()).length > 0);
+      response.end('{"token":"t"}');
+    });
+    await new Promise<void>((resolve) => tokens.listen(0, '127.0.0.1', resolve));
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => tokens.closeAllConnections());
+    stack.defer(() => void tokens.close());
+    const { port } = tokens.address() as AddressInfo; // a TCP server has no other kind
+    const bundle = certs.authority;
+    const token = { realm: `https://127.0.0.1:${port}/token`, service: 's', issuer: 'i', rootcertbundle: bundle };
+    await using tlsRegistry = await startSecureRegistry(folder, {
+      auth: { token },
+      http: { tls: { certificate: certs.server.cert, key: certs.server.key } },
+    });
+    const dir = join(folder, 'tokens.d', tlsRegistry.host);
+    mkdirSync(dir, { recursive: true });
+    cpSync(certs.authority, join(dir, 'ca.crt'));
+    cpSync(certs.client.cert, join(dir, 'client.cert'));
+    cpSync(certs.client.key, join(dir, 'client.key'));
+    await using service = await openImages(tlsRegistry.host, { certificateDirs: [join(folder, 'tokens.d')] }, '');
+    // The token is no good: that it was fetched is what counts.
+    assert.match(await failure(pull(service, `${tlsRegistry.host}/${source}:latest`)), /401 unauthorized/);
+    assert.ok(shown.length > 0 && !shown.includes(true));
   });
 
   it('verifies TLS with the authority in certs.d, and shows its client certificate', async () => {

@@ -91,6 +91,7 @@ async function readFileUrl(url: URL): Promise<Buffer | undefined> {
 async function readHttpUrl(url: URL, endpoints: Endpoints, signal: AbortSignal): Promise<Buffer | undefined> {
   const endpoint = endpoints.get(url.host, url.protocol === 'http:');
   try {
+    await endpoint.readCertificates();
     const response = await endpoint.send({ target: url, signal });
     if (response.status === 200) return await readAll(response, bodyLimits.signature, 'signature');
     response.discard();

@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { env } from 'node:process';
 import { createSecureContext } from 'node:tls';
@@ -12,6 +12,12 @@ export const defaultCertificateDirs = ['/etc/containers/certs.d', '/etc/docker/c
 interface HostFiles {
   readonly authorities: readonly string[];
   readonly clients: readonly { readonly cert: string; readonly key: string }[];
+}
+
+export interface OpenedContext {
+  readonly secureContext: SecureContext;
+  /** Of the files it was made from: another one from `stamp` says that they have changed. */
+  readonly stamp: string;
 }
 
 /**
@@ -28,9 +34,21 @@ export class TlsContexts {
     this.#dirs = dirs;
   }
 
-  /** `verify: false` needs no authorities. */
-  async open(host: string, { verify }: { readonly verify: boolean }): Promise<SecureContext> {
-    const { authorities, clients } = await readHostFiles(this.#dirs, host);
+  /** Client certificates come from the first host's folder, authorities from all. `verify: false` needs no authorities. */
+  async open(hosts: readonly string[], { verify }: { readonly verify: boolean }): Promise<OpenedContext> {
+    // Before the files are read: one that changes meanwhile is then found to have changed.
+    const stamp = await this.stamp(hosts);
+    const folders = await Promise.all(hosts.map((host) => readHostFiles(this.#dirs, host)));
+    return { stamp, secureContext: await this.#makeContext(folders, verify) };
+  }
+
+  /** Changes when a file of the hosts' folders changes, comes or goes. */
+  async stamp(hosts: readonly string[]): Promise<string> {
+    return (await Promise.all(hosts.map((host) => stampOf(this.#dirs, host)))).join('\n');
+  }
+
+  async #makeContext(folders: readonly HostFiles[], verify: boolean): Promise<SecureContext> {
+    const clients = folders[0]?.clients ?? [];
     const own = { cert: clients.map((client) => client.cert), key: clients.map((client) => client.key) };
     if (!verify) {
       if (clients.length > 0) return createSecureContext({ ca: [], ...own });
@@ -38,6 +56,7 @@ export class TlsContexts {
     }
     this.#system ??= loadSystemAuthorities(env);
     const system = await this.#system;
+    const authorities = folders.flatMap((folder) => folder.authorities);
     if (clients.length > 0 || authorities.length > 0)
       return createSecureContext({ ca: [...system, ...authorities], ...own });
     return (this.#shared ??= createSecureContext({ ca: [...system] }));
@@ -45,12 +64,33 @@ export class TlsContexts {
 }
 
 async function readHostFiles(dirs: readonly string[], host: string): Promise<HostFiles> {
+  const folder = await findFolder(dirs, host);
+  return folder === undefined ? { authorities: [], clients: [] } : readDir(folder.dir, folder.names);
+}
+
+async function stampOf(dirs: readonly string[], host: string): Promise<string> {
+  const folder = await findFolder(dirs, host);
+  if (folder === undefined) return '';
+  const files = folder.names
+    .filter((name) => /\.(?:crt|cert|key)$/.test(name))
+    .map(async (name) => {
+      const path = join(folder.dir, name);
+      const { ino, size, ctimeNs } = await stat(path, { bigint: true }).catch(() => ({ ino: 0, size: 0, ctimeNs: 0 }));
+      return `${path} ${ino} ${size} ${ctimeNs}`;
+    });
+  return (await Promise.all(files)).join('\n');
+}
+
+async function findFolder(
+  dirs: readonly string[],
+  host: string,
+): Promise<{ readonly dir: string; readonly names: readonly string[] } | undefined> {
   for (const parent of dirs) {
     const dir = join(parent, host);
     const names = await listDir(dir);
-    if (names !== undefined) return readDir(dir, names);
+    if (names !== undefined) return { dir, names };
   }
-  return { authorities: [], clients: [] };
+  return undefined;
 }
 
 async function readDir(dir: string, names: readonly string[]): Promise<HostFiles> {

@@ -130,7 +130,7 @@ export class RegistryClient {
     // Two rounds: a cached token may have been revoked, and its successor may need other challenges answered.
     for (let round = 0; ; round += 1) {
       const response = await this.#send(path, options, authorization);
-      if (response.status !== 401 || round === 2 || response.url.host !== this.endpoint.host) return response;
+      if (response.status !== 401 || round === 2 || !this.endpoint.isOwn(response.url)) return response;
       const challenges = parseChallenges(header(response, 'www-authenticate'));
       const next = await this.#authorizer.answer(challenges, authorization, options.signal);
       if (next === undefined || next === authorization) return response;

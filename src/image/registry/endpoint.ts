@@ -1,17 +1,12 @@
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import type { LookupFunction } from 'node:net';
-import { env } from 'node:process';
-import type { SecureContext } from 'node:tls';
 import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
+import { Agents } from './agents.ts';
 import type { TlsContexts } from './certificates.ts';
 import { sendRequest } from './http.ts';
 import type { HttpResponse } from './http.ts';
 import { maxRedirects } from './limits.ts';
 import type { TransportLimits } from './limits.ts';
-import { proxyFor } from './proxy.ts';
-import type { ProxyEnv } from './proxy.ts';
 import { TokenCache } from './token-cache.ts';
 
 export interface EndpointOptions {
@@ -43,7 +38,6 @@ const apiHosts: ReadonlyMap<string, string> = new Map([['docker.io', 'registry-1
 const firstPauseMs = 10_000;
 const longestPauseMs = 300_000;
 const schemeMemoryMs = 300_000;
-const idleSocketMs = 30_000;
 
 /**
  * One registry server: its connections, its tokens, whether it speaks TLS, and whether it was dead a moment ago.
@@ -56,9 +50,8 @@ export class Endpoint {
   readonly tokens = new TokenCache();
   readonly #options: EndpointOptions;
   readonly #breaker = new Breaker();
-  /** Direct, and through a proxy. */
-  readonly #plainAgents = new Map<string, HttpAgent>();
-  readonly #tlsAgents = new Map<string, Promise<HttpsAgent>>();
+  readonly #agents: Agents;
+  readonly #origins: readonly string[];
   #detecting: Promise<'http' | 'https'> | undefined;
   #scheme: { readonly name: 'http' | 'https'; readonly atMs: number } | undefined;
 
@@ -67,6 +60,23 @@ export class Endpoint {
     this.host = apiHosts.get(options.host) ?? options.host;
     this.insecure = options.insecure;
     this.limits = options.limits;
+    this.#origins = originsOf(this.host, options.insecure);
+    this.#agents = new Agents({
+      host: options.host,
+      isOwn: (url) => this.isOwn(url),
+      verify: !options.insecure,
+      tls: options.tls,
+    });
+  }
+
+  /** True for a URL of this server, however its host and port are written; false for every other one. */
+  isOwn(url: URL): boolean {
+    return this.#origins.includes(url.origin);
+  }
+
+  /** Takes over certificates that have changed on disk. To be called at the start of a pull. */
+  readCertificates(): Promise<void> {
+    return this.#agents.refresh();
   }
 
   /** `https://host:port`, for people. */
@@ -125,20 +135,25 @@ export class Endpoint {
     );
   }
 
+  /** Closes idle connections, and the others when their answer is read. */
+  retire(): void {
+    this.#agents.retire();
+  }
+
+  /** Ends all connections. */
   close(): void {
-    for (const agent of this.#plainAgents.values()) agent.destroy();
-    for (const agent of this.#tlsAgents.values()) agent.then((opened) => opened.destroy()).catch(() => {});
+    this.#agents.close();
   }
 
   async #sendOne(url: URL, request: EndpointRequest, authorization: string | undefined): Promise<HttpResponse> {
-    const isOwn = url.host === this.host;
+    const isOwn = this.isOwn(url);
     try {
       const response = await sendRequest({
         url,
         method: request.method ?? 'GET',
         headers: { ...request.headers, ...(authorization === undefined ? {} : { Authorization: authorization }) },
         ...(request.body === undefined ? {} : { body: request.body }),
-        agent: url.protocol === 'https:' ? await this.#tlsAgent(url) : this.#plainAgent(url),
+        agent: await this.#agents.for(url),
         lookup: this.#options.lookup,
         limits: this.limits,
         signal: request.signal,
@@ -197,37 +212,7 @@ export class Endpoint {
     response.discard();
     return 'http';
   }
-
-  #plainAgent(url: URL): HttpAgent {
-    const proxyEnv = proxyFor(url, env);
-    const key = JSON.stringify(proxyEnv ?? null);
-    const known = this.#plainAgents.get(key);
-    if (known !== undefined) return known;
-    const agent = new HttpAgent({ ...agentOptions, ...(proxyEnv === undefined ? {} : { proxyEnv: { ...proxyEnv } }) });
-    this.#plainAgents.set(key, agent);
-    return agent;
-  }
-
-  #tlsAgent(url: URL): Promise<HttpsAgent> {
-    const { host } = url;
-    const known = this.#tlsAgents.get(host);
-    if (known !== undefined) return known;
-    const agent = this.#options.tls
-      .open(host, { verify: !this.insecure })
-      .then((context) => this.#newTlsAgent(context, proxyFor(url, env)));
-    this.#tlsAgents.set(host, agent);
-    // Certificates may be put right meanwhile: the next request reads them again.
-    agent.catch(() => this.#tlsAgents.delete(host));
-    return agent;
-  }
-
-  #newTlsAgent(secureContext: SecureContext, proxyEnv: ProxyEnv | undefined): HttpsAgent {
-    const options = { ...agentOptions, secureContext, rejectUnauthorized: !this.insecure };
-    return new HttpsAgent({ ...options, ...(proxyEnv === undefined ? {} : { proxyEnv: { ...proxyEnv } }) });
-  }
 }
-
-const agentOptions = { keepAlive: true, maxFreeSockets: 8, timeout: idleSocketMs } as const;
 
 /** Remembers a dead server, so that a mirror's timeout is paid once and not for every layer of every pull. */
 class Breaker {
@@ -269,6 +254,12 @@ async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promis
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
+}
+
+/** A host may be written with a default port or in upper case. One that is no host has none. */
+function originsOf(host: string, insecure: boolean): readonly string[] {
+  const schemes = insecure ? ['https', 'http'] : ['https'];
+  return schemes.flatMap((scheme) => URL.parse(`${scheme}://${host}`)?.origin ?? []);
 }
 
 function hostnameOf(host: string): string {

@@ -4,8 +4,12 @@ import { Endpoint } from './endpoint.ts';
 import type { TransportLimits } from './limits.ts';
 import { createLookup } from './lookup.ts';
 
+/** Anybody may name hosts: those that were not asked for longest are forgotten. */
+const maxEndpoints = 100;
+
 /** All registry servers of this process: one `Endpoint` per host and security, shared by all pulls. */
 export class Endpoints implements Disposable {
+  /** The one used last is the last. */
   readonly #endpoints = new Map<string, Endpoint>();
   readonly #lookup = createLookup();
   readonly #limits: TransportLimits;
@@ -31,23 +35,20 @@ export class Endpoints implements Disposable {
 
   get(host: string, insecure: boolean): Endpoint {
     const key = `${insecure ? 'insecure' : 'secure'} ${host}`;
-    const known = this.#endpoints.get(key);
-    if (known !== undefined) return known;
-    const endpoint = new Endpoint({
-      host,
-      insecure,
-      isInsecure: this.#isInsecure,
-      tls: this.#tls,
-      lookup: this.#lookup,
-      limits: this.#limits,
-      log: this.#log,
-    });
+    const endpoint = this.#endpoints.get(key) ?? this.#newEndpoint(host, insecure);
+    this.#endpoints.delete(key);
     this.#endpoints.set(key, endpoint);
+    for (const [oldest, unused] of this.#endpoints) {
+      if (this.#endpoints.size <= maxEndpoints) break;
+      this.#endpoints.delete(oldest);
+      unused.retire();
+    }
     return endpoint;
   }
 
   /** Forgets tokens, certificates and what is known about servers; what runs goes on with the old ones. */
   forget(): void {
+    for (const endpoint of this.#endpoints.values()) endpoint.retire();
     this.#endpoints.clear();
     this.#tls = new TlsContexts(this.#certificateDirs);
   }
@@ -56,5 +57,17 @@ export class Endpoints implements Disposable {
   [Symbol.dispose](): void {
     for (const endpoint of this.#endpoints.values()) endpoint.close();
     this.#endpoints.clear();
+  }
+
+  #newEndpoint(host: string, insecure: boolean): Endpoint {
+    return new Endpoint({
+      host,
+      insecure,
+      isInsecure: this.#isInsecure,
+      tls: this.#tls,
+      lookup: this.#lookup,
+      limits: this.#limits,
+      log: this.#log,
+    });
   }
 }

@@ -36,13 +36,15 @@ export class Place {
   }
 
   async open(signal: AbortSignal): Promise<RegistryClient> {
-    this.#client ??= new RegistryClient({
-      source: this.source,
-      endpoint: this.#endpoint,
-      credentials: await this.#findCredentials(signal),
-      log: this.#log,
-    });
+    this.#client ??= await this.#newClient(signal);
     return this.#client;
+  }
+
+  async #newClient(signal: AbortSignal): Promise<RegistryClient> {
+    // Once per pull, as with the other container tools: a pair of files that is being replaced must not end one half-way.
+    await this.#endpoint.readCertificates();
+    const credentials = await this.#findCredentials(signal);
+    return new RegistryClient({ source: this.source, endpoint: this.#endpoint, credentials, log: this.#log });
   }
 
   /** For error texts. */
