@@ -8,7 +8,7 @@ import type { NewImage, Store } from '../storage/store.ts';
 import { pullArtifact } from './artifacts/pull-artifact.ts';
 import type { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { digestOf } from './digest.ts';
-import { isEncrypted, openLayerKey } from './encryption/encrypted-layer.ts';
+import { isEncrypted, openLayerKeys } from './encryption/encrypted-layer.ts';
 import type { LayerKey } from './encryption/encrypted-layer.ts';
 import { fetchConfig, fetchManifest } from './fetch-image.ts';
 import type { FetchedManifest } from './fetch-image.ts';
@@ -250,7 +250,7 @@ async function bringLayers(
   const { store, runningLayers, layerLeaders, log } = dependencies;
   const { tracker, call } = request;
   tracker.setPhase('layers');
-  const layerKeys = await openLayerKeys(dependencies, image);
+  const layerKeys = await layerKeysOf(dependencies, image);
   return pullLayers({
     layers: image.manifest.layers,
     diffIds: document.diffIds,
@@ -265,14 +265,13 @@ async function bringLayers(
   });
 }
 
-async function openLayerKeys(
+async function layerKeysOf(
   dependencies: PullDependencies,
   { manifest }: FetchedImage,
 ): Promise<ReadonlyMap<Digest, LayerKey>> {
   const encrypted = manifest.layers.filter(isEncrypted);
   if (encrypted.length === 0) return new Map();
-  const keys = await dependencies.decryptionKeys();
-  return new Map(encrypted.map((layer) => [layer.digest, openLayerKey(layer, keys)]));
+  return openLayerKeys(encrypted, await dependencies.decryptionKeys());
 }
 
 async function isLayerMissing({ store, layers }: { store: Store; layers: readonly string[] }): Promise<boolean> {

@@ -9,6 +9,8 @@ import { mediaTypes } from '../media-types.ts';
 import { failure, noise, openBench } from '../testing/bench.ts';
 import type { Bench } from '../testing/bench.ts';
 import { putImage } from '../testing/fake-registry.ts';
+import type { Descriptor } from '../manifest.ts';
+import { openLayerKeys } from './encrypted-layer.ts';
 import { decryptJwe } from './jwe.ts';
 
 const recipient = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -110,10 +112,10 @@ describe('an encrypted layer', () => {
 
 describe('decryptJwe', () => {
   const open = (jwe: object) =>
-    decryptJwe(Buffer.from(JSON.stringify(jwe)), [recipient.privateKey, stranger.privateKey]);
+    decryptJwe(Buffer.from(JSON.stringify(jwe)), [recipient.privateKey, stranger.privateKey], async () => {});
   const head = (fields: object) => Buffer.from(JSON.stringify({ enc: 'A256GCM', ...fields })).toString('base64url');
 
-  it('CVE-2026-34986: empty parts, points off the curve and thousands of recipients cost nothing', () => {
+  it('CVE-2026-34986: empty parts, points off the curve and thousands of recipients cost nothing', async () => {
     const epk = { kty: 'EC', crv: 'P-256', x: 'AAAA', y: 'AAAA' };
     for (const fields of [
       { alg: 'ECDH-ES+A256KW', epk },
@@ -122,12 +124,65 @@ describe('decryptJwe', () => {
       { alg: 'dir' },
       {},
     ]) {
-      assert.equal(open({ protected: head(fields), encrypted_key: '', iv: '', ciphertext: '', tag: '' }), undefined);
-      assert.equal(open({ protected: head(fields) }), undefined);
+      const empty = { protected: head(fields), encrypted_key: '', iv: '', ciphertext: '', tag: '' };
+      assert.equal(await open(empty), undefined);
+      assert.equal(await open({ protected: head(fields) }), undefined);
     }
     const recipients = Array.from({ length: 10_000 }, () => ({ header: { alg: 'RSA-OAEP' }, encrypted_key: 'AA' }));
-    assert.throws(() => open({ protected: head({}), recipients }), /too many recipients/);
-    assert.throws(() => open({ protected: head({ enc: 'A128CBC-HS256' }) }), /unsupported enc/);
-    assert.throws(() => open([]), /JWE/);
+    await assert.rejects(open({ protected: head({}), recipients }), /too many recipients/);
+    await assert.rejects(open({ protected: head({ enc: 'A128CBC-HS256' }) }), /unsupported enc/);
+    await assert.rejects(open([]), /JWE/);
+  });
+});
+
+describe('openLayerKeys', () => {
+  const base64 = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64');
+  const options = { cipher: 'AES_256_CTR_HMAC_SHA256', hmac: randomBytes(32).toString('base64') };
+  const layerOf = (jwes: readonly string[], digit: number): Descriptor => ({
+    mediaType: 'application/vnd.oci.image.layer.v1.tar+gzip+encrypted',
+    digest: `sha256:${String(digit).padStart(64, '0')}`,
+    size: 1,
+    annotations: new Map([
+      ['org.opencontainers.image.enc.keys.jwe', jwes.join(',')],
+      ['org.opencontainers.image.enc.pubopts', base64(options)],
+    ]),
+  });
+  const fitting = () =>
+    wrapForRecipient(
+      Buffer.from(
+        JSON.stringify({
+          symkey: randomBytes(32).toString('base64'),
+          cipheroptions: { nonce: randomBytes(16).toString('base64') },
+        }),
+      ),
+    );
+  const useless = (count: number) =>
+    base64({
+      protected: Buffer.from(JSON.stringify({ alg: 'RSA-OAEP', enc: 'A256GCM' })).toString('base64url'),
+      recipients: Array.from({ length: count }, () => ({ encrypted_key: 'AA' })),
+    });
+
+  it('CVE-2026-34986: thousands of wrapped keys are refused, in one layer at once', async () => {
+    const many = layerOf(
+      Array.from({ length: 2000 }, () => 'not looked at'),
+      1,
+    );
+    await assert.rejects(openLayerKeys([many], [recipient.privateKey]), /2000 wrapped keys, more than 64/);
+    // Sixty recipients each, for whom a key of another kind costs nothing.
+    const layer = layerOf(
+      Array.from({ length: 64 }, () => useless(60)),
+      1,
+    );
+    await assert.rejects(openLayerKeys([layer], [stranger.privateKey]), /more than 1000 recipients/);
+  });
+
+  it('stops at the first key that fits, and lets others have their turn', async () => {
+    let turns = 0;
+    const timer = setInterval(() => (turns += 1), 0).unref();
+    const layers = Array.from({ length: 10 }, (_, at) => layerOf([useless(5), fitting(), 'not looked at'], at));
+    const opened = await openLayerKeys(layers, [recipient.privateKey]);
+    clearInterval(timer);
+    assert.equal(opened.size, 10);
+    assert.ok(turns > 0);
   });
 });

@@ -1,5 +1,6 @@
 import { createDecipheriv, createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { CrioError } from '../../base/errors.ts';
 import type { Digest } from '../../base/ids.ts';
 import { JsonReader, parseStrictJson } from '../json.ts';
@@ -27,11 +28,37 @@ export function plainMediaType({ mediaType }: Descriptor): string {
   return mediaType.endsWith(suffix) ? mediaType.slice(0, -suffix.length) : mediaType;
 }
 
+/** Wrapped keys of one layer; tools add one for each change of the recipients. */
+const maxWrapped = 64;
+/** Recipients that are tried for all layers of an image. */
+const maxTries = 1000;
+
 /**
- * Opens the wrapped key of a layer, as the image encryption of the other container tools writes it into annotations. Throws
- * when no private key fits: asked before the store is, so that who cannot open an image does not get it from a neighbour.
+ * Opens the wrapped keys of layers, as the image encryption of the other container tools writes them into annotations. Throws
+ * when no private key fits one: asked before the store is, so that who cannot open an image does not get it from a neighbour.
+ * Others get their turn between the tries, and there are not many of them (CVE-2026-34986).
  */
-export function openLayerKey(layer: Descriptor, keys: readonly KeyObject[]): LayerKey {
+export async function openLayerKeys(
+  layers: readonly Descriptor[],
+  keys: readonly KeyObject[],
+): Promise<ReadonlyMap<Digest, LayerKey>> {
+  let tries = 0;
+  const beforeTry = async (): Promise<void> => {
+    tries += 1;
+    if (tries > maxTries)
+      throw new CrioError('resource-exhausted', `encrypted layers have more than ${maxTries} recipients`);
+    await nextTurn();
+  };
+  const opened = new Map<Digest, LayerKey>();
+  for (const layer of layers) opened.set(layer.digest, await openLayerKey(layer, keys, beforeTry));
+  return opened;
+}
+
+async function openLayerKey(
+  layer: Descriptor,
+  keys: readonly KeyObject[],
+  beforeTry: () => Promise<void>,
+): Promise<LayerKey> {
   const what = `layer ${layer.digest}`;
   const options = readBase64(layer.annotations.get(`${annotationPrefix}pubopts`) ?? '', `${what}: pubopts`);
   const cipher = options.string('cipher') ?? '';
@@ -39,9 +66,10 @@ export function openLayerKey(layer: Descriptor, keys: readonly KeyObject[]): Lay
     throw new CrioError('unimplemented', `${what}: unsupported cipher ${JSON.stringify(cipher)}`);
   const wrapped = (layer.annotations.get(`${annotationPrefix}keys.jwe`) ?? '').split(',').filter((text) => text !== '');
   if (wrapped.length === 0) throw new CrioError('unimplemented', `${what}: its key is not wrapped with JWE`);
-  const payload = wrapped
-    .map((text) => decryptJwe(Buffer.from(text, 'base64'), keys))
-    .find((opened) => opened !== undefined);
+  if (wrapped.length > maxWrapped)
+    throw new CrioError('resource-exhausted', `${what}: ${wrapped.length} wrapped keys, more than ${maxWrapped}`);
+  let payload: Buffer | undefined;
+  for (const text of wrapped) payload ??= await decryptJwe(Buffer.from(text, 'base64'), keys, beforeTry);
   if (payload === undefined) {
     throw new CrioError(
       'failed-precondition',

@@ -5,9 +5,14 @@ import { JsonReader, parseStrictJson } from '../json.ts';
 
 /**
  * Decrypts a JWE in JSON serialization (RFC 7516) with the first key that fits. Key management RSA-OAEP, RSA-OAEP-256 and
- * ECDH-ES with AES key wrap, content AES-GCM: what image encryption uses. Undefined when no key fits.
+ * ECDH-ES with AES key wrap, content AES-GCM: what image encryption uses. Undefined when no key fits. `beforeTry` is
+ * waited for before each recipient, as one costs some milliseconds; it may throw.
  */
-export function decryptJwe(data: Buffer, keys: readonly KeyObject[]): Buffer | undefined {
+export async function decryptJwe(
+  data: Buffer,
+  keys: readonly KeyObject[],
+  beforeTry: () => Promise<void>,
+): Promise<Buffer | undefined> {
   const reader = new JsonReader(parseStrictJson(data, 'JWE'), 'JWE');
   const protectedText = reader.string('protected') ?? '';
   const shared = [readHeader(base64url(protectedText)), reader.object('unprotected')];
@@ -23,6 +28,7 @@ export function decryptJwe(data: Buffer, keys: readonly KeyObject[]): Buffer | u
     aad: Buffer.from(aad === undefined ? protectedText : `${protectedText}.${aad}`),
   };
   for (const recipient of recipients) {
+    await beforeTry();
     const header = [...shared, recipient.object('header')].filter((part) => part !== undefined);
     const encryptedKey = base64url(recipient.string('encrypted_key') ?? '');
     for (const key of keys) {
