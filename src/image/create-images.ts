@@ -8,6 +8,7 @@ import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
 import { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { defaultAuthFiles } from './auth/find-credentials.ts';
+import { removeUsedAuth } from './auth/namespaced-auth.ts';
 import { Catalog } from './catalog.ts';
 import { findImage, findRecord, indexOf, namesWithout } from './find-image.ts';
 import type { FoundImage, FoundRecord } from './find-image.ts';
@@ -93,6 +94,7 @@ export interface ImageService extends Images, AsyncDisposable {
 /** Opens the image feature: reads registries.conf, which must be valid. */
 export async function createImages(options: ImagesOptions): Promise<ImageService> {
   const paths = options.places?.registries ?? registriesPaths(env, options.registries);
+  await removeUsedAuth(options.config.image.namespacedAuthDir, options.log);
   return new StoredImages(options, paths, await loadRegistriesConf(paths));
 }
 

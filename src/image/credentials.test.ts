@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
@@ -147,6 +148,21 @@ describe('credentials', () => {
     assert.deepEqual(await readdir(folder), ['in-use']);
     assert.deepEqual(await readdir(join(folder, 'in-use')), []);
     assert.match(await failure(bench.pull(`${registry.host}/a:1`, { namespace: 'prod' })), /401/);
+  });
+
+  it('of a pull that a crash ended are deleted at the next start, and nothing else is', async () => {
+    const key = 'a'.repeat(64);
+    const left = `prod-${key}-00000000-0000-4000-8000-000000000000.json`;
+    await using bench = await openBench({
+      image: (dir) => {
+        mkdirSync(join(dir, 'auth/in-use'), { recursive: true });
+        for (const name of [left, 'note.json']) writeFileSync(join(dir, 'auth/in-use', name), '{}');
+        writeFileSync(join(dir, 'auth', `prod-${key}.json`), '{}');
+        return { namespacedAuthDir: join(dir, 'auth') };
+      },
+    });
+    assert.deepEqual(await readdir(join(bench.dir, 'auth/in-use')), ['note.json']);
+    assert.deepEqual((await readdir(join(bench.dir, 'auth'))).toSorted(), ['in-use', `prod-${key}.json`]);
   });
 
   it('those of the request do not go to a location on another host, unless they name it', async () => {

@@ -4,6 +4,8 @@ interface Entry<T> {
   readonly controller: AbortController;
   readonly result: Promise<T>;
   waiters: number;
+  /** Runs while nobody waits. */
+  ending?: NodeJS.Timeout;
 }
 
 /**
@@ -53,6 +55,7 @@ export class JoinedWork<T> {
 
   #wait(key: string, entry: Entry<T>, signal: AbortSignal): Promise<T> {
     entry.waiters += 1;
+    clearTimeout(entry.ending);
     return new Promise((resolve, reject) => {
       const leave = () => {
         entry.waiters -= 1;
@@ -71,10 +74,10 @@ export class JoinedWork<T> {
 
   #endSoon(key: string, entry: Entry<T>): void {
     const end = () => {
-      if (entry.waiters > 0 || this.#entries.get(key) !== entry) return;
+      if (this.#entries.get(key) !== entry) return;
       entry.controller.abort(new CrioError('canceled', 'context canceled: nobody waits for it any more'));
     };
     if (this.#graceMs === 0) end();
-    else setTimeout(end, this.#graceMs).unref();
+    else entry.ending = setTimeout(end, this.#graceMs).unref();
   }
 }

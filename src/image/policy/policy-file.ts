@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { JsonReader, parseStrictJson } from '../json.ts';
+import { namespaceFile } from '../namespace-file.ts';
 import { allowKeys } from './identity.ts';
 import { readRequirement } from './requirement.ts';
 import type { Requirement } from './requirement.ts';
@@ -28,8 +29,8 @@ export function policyFiles(
   namespace: string,
   system: readonly string[],
 ): readonly string[] {
-  const own = namespacePolicy(image.signaturePolicyDir, namespace);
-  return [...own, ...(image.signaturePolicy === '' ? system : [image.signaturePolicy])];
+  const own = namespaceFile(image.signaturePolicyDir, namespace);
+  return [...(own === undefined ? [] : [own]), ...(image.signaturePolicy === '' ? system : [image.signaturePolicy])];
 }
 
 /** As `policyFiles`, without the system's: what CRI-O checks again when a container is made. */
@@ -38,11 +39,6 @@ export function configuredPolicyFiles(
   namespace: string,
 ): readonly string[] {
   return policyFiles(image, namespace, []);
-}
-
-/** A namespace is a DNS label; anything else must not become part of a path. */
-function namespacePolicy(dir: string, namespace: string): readonly string[] {
-  return dir !== '' && /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?$/.test(namespace) ? [join(dir, `${namespace}.json`)] : [];
 }
 
 /** Reads the first of these files that exists. Throws when there is none: without a policy nothing is accepted. */
