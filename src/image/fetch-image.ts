@@ -40,17 +40,17 @@ export async function fetchManifest(
   let order = places;
   for (;;) {
     const wanted = tagOrDigest;
-    const { answer, places: next } = await askPlaces(`read manifest ${wanted}`, order, signal, (client) =>
-      client.fetchManifest(wanted, signal),
-    );
+    // A mirror may answer with something else than a manifest: then the next place is asked.
+    const { answer, places: next } = await askPlaces(`read manifest ${wanted}`, order, signal, async (client) => {
+      const fetched = await client.fetchManifest(wanted, signal);
+      return { ...fetched, manifest: parseManifest(fetched.data, fetched.contentType) };
+    });
     order = next;
-    const manifest = parseManifest(answer.data, answer.contentType);
-    if (manifest.kind !== 'index') {
-      return { manifest, data: answer.data, digest: answer.digest, lists, places: order };
-    }
+    const { manifest, data, digest } = answer;
+    if (manifest.kind !== 'index') return { manifest, data, digest, lists, places: order };
     if (lists.length === maxNesting)
       throw new CrioError('invalid', `read manifest ${wanted}: lists nested deeper than ${maxNesting}`);
-    lists.push({ digest: answer.digest, data: answer.data });
+    lists.push({ digest, data });
     tagOrDigest = chooseEntry(manifest, reference);
   }
 }

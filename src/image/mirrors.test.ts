@@ -73,7 +73,64 @@ describe('auto_reload_registries', () => {
   );
 });
 
+const mirrorToml = (mirror: string) => (host: string) =>
+  `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror}"\ninsecure = true`;
+
 describe('mirrors', () => {
+  it('that answer with a page, or with a manifest that is none, are passed over; both are named when all fail', async () => {
+    await using mirror = await startFakeRegistry();
+    await using bench = await openBench({ toml: mirrorToml(mirror.host) });
+    const { registry } = bench;
+    const image = putImage(registry, 'a', '1');
+    for (const [contentType, body] of [
+      ['text/html', '<html>log in</html>'],
+      ['application/vnd.oci.image.manifest.v1+json', '{"schemaVersion":2}'],
+    ]) {
+      mirror.handle = (_, response) => response.setHeader('Content-Type', contentType ?? '').end(body).writableEnded;
+      assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
+      const text = await failure(bench.pull(`${registry.host}/a:2`));
+      assert.match(text, /http:\/\/\S+ \(mirror, no credentials\): .*; http:\/\/\S+ \(no credentials\): 404/);
+    }
+  });
+
+  for (const [shape, spoil] of [
+    ['other bytes', (blob: Buffer) => Buffer.from(blob).fill(0x55, 100, 200)],
+    ['more bytes', (blob: Buffer) => Buffer.concat([blob, blob])],
+    ['a page', () => Buffer.from('<html>log in</html>')],
+  ] as const) {
+    it(`that send ${shape} as a blob are left for the next place`, async () => {
+      await using mirror = await startFakeRegistry();
+      await using bench = await openBench({ toml: mirrorToml(mirror.host) });
+      const { registry } = bench;
+      const layers = [noise(5000)];
+      const image = putImage(registry, 'a', '1', { layers });
+      putImage(mirror, 'a', '1', { layers });
+      for (const [digest, blob] of mirror.blobs) mirror.blobs.set(digest, spoil(blob));
+      assert.equal(await bench.pull(`${registry.host}/a:1`), image.id);
+      const [layer = ''] = image.layerDigests;
+      assert.ok(mirror.requests.some(({ line }) => line.endsWith(layer)));
+    });
+  }
+
+  it('and the registry are both named when both send a wrong blob', async () => {
+    await using mirror = await startFakeRegistry();
+    await using bench = await openBench({ toml: mirrorToml(mirror.host) });
+    const { registry } = bench;
+    const layers = [noise(5000)];
+    for (const place of [registry, mirror]) {
+      const [digest = ''] = putImage(place, 'a', '1', { layers }).layerDigests;
+      place.blobs.set(digest, Buffer.from(place.blobs.get(digest) ?? '').fill(0x55, 100, 200));
+    }
+    const text = await failure(bench.pull(`${registry.host}/a:1`));
+    const wrong = 'blob has digest sha256:\\w+, expected sha256:\\w+';
+    assert.match(
+      text,
+      new RegExp(
+        `${mirror.host} \\(mirror, no credentials\\): ${wrong}; http://${registry.host} \\(no credentials\\): ${wrong}`,
+      ),
+    );
+  });
+
   it('falls back, and lists every endpoint with its answer when all fail', async () => {
     await using mirror = await startFakeRegistry();
     await using bench = await openBench({

@@ -6,8 +6,8 @@ import type { LayerKey } from './encryption/encrypted-layer.ts';
 import type { JoinedWork } from './joined-work.ts';
 import type { Descriptor } from './manifest.ts';
 import type { LayerTracker } from './pull-progress.ts';
-import { streamBlob } from './registry/blob-stream.ts';
 import type { Place } from './registry/places.ts';
+import { useBlob } from './registry/use-blob.ts';
 
 export interface PullLayersOptions {
   readonly layers: readonly Descriptor[];
@@ -105,25 +105,28 @@ async function unpackLayer(layer: PlannedLayer, options: PullLayersOptions, sign
 async function streamLayer(layer: PlannedLayer, options: PullLayersOptions, signal: AbortSignal): Promise<void> {
   const { tracker, blob } = layer;
   tracker.setPhase('downloading');
-  const received = streamBlob({
+  const key = options.layerKeys.get(blob.digest);
+  const source = {
     digest: blob.digest,
     size: blob.size,
     places: options.places,
     signal,
     log: options.log,
     releasesPieces: true,
-    onBytes: (count) => tracker.addBytes(count),
-    onEndpoint: (label) => tracker.setEndpoint(label),
-  });
-  const key = options.layerKeys.get(blob.digest);
-  await options.store.unpack({
-    parent: layer.parent,
-    diffId: layer.diffId,
-    // Of an encrypted layer, `decryptLayer` checks both.
-    blobDigest: key === undefined ? blob.digest : undefined,
-    blobSize: key === undefined ? blob.size : undefined,
-    blob: key === undefined ? received : decryptLayer(received, key, blob.digest),
-    onUnpacked: (count) => tracker.addUnpacked(count),
-    signal,
+    onBytes: (count: number) => tracker.addBytes(count),
+    onEndpoint: (label: string) => tracker.setEndpoint(label),
+    onRestart: () => tracker.restart(),
+  };
+  await useBlob(source, async (received) => {
+    await options.store.unpack({
+      parent: layer.parent,
+      diffId: layer.diffId,
+      // Of an encrypted layer, `decryptLayer` checks both.
+      blobDigest: key === undefined ? blob.digest : undefined,
+      blobSize: key === undefined ? blob.size : undefined,
+      blob: key === undefined ? received : decryptLayer(received, key, blob.digest),
+      onUnpacked: (count) => tracker.addUnpacked(count),
+      signal,
+    });
   });
 }

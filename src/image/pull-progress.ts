@@ -140,6 +140,13 @@ export class LayerTracker {
     this.#endpoint = endpoint;
   }
 
+  /** What came was wrong: it comes again from its start. */
+  restart(): void {
+    this.#downloadedBytes = 0;
+    this.#unpackedBytes = 0;
+    this.#touch();
+  }
+
   addBytes(count: number): void {
     this.#downloadedBytes += count;
     this.#speed.add(count, performance.now());

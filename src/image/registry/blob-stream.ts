@@ -23,7 +23,7 @@ export interface BlobStreamOptions {
   readonly releasesPieces?: boolean;
   /** Called with the number of new bytes, and when another endpoint serves. */
   onBytes(count: number): void;
-  onEndpoint(label: string): void;
+  onEndpoint(label: string, place: Place): void;
 }
 
 /** Breaks in a row, without a byte between them, and times that it was too slow, before an endpoint is given up. */
@@ -38,7 +38,7 @@ export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Bu
   const state = { offset: 0 };
   const places = healthyFirst(options.places);
   for (const [index, place] of places.entries()) {
-    options.onEndpoint(place.label);
+    options.onEndpoint(place.label, place);
     const isLast = index === places.length - 1;
     try {
       yield* streamFrom(await place.open(options.signal), options, { state, isLast });
@@ -109,7 +109,7 @@ function release({ buffer, byteLength }: Buffer): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
-/** The content is wrong: no other try can make it right, as its size is part of the manifest. */
+/** The content is wrong: nothing that is read after it can make it right. */
 class BlobSizeError extends CrioError {
   constructor(message: string) {
     super('invalid', message);
