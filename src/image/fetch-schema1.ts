@@ -1,8 +1,3 @@
-import { createHash } from 'node:crypto';
-import { pipeline } from 'node:stream/promises';
-import { PassThrough, Readable } from 'node:stream';
-import type { Transform } from 'node:stream';
-import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { CrioError } from '../base/errors.ts';
 import type { Digest } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
@@ -10,11 +5,13 @@ import { digestOf } from './digest.ts';
 import type { FetchedManifest } from './fetch-image.ts';
 import { parseManifest } from './manifest.ts';
 import type { ImageManifest } from './manifest.ts';
-import { streamBlob } from './registry/blob-stream.ts';
-import { convertSchema1 } from './schema1.ts';
+import { measureLayer } from './measure-layer.ts';
+import type { LayerTracker, PullTracker } from './pull-progress.ts';
+import { useBlob } from './registry/use-blob.ts';
+import { convertSchema1, schema1LayerType } from './schema1.ts';
 import type { MeasuredLayer, Schema1Manifest } from './schema1.ts';
 
-/** No layer is larger; a registry that does not say how long a blob is must not fill the disk. bytes */
+/** No layer is larger, compressed or not: a registry that does not say how long a blob is must not keep us for ever. bytes */
 const maxLayerSize = 64 * 1024 ** 3;
 
 export interface ConvertedImage {
@@ -28,12 +25,18 @@ export interface ConvertedImage {
  */
 export async function fetchSchema1(
   fetched: FetchedManifest<Schema1Manifest>,
-  signal: AbortSignal,
-  log: Logger,
+  options: { readonly tracker: PullTracker; readonly signal: AbortSignal; readonly log: Logger },
 ): Promise<ConvertedImage> {
   const blobs = fetched.manifest.steps.flatMap(({ blob }) => (blob === undefined ? [] : [blob]));
+  const { tracker } = options;
+  tracker.setPhase('layers');
+  const digests = [...new Set(blobs)];
+  const trackers = tracker.setLayers(digests.map((digest) => ({ digest, mediaType: schema1LayerType, size: 0 })));
   const measured = new Map<Digest, MeasuredLayer>();
-  for (const digest of new Set(blobs)) measured.set(digest, await measure(digest, fetched, signal, log));
+  for (const [index, digest] of digests.entries()) {
+    const layer = trackers[index];
+    if (layer !== undefined) measured.set(digest, await measure(digest, layer, { ...options, fetched }));
+  }
   const layers = blobs.flatMap((digest) => measured.get(digest) ?? []);
   const { config, data } = convertSchema1(fetched.manifest, layers);
   const manifest = parseManifest(data, '');
@@ -43,49 +46,25 @@ export async function fetchSchema1(
   return { image: { manifest, data, digest: digestOf(data), lists, places: fetched.places }, config };
 }
 
+/** It is not counted as done: that is for the second time. */
 async function measure(
   digest: Digest,
-  fetched: FetchedManifest<Schema1Manifest>,
-  signal: AbortSignal,
-  log: Logger,
+  tracker: LayerTracker,
+  { fetched, signal, log }: { fetched: FetchedManifest; signal: AbortSignal; log: Logger },
 ): Promise<MeasuredLayer> {
-  let size = 0;
-  const compressed = createHash('sha256');
-  const plain = createHash('sha256');
-  const stream = streamBlob({
+  tracker.setPhase('downloading');
+  const source = {
     digest,
     size: undefined,
     maxSize: maxLayerSize,
     places: fetched.places,
     signal,
     log,
-    onBytes: () => {},
-    onEndpoint: () => {},
-  });
-  const first = await stream.next();
-  const head = first.done === true ? Buffer.alloc(0) : first.value;
-  async function* count() {
-    yield head;
-    yield* stream;
-  }
-  const counted = async function* () {
-    for await (const chunk of count()) {
-      size += chunk.length;
-      compressed.update(chunk);
-      yield chunk;
-    }
+    onBytes: (count: number) => tracker.addBytes(count),
+    onEndpoint: (label: string) => tracker.setEndpoint(label),
+    onRestart: () => tracker.restart(),
   };
-  await pipeline(Readable.from(counted()), decompressorFor(head), async (chunks: AsyncIterable<Buffer>) => {
-    for await (const chunk of chunks) plain.update(chunk);
-  });
-  const actual = `sha256:${compressed.digest('hex')}`;
-  if (actual !== digest) throw new CrioError('invalid', `verify layer: digest is ${actual}, expected ${digest}`);
-  return { digest, size, diffId: `sha256:${plain.digest('hex')}` };
-}
-
-function decompressorFor(head: Buffer): Transform {
-  const chunkSize = 256 * 1024;
-  if (head[0] === 0x1f && head[1] === 0x8b) return createGunzip({ chunkSize });
-  if (head.subarray(0, 4).equals(Buffer.from([0x28, 0xb5, 0x2f, 0xfd]))) return createZstdDecompress({ chunkSize });
-  return new PassThrough();
+  const layer = await useBlob(source, (blob) => measureLayer(blob, { digest, maxPlainSize: maxLayerSize }));
+  tracker.setPhase('waiting');
+  return layer;
 }

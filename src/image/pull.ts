@@ -123,7 +123,9 @@ async function pullFetched(
       return pullLayeredImage(dependencies, request, { image: { ...fetched, manifest }, target });
     case 'schema1': {
       request.call.stage('image conversion');
-      const converted = await fetchSchema1({ ...fetched, manifest }, request.call.signal, dependencies.log);
+      const { tracker, call } = request;
+      const options = { tracker, signal: call.signal, log: dependencies.log };
+      const converted = await fetchSchema1({ ...fetched, manifest }, options);
       return pullLayeredImage(dependencies, request, { ...converted, target });
     }
     case 'artifact':

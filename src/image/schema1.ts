@@ -26,6 +26,8 @@ export interface MeasuredLayer {
   readonly diffId: Digest;
 }
 
+/** The format does not name it; what a layer is compressed with is told by its first bytes. */
+export const schema1LayerType = 'application/vnd.docker.image.rootfs.diff.tar.gzip';
 const maxSteps = 1000;
 /** Keys of a v1 document that have no place in an image config. */
 const droppedKeys = new Set(['id', 'parent', 'Size', 'parent_id', 'layer_id', 'throwaway', 'rootfs', 'history']);
@@ -94,7 +96,7 @@ export function convertSchema1(
       mediaType: mediaTypes.dockerManifest,
       config: { mediaType: mediaTypes.dockerConfig, size: config.length, digest: digestOf(config) },
       layers: layers.map(({ digest, size }) => ({
-        mediaType: 'application/vnd.docker.image.rootfs.diff.tar.gzip',
+        mediaType: schema1LayerType,
         size,
         digest,
       })),

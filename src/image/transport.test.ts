@@ -3,6 +3,8 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
+import { mediaTypes } from './media-types.ts';
 import { failure, noise, openBench } from './testing/bench.ts';
 import type { Bench } from './testing/bench.ts';
 import { putImage, sendError, startFakeRegistry } from './testing/fake-registry.ts';
@@ -309,6 +311,29 @@ describe('pull_progress_timeout', () => {
     const image = putImage(bench.registry, 'a', '1', { layers: [noise(8000)] });
     slowBlob(bench.registry, 60);
     assert.equal(await bench.pull(`${bench.registry.host}/a:1`), image.id);
+  });
+
+  it('does not end the first reading of a schema 1 layer that is slow but moves, and shows it', async () => {
+    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 200 }) });
+    const { registry, images } = bench;
+    const content = noise(8000);
+    const layer = registry.putBlob(gzipSync(content));
+    const v1Compatibility = JSON.stringify({ id: 'a', architecture: 'amd64', os: 'linux', config: { Cmd: ['sh'] } });
+    const manifest = { schemaVersion: 1, fsLayers: [{ blobSum: layer.digest }], history: [{ v1Compatibility }] };
+    registry.putManifest('a', '1', manifest, mediaTypes.dockerSchema1);
+    slowBlob(registry, 60);
+    const pulling = bench.pull(`${registry.host}/a:1`);
+    const isShown = async (): Promise<boolean> => {
+      const [shown] = images.pulls();
+      if (shown === undefined) return false;
+      const bytes = shown.layers[0]?.downloadedBytes ?? 0;
+      if (shown.layers[0]?.sizeBytes === 0 && bytes > 0 && shown.phase === 'layers') return true;
+      await sleep(5);
+      return isShown();
+    };
+    const [wasShown] = await Promise.all([isShown(), pulling]);
+    assert.ok(wasShown);
+    assert.deepEqual([...bench.store.layerContents.values()], [content]);
   });
 
   it('is no limit when it is 0', async () => {

@@ -1,5 +1,6 @@
 import { formatTimeNs } from '../../base/clock.ts';
 import { isId } from '../../base/ids.ts';
+import type { Compression } from '../../sys/decompress.ts';
 import type { LayerRecord } from '../store.ts';
 import { FieldError, integerField, objectField, optionalText, textField, textListField } from './json-fields.ts';
 import type { JsonObject } from './json-fields.ts';
@@ -12,8 +13,10 @@ export interface IndexedLayer extends LayerRecord, Named {
 }
 
 /** Numbers of the format's `compression` key. */
-export const compressionCode = { none: 0, bzip2: 1, gzip: 2, xz: 3, zstd: 4 } as const;
-export type Compression = keyof typeof compressionCode;
+export const compressionCode = { none: 0, bzip2: 1, gzip: 2, xz: 3, zstd: 4 } as const satisfies Record<
+  Compression,
+  number
+>;
 
 export function parseLayer(raw: JsonObject): IndexedLayer {
   const id = textField(raw, 'id');

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { Decoder } from '../../sys/decoder.ts';
-import type { Compression } from '../index/layer-record.ts';
+import { createDecompressor, detectCompression, magicLength } from '../../sys/decompress.ts';
+import type { Compression } from '../../sys/decompress.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
 import { scratch } from './crc64.ts';
-import { createDecompressor, detectCompression, magicLength } from './decompress.ts';
 import { FreeSpaceGuard } from './free-space.ts';
 import { LayerTree } from './layer-tree.ts';
 import { EntryPlacer } from './place-entry.ts';

@@ -1,8 +1,9 @@
-import { openBzip2Decoder, openXzDecoder } from '../../sys/decoder.ts';
-import type { Decoder } from '../../sys/decoder.ts';
-import { Gunzip } from '../../sys/zlib.ts';
-import { Unzstd } from '../../sys/zstd.ts';
-import type { Compression } from '../index/layer-record.ts';
+import { openBzip2Decoder, openXzDecoder } from './decoder.ts';
+import type { Decoder } from './decoder.ts';
+import { Gunzip } from './zlib.ts';
+import { Unzstd } from './zstd.ts';
+
+export type Compression = 'none' | 'bzip2' | 'gzip' | 'xz' | 'zstd';
 
 /** Bytes that tell the compression; fewer are enough at the end of a stream. */
 export const magicLength = 6;
