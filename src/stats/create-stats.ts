@@ -71,6 +71,10 @@ export function createStats(deps: StatsDeps): Stats {
 
 async function statsOfContainers(context: Context, containers: readonly Container[]): Promise<ContainerStats[]> {
   await waitForFirstWalk(context, containers);
+  return readContainers(context, containers);
+}
+
+async function readContainers(context: Context, containers: readonly Container[]): Promise<ContainerStats[]> {
   const found: ContainerStats[] = [];
   let read = 0;
   for (const container of containers) {
@@ -84,8 +88,9 @@ async function statsOfContainers(context: Context, containers: readonly Containe
 
 /** Only for what has never been walked: otherwise the last sample is the answer. */
 async function waitForFirstWalk(context: Context, containers: readonly Container[]): Promise<void> {
-  const isWaiting = containers.some((container) => isUp(container) && isUnwalked(context, container));
-  if (!isWaiting) return;
+  // All are asked for now, so that one wait is for all.
+  const unwalked = containers.filter((container) => isUp(container) && isUnwalked(context, container));
+  if (unwalked.length === 0) return;
   const limit = new AbortController();
   await Promise.race([context.layers.settled(), context.clock.sleep(firstWalkMs, limit.signal).catch(() => {})]);
   limit.abort(new CrioError('canceled', 'no longer waited for'));
@@ -161,9 +166,13 @@ function writableLayer({ layers, upperDirectory }: Context, container: Container
 
 async function statsOfPods(context: Context, pods: readonly Pod[]): Promise<PodStats[]> {
   const found: PodStats[] = [];
-  for (const pod of pods) {
-    if (!pod.isReady) continue;
-    const containers = await statsOfContainers(context, context.containersOf(pod.id));
+  const ready = pods.filter(({ isReady }) => isReady);
+  await waitForFirstWalk(
+    context,
+    ready.flatMap(({ id }) => context.containersOf(id)),
+  );
+  for (const pod of ready) {
+    const containers = await readContainers(context, context.containersOf(pod.id));
     found.push({ pod, ...podUsage(context, pod, containers), containers });
   }
   return found;

@@ -5,7 +5,11 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { systemClock } from '../base/clock.ts';
 import { silentLog } from '../base/log.ts';
+import { openCgroups } from '../cgroup/cgroups.ts';
+import type { Container } from '../container/container.ts';
+import type { Pod } from '../pod/pod.ts';
 import { CpuRates } from './cpu-rates.ts';
+import { createStats } from './create-stats.ts';
 import { LayerUsage } from './layer-usage.ts';
 import { parseNetDev } from './net-dev.ts';
 import { walkUsage } from './walk-usage.ts';
@@ -75,6 +79,37 @@ test('LayerUsage answers from its last walk and does not walk again soon', async
     writeFileSync(`${root}/new`, '');
     await usage.settled();
     assert.deepEqual(usage.get(owner, root), first);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
+test('the first statistics of many pods wait once for their layers, not once for each', async () => {
+  const root = mkdtempSync(`${tmpdir()}/crio-ts-walk-`);
+  try {
+    let waits = 0;
+    const stats = createStats({
+      cgroups: openCgroups({
+        manager: 'cgroupfs',
+        hierarchies: { version: 'v2', controllers: new Map(), roots: [root], unified: root },
+      }),
+      containersOf: (podId) => [{ id: `${podId}-c`, spec: {}, state: { status: 'running' } } as Container],
+      upperDirectory: () => root,
+      collectionPeriod: 0,
+      log: silentLog,
+      clock: {
+        ...systemClock,
+        async sleep() {
+          waits++;
+        },
+      },
+    });
+    // The members that are read here.
+    const pods = ['a', 'b', 'c', 'd'].map(
+      (id) => ({ id, isReady: true, cgroupParent: '', namespacePaths: new Map() }) as unknown as Pod,
+    );
+    assert.equal((await stats.ofPods(pods)).length, pods.length);
+    assert.equal(waits, 1);
   } finally {
     rmSync(root, { recursive: true });
   }

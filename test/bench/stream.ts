@@ -42,14 +42,12 @@ const rates: Record<string, ExecRates> = {};
 for (const handler of handlers) await measureExec(handler);
 const leaks = isWanted('leaks') ? await measureLeaks(daemon) : undefined;
 const sessions = isWanted('sessions') ? await measureSessions(daemon) : {};
+const ratios = Object.values(rates).map(({ ratio }) => ratio);
 const over = Object.values(times).map(({ backToBack }) => backToBack.overMs);
 console.log(
   JSON.stringify({
     execOverRuntimeMs: Math.max(...over, over.length === 0 ? 0 : -Infinity),
-    execRateOfRuntime: Math.min(
-      ...Object.values(rates).map(({ ratio }) => ratio),
-      rates['crun'] === undefined ? 0 : 99,
-    ),
+    execRateOfRuntime: ratios.length === 0 ? 0 : Math.min(...ratios),
     rssGrowthMiB: leaks === undefined ? 0 : round2(leaks.after.rssMiB - leaks.before.rssMiB),
     fdGrowth: leaks === undefined ? 0 : leaks.after.fds - leaks.before.fds,
     sessionKiB: Math.max(0, ...Object.values(sessions).map(({ kib }) => kib)),
