@@ -253,3 +253,15 @@ test('check --quick reads no contents, and the age takes a duration or seconds',
   ]);
   assert.match((await crio(['check', '--age', 'old'], store)).stderr, /invalid age .*old/);
 });
+
+test('which files were read is told by the daemon, and by a command only when asked for', async () => {
+  const path = join(folder, 'told.conf');
+  await writeFile(path, '[crio.runtime]\nunknwn = 1\n');
+  const says = async (...args: string[]) => {
+    const { stderr } = await crio(['--config', path, ...args]);
+    return [stderr.includes('Updating config from single file'), stderr.includes('unknwn')];
+  };
+  assert.deepEqual(await says('version'), [false, true]);
+  assert.deepEqual(await says('--log-level', 'debug', 'version'), [true, true]);
+  assert.deepEqual(await says(), [true, true]);
+});

@@ -100,8 +100,8 @@ class Cli {
     if (boolFlag(values, 'help')) return this.#print(this.#appHelp());
     if (boolFlag(values, 'version')) return this.#print(versionSummary());
     this.#setFormat(values);
-    const loaded = loadConfig(this.#host, values, this.#log);
     const isDaemon = rest.length === 0;
+    const loaded = loadConfig(this.#host, values, isDaemon ? this.#log : this.#commandLog(values));
     this.#setLog(loaded, values, rest[0]);
     return isDaemon ? await this.#daemon(loaded, values) : await this.#command(rest, loaded, values);
   }
@@ -129,6 +129,14 @@ class Cli {
     const format = stringFlag(values, 'log-format') ?? 'text';
     if (format !== 'text' && format !== 'json') throw new CrioError('invalid', `unknown log-format "${format}"`);
     this.#sink.format = format;
+  }
+
+  /** Which files a command reads is told only to those who ask; what is wrong in them is told to all. */
+  #commandLog(values: FlagValues): Logger {
+    const level = parseLevel(stringFlag(values, 'log-level') ?? 'info');
+    if (level === 'debug' || level === 'trace') return this.#log;
+    const { filter, format } = this.#sink;
+    return new Logger({ level: 'warn', filter, format, write: (line) => this.#sink.write(line) });
   }
 
   /** `crio config` logs at info whatever the level, without the time: its output is for people and scripts. */
