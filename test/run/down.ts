@@ -1,14 +1,16 @@
 /** `make stop`: ends what `make run` started and takes away all that it set up. */
 import { existsSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from '../client/client.ts';
 import { removeAllPods } from '../client/pods.ts';
 import { run } from '../fixtures/process.ts';
 import { removeCgroups } from './cgroups.ts';
 import {
+  belongsTo,
   forwardFile,
   links,
+  otherCheckout,
+  recordFile,
   runFolder,
   runSocket,
   sideFolders,
@@ -17,8 +19,11 @@ import {
   type Before,
 } from './run-state.ts';
 
-const recordFile = join(runFolder, 'before.json');
-if (existsSync(recordFile)) await takeDown();
+const other = otherCheckout();
+if (other !== undefined) {
+  console.error(`stop: ${belongsTo(other)}`);
+  process.exitCode = 1;
+} else if (existsSync(recordFile)) await takeDown();
 else console.log('Nothing to stop.');
 
 async function takeDown(): Promise<void> {

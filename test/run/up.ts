@@ -11,17 +11,26 @@ import { freePort, registryConfig } from '../fixtures/registry.ts';
 import { bridgeNetwork, registriesConf, write } from './node-files.ts';
 import {
   bridgeName,
+  belongsTo,
   nodeHasNetwork,
+  otherCheckout,
   recordBefore,
+  recordFile,
   runFolder,
   runSocket,
   runtimePaths,
+  takeOver,
   volatileFolder,
 } from './run-state.ts';
 import { buildReaper, needsHugetlb, repository } from './stage.ts';
 
 const wanted = process.argv[2] ?? localImageName;
 const ownCommand = ['sh', '-c', 'echo "Hello from $(hostname), a container on $(uname -sr)."; exec sleep 1000000'];
+const other = otherCheckout();
+if (other !== undefined) {
+  console.error(`run: ${belongsTo(other)}`);
+  process.exit(1);
+}
 using client = connect(runSocket);
 if (await isRunning(client)) console.log('The daemon is running already.');
 else await startDaemon(client);
@@ -41,7 +50,7 @@ async function isRunning(cri: CriClient): Promise<boolean> {
 async function startDaemon(cri: CriClient): Promise<void> {
   const before = recordBefore();
   mkdirSync(runFolder, { recursive: true });
-  mkdirSync(volatileFolder, { recursive: true, mode: 0o755 });
+  takeOver();
   const images = await buildImages('small');
   const registry = `127.0.0.1:${await freePort()}`;
   write(join(runFolder, 'registry.yml'), registryConfig(images.storage, registry));
@@ -76,7 +85,7 @@ async function startDaemon(cri: CriClient): Promise<void> {
     },
   );
   closeSync(log);
-  writeFileSync(join(runFolder, 'before.json'), JSON.stringify({ ...before, supervisor: child.pid ?? -1 }));
+  writeFileSync(recordFile, JSON.stringify({ ...before, supervisor: child.pid ?? -1 }));
   let ended = false;
   child.once('exit', () => (ended = true));
   for (let tries = 0; !(await isRunning(cri)); tries++) {
@@ -152,6 +161,8 @@ async function runFirstPod(cri: CriClient): Promise<void> {
   const id = await runContainer(cri, pod, {
     image: wanted,
     ...(wanted === localImageName ? { command: ownCommand } : {}),
+    // crictl shows a container's pod by them, as the kubelet sets them.
+    config: { labels: { ...pod.config.labels, 'io.kubernetes.container.name': 'main' } },
   });
   console.log(`container main ${id.slice(0, 13)} runs; its log:\n`);
   await sleep(1000);
