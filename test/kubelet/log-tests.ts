@@ -43,6 +43,19 @@ export function logTests(): void {
       assertConsecutive(linesOf(text));
     });
 
+    test('after a rotation the API gives the lines of the new file, without a gap', async () => {
+      const pod = await waitForPod('logger', (each) => containerOf(each, 'main').ready && rotated(each).length > 0);
+      const read = async () => linesOf(await get(logPath('logger', 'main')));
+      // The new file is empty for a moment.
+      const lines = await waitFor('lines', 10_000, async () => {
+        const found = await read();
+        return found.length > 1 ? found : undefined;
+      });
+      assertConsecutive(lines);
+      const [firstKept = 0] = rotated(pod).flatMap((name) => readLines(join(logFolder(pod), name)));
+      assert.ok((lines[0] ?? 0) > firstKept, `the lines begin with ${lines[0]}`);
+    });
+
     test('rotated files and the current one hold every line', async () => {
       const pod = await waitForPod(
         'logger',
@@ -91,6 +104,7 @@ function linesOf(text: string): number[] {
 }
 
 function assertConsecutive(lines: readonly number[]): void {
+  assert.ok(lines.length > 0, 'no line');
   const at = lines.findIndex((line, index) => index > 0 && line !== (lines[index - 1] ?? 0) + 1);
   assert.equal(at, -1, `after line ${lines[at - 1] ?? 0} comes ${lines[at] ?? 0}`);
 }
