@@ -22,6 +22,7 @@ import { listenOnSocket } from './cri/listen.ts';
 import { createRuntimeService } from './cri/runtime-service.ts';
 import { statusWithMessage } from './cri/status-with-message.ts';
 import { markRunning, markStopped, wasStoppedCleanly } from './daemon/clean-shutdown.ts';
+import { endOnUncaughtErrors } from './daemon/crash.ts';
 import { notifyServiceManager } from './daemon/notify.ts';
 import { waitForStopSignal } from './daemon/stop-signals.ts';
 import { writeVersionFile } from './daemon/version-file.ts';
@@ -70,6 +71,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   setChildSubreaper();
   const config = () => start.config;
   await using stack = new AsyncDisposableStack();
+  stack.use(endOnUncaughtErrors(log));
   stack.use(startReaper());
   const daemon = await construct(start, stack);
   const drain = await serve(daemon, stack);
