@@ -140,6 +140,8 @@ async function construct(start: DaemonStart, stack: AsyncDisposableStack) {
     createRuntimeTable({
       config: config(),
       log,
+      recordFile: `${dirname(runtime.containerExitsDir)}/handlers.json`,
+      processesOf: (id) => containers.processes(id),
       onCreated: (_handler, id, stateDirectory) => seccompCache.created(id, stateDirectory),
     }),
     createNetwork({ config: config(), log }),

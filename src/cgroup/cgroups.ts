@@ -1,4 +1,4 @@
-import { readdirSync, type Dirent } from 'node:fs';
+import { readFileSync, readdirSync, type Dirent } from 'node:fs';
 import { mkdir, readdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { hasCode, wrap } from '../base/errors.ts';
 import { systemClock, type Clock } from '../base/clock.ts';
@@ -33,6 +33,8 @@ export interface Cgroups {
   readStats(path: string): CgroupStats | undefined;
   /** Whether the cgroup is there in the hierarchy that holds the processes. */
   exists(path: string): boolean;
+  /** Pids of every process in the cgroup and below; none when it is not there. */
+  processes(path: string): number[];
   /** Sends SIGKILL to every process in the cgroup and below, until none is left or 1 s has passed. */
   killAll(path: string): Promise<void>;
 }
@@ -69,6 +71,7 @@ export function openCgroups(options: CgroupsOptions): Cgroups {
     },
     readStats: (path) => readCgroupStats(hierarchies, path),
     exists: (path) => readSmallFile(`${processRoot(hierarchies)}${path}/cgroup.procs`) !== undefined,
+    processes: (path) => processesBelow(`${processRoot(hierarchies)}${path}`),
     killAll: (path) => killAll(hierarchies, path, clock),
   };
 }
@@ -195,12 +198,15 @@ async function killAll(hierarchies: Hierarchies, path: string, clock: Clock): Pr
 }
 
 function processesBelow(directory: string): number[] {
-  const pids = parseProcs(readSmallFile(`${directory}/cgroup.procs`) ?? '');
+  let pids: number[];
   let entries: Dirent[];
   try {
+    // Whole, however long it is: half a number would be another process.
+    pids = parseProcs(readFileSync(`${directory}/cgroup.procs`, 'latin1'));
     entries = readdirSync(directory, { withFileTypes: true });
   } catch (error) {
-    if (hasCode(error, 'ENOENT')) return pids;
+    // It was removed, or a threaded one: its processes are listed above it, cgroups(7).
+    if (hasCode(error, 'ENOENT', 'ENODEV', 'ENOTDIR', 'EOPNOTSUPP')) return [];
     throw error;
   }
   for (const entry of entries) if (entry.isDirectory()) pids.push(...processesBelow(`${directory}/${entry.name}`));

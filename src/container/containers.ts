@@ -46,6 +46,8 @@ export interface Containers extends Disposable {
   /** Visible ones of a pod, newest first. */
   ofPod(podId: PodId): readonly Container[];
   execSync(call: Call, id: string, request: ExecSyncRequest): Promise<ExecSyncOutput>;
+  /** Pids of all processes of the container now, by its cgroup; by full id, none of an unknown one. */
+  processes(id: string): readonly number[];
   /** Throws when no exec may start in the container now. */
   requireExecutable(id: string): Container;
   reopenLog(call: Call, id: string): Promise<void>;
@@ -84,6 +86,11 @@ export function createContainers(deps: ContainersDeps): Containers {
     status: async (_, id) => index.require(id).container,
     ofPod: (podId) => index.ofPodNewestFirst(podId),
     execSync: (call, id, request) => execSync(context, call, id, request),
+    processes(id) {
+      const container = index.known(id);
+      const path = container && context.cgroupPath(container);
+      return path === undefined ? [] : context.cgroups.processes(path);
+    },
     requireExecutable(id) {
       const entry = index.require(id);
       requireExecutable(entry);

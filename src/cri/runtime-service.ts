@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { CrioError, wrap } from '../base/errors.ts';
 import type { Container } from '../container/container.ts';
@@ -40,8 +39,6 @@ const kubeApiVersion = '0.1.0';
 const runtimeApiVersion = 'v1';
 /** Number of the repeated field in ListPodSandboxResponse and ListContainersResponse. */
 const itemsField = 1;
-/** CRI-O's: what an ExecSync keeps of the output. */
-const maxExecOutputBytes = 16 * 1024 * 1024;
 
 /** CRI's RuntimeService: messages to calls of the pod and container features and back. */
 export function createRuntimeService(deps: RuntimeServiceDeps): ServiceHandlers<typeof cri.RuntimeService> {
@@ -75,10 +72,13 @@ function nodeHandlers(deps: RuntimeServiceDeps) {
       },
     }),
     updateRuntimeConfig: async () => ({}),
-    // CRI-O closes the stream at once when pod events are off, which is the default.
+    // CRI-O ends the stream at once, with success, when pod events are off: a client cannot tell why. To the kubelet either
+    // means that it has to list.
     getContainerEvents: () => {
-      if (!deps.config().runtime.enablePodEvents) return Readable.from([]);
-      throw new CrioError('unimplemented', 'GetContainerEvents is not implemented in this release');
+      const reason = deps.config().runtime.enablePodEvents
+        ? 'not implemented in this release'
+        : 'pod events are off (enable_pod_events)';
+      throw new CrioError('unimplemented', `GetContainerEvents: ${reason}`);
     },
   } satisfies ServiceHandlers<typeof cri.RuntimeService>;
 }
@@ -223,7 +223,7 @@ function containerHandlers(deps: RuntimeServiceDeps) {
     },
     async execSync(call, { containerId, cmd, timeout }) {
       const timeoutMs = exactNumber(timeout, 'timeout') * 1000;
-      return containers.execSync(call, containerId, { command: cmd, timeoutMs, maxOutputBytes: maxExecOutputBytes });
+      return containers.execSync(call, containerId, { command: cmd, timeoutMs });
     },
   } satisfies ServiceHandlers<typeof cri.RuntimeService>;
 }

@@ -1,27 +1,20 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
-import { hasCode } from '../base/errors.ts';
-import { O_CLOEXEC, O_NONBLOCK, O_WRONLY } from '../sys/arch.ts';
+import type { Logger } from '../base/log.ts';
 import { connectSeqpacket, isGone } from '../sys/socket.ts';
 import type { SeqpacketSocket } from '../sys/socket.ts';
-import type { TerminalSize } from '../sys/terminal.ts';
+import { resizeThroughMonitor } from './monitor-control.ts';
 import type { Attachment } from './runtime.ts';
 
 /** First byte of each packet from conmon. */
 const stderrPacket = 3;
 /** conmon reads no more of a packet and drops the rest. */
 const maxInputPacket = 32768;
-/** conmon mixes up control messages that come faster. */
-const resizePauseMs = 25;
 /** Sockets of one container that wait until conmon has read their end; the longest waiting is given up for more. */
 const maxLeaving = 64;
-/** Newer conmons take no larger ones. */
-const maxSize = 1000;
 
 /** A client of conmon's attach socket. Throws ENOENT or ECONNREFUSED when the monitor is gone. */
-export function attach(socketPath: string, bundle: string): Attachment {
-  const socket = connectSeqpacket(socketPath);
-  const resizer = new Resizer(join(bundle, 'ctl'));
+export async function attach(log: Logger, socketPath: string, bundle: string): Promise<Attachment> {
+  const socket = await connectSeqpacket(socketPath);
+  let isLeft = false;
   return {
     async receive() {
       const packet = await socket.receive();
@@ -30,9 +23,11 @@ export function attach(socketPath: string, bundle: string): Attachment {
     },
     send: (data) => send(socket, data),
     endInput: () => void socket.end(),
-    resize: (size) => resizer.resize(size),
+    resize(size) {
+      if (!isLeft) resizeThroughMonitor(log, bundle, size);
+    },
     [Symbol.dispose]() {
-      resizer.close();
+      isLeft = true;
       void leave(socketPath, socket);
     },
   };
@@ -71,48 +66,5 @@ async function send(socket: SeqpacketSocket, data: Uint8Array): Promise<boolean>
   } catch (error) {
     if (isGone(error)) return false;
     throw error;
-  }
-}
-
-/** Sends sizes one by one; of those that come too fast only the last. */
-class Resizer {
-  readonly #controlPath: string;
-  #next: TerminalSize | undefined;
-  #pause: NodeJS.Timeout | undefined;
-
-  constructor(controlPath: string) {
-    this.#controlPath = controlPath;
-  }
-
-  resize(size: TerminalSize): void {
-    this.#next = size;
-    if (this.#pause === undefined) this.#send();
-  }
-
-  #send(): void {
-    const size = this.#next;
-    this.#next = undefined;
-    this.#pause = undefined;
-    if (size === undefined) return;
-    sendToMonitor(this.#controlPath, `1 ${Math.min(size.height, maxSize)} ${Math.min(size.width, maxSize)}\n`);
-    this.#pause = setTimeout(() => this.#send(), resizePauseMs);
-  }
-
-  close(): void {
-    clearTimeout(this.#pause);
-  }
-}
-
-/** A whole line in one write. A monitor that has ended (ENXIO) or does not read is no error: it is only a size. */
-function sendToMonitor(path: string, line: string): void {
-  try {
-    const fd = openSync(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
-    try {
-      writeSync(fd, line);
-    } finally {
-      closeSync(fd);
-    }
-  } catch (error) {
-    if (!hasCode(error, 'ENXIO', 'ENOENT', 'EAGAIN')) throw error;
   }
 }

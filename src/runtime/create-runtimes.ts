@@ -11,6 +11,8 @@ import type { ContainerRuntime, RuntimeFeatures } from './runtime.ts';
 export interface CreateRuntimesOptions {
   readonly config: Config;
   readonly log: Logger;
+  /** Pids of all processes of a container now. */
+  readonly processesOf: (id: string) => readonly number[];
   /** After each creation: handler, container, and the runtime's directory of it. */
   readonly onCreated?: (handler: string, id: string, stateDir: string) => void;
 }
@@ -23,7 +25,7 @@ export interface HandlerRuntime {
 
 /** One runtime per configured handler. Programs are asked for their abilities once each, all at the same time. */
 export async function createRuntimes(options: CreateRuntimesOptions): Promise<Map<string, HandlerRuntime>> {
-  const { config, log, onCreated } = options;
+  const { config, log, processesOf, onCreated } = options;
   const asked = new Map<string, Promise<RuntimeFeatures>>();
   const runtimes = new Map<string, HandlerRuntime>();
   const entries = [...config.runtime.runtimes].filter(([handler, settings]) => isOci(handler, settings, log));
@@ -36,7 +38,14 @@ export async function createRuntimes(options: CreateRuntimesOptions): Promise<Ma
     const command = commandOf(config, handler, settings);
     const created = onCreated === undefined ? undefined : (id: string, dir: string) => onCreated(handler, id, dir);
     const monitor = monitorOf(config, settings);
-    const runtime = createOciRuntime({ command, monitor, features, onCreated: created, limits: limitsOf(settings) });
+    const runtime = createOciRuntime({
+      command,
+      monitor,
+      features,
+      processesOf,
+      onCreated: created,
+      limits: limitsOf(settings),
+    });
     runtimes.set(handler, { runtime, stateRoot: command.root });
   }
   return runtimes;
@@ -54,12 +63,20 @@ function commandOf(config: Config, handler: string, settings: RuntimeHandlerConf
   return {
     handler,
     path: settings.runtimePath,
-    root: settings.runtimeRoot === '' ? `/run/${basename(settings.runtimePath)}` : settings.runtimeRoot,
+    root: stateRootOf(settings),
     systemdCgroup: config.runtime.cgroupManager === 'systemd',
     env: runtimeEnvironment(settings.monitorEnv, process.env),
     execCpuAffinity: settings.execCpuAffinity,
     cpuset: config.runtime.infraCtrCpuset,
   };
+}
+
+/** Where a handler's runtime keeps the state of its containers. */
+export function stateRootOf({
+  runtimeRoot,
+  runtimePath,
+}: Pick<RuntimeHandlerConfig, 'runtimeRoot' | 'runtimePath'>): string {
+  return runtimeRoot === '' ? `/run/${basename(runtimePath)}` : runtimeRoot;
 }
 
 /** A start may take as long as a creation. */

@@ -13,7 +13,8 @@ const signalBase = 128;
 
 /** A tmpfs that only this process knows, for the runtimes' pid files. */
 let pidFolder: number | undefined;
-const pidFolderBytes = 1 << 20;
+/** Each file takes a page; there are as many as commands that are just being started, see exec-turns.ts. */
+const pidFolderBytes = 16 << 20;
 let pidFileCount = 0;
 
 /**
@@ -23,15 +24,18 @@ let pidFileCount = 0;
 export class ExecFiles implements Disposable {
   readonly #process: number;
   readonly #log: number;
-  readonly #hasConsole: boolean;
+  readonly #open: DisposableStack;
   readonly pidPath: string;
 
   constructor(process: Process) {
-    this.#process = memfdCreate('process', JSON.stringify(process, writeExactIntegers));
-    this.#log = memfdCreate('log');
-    this.#hasConsole = process.terminal === true;
+    using open = new DisposableStack();
+    this.#process = open.adopt(memfdCreate('process', JSON.stringify(process, writeExactIntegers)), closeSync);
+    this.#log = open.adopt(memfdCreate('log'), closeSync);
     pidFolder ??= createDetachedTmpfs(pidFolderBytes);
     this.pidPath = `${pathOf(pidFolder)}/exec-${++pidFileCount}`;
+    open.defer(() => unlinkIfThere(this.pidPath));
+    if (process.terminal === true) open.defer(() => unlinkIfThere(this.consolePath));
+    this.#open = open.move();
   }
 
   get processPath(): string {
@@ -62,11 +66,9 @@ export class ExecFiles implements Disposable {
     return readDescriptor(this.#log, maxLogBytes).toString();
   }
 
+  /** A second time does nothing. */
   [Symbol.dispose](): void {
-    closeSync(this.#process);
-    closeSync(this.#log);
-    unlinkIfThere(this.pidPath);
-    if (this.#hasConsole) unlinkIfThere(this.consolePath);
+    this.#open.dispose();
   }
 }
 

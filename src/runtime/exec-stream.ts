@@ -1,10 +1,11 @@
-import { fchownSync } from 'node:fs';
+import { closeSync, fchownSync } from 'node:fs';
 import type { Call } from '../base/call.ts';
-import { CrioError } from '../base/errors.ts';
+import { CrioError, wrap } from '../base/errors.ts';
 import { ConsoleSocket } from '../sys/console-socket.ts';
 import { duplicate } from '../sys/descriptor.ts';
 import { DescriptorReader, DescriptorWriter } from '../sys/descriptor-stream.ts';
 import { expectOrphan } from '../sys/reaper.ts';
+import type { Orphan } from '../sys/reaper.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, Stdio } from '../sys/spawn.ts';
 import { endOfInputCharacter, setTerminalSize } from '../sys/terminal.ts';
@@ -12,7 +13,10 @@ import { exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
 import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
+import type { ExecPlace } from './exec-sync.ts';
+import { turnToStart } from './exec-turns.ts';
 import { killExec } from './kill-exec.ts';
+import type { KillableExec } from './kill-exec.ts';
 import type { ExecProcess, ExecStreamOptions } from './runtime.ts';
 
 type Ends = Pick<ExecProcess, 'stdin' | 'stdout' | 'stderr' | 'resize'>;
@@ -22,39 +26,51 @@ type Ends = Pick<ExecProcess, 'stdin' | 'stdout' | 'stderr' | 'resize'>;
  * ends once the command runs, and the command becomes the daemon's child. When the call is aborted before that, nothing
  * is left; afterwards the command is the caller's.
  */
-export async function execStream(
-  call: Call,
-  command: RuntimeCommand,
-  options: ExecStreamOptions,
-): Promise<ExecProcess> {
+export async function execStream(call: Call, place: ExecPlace, options: ExecStreamOptions): Promise<ExecProcess> {
   call.throwIfAborted();
+  const { command, processesOf } = place;
+  const processes = () => processesOf(options.id);
+  using _turn = await turnToStart(call.signal, options.id);
   using files = new ExecFiles(withAffinity(options.process, command.execCpuAffinity, options.cpus));
   using orphan = expectOrphan();
   using console = options.process.terminal === true ? new ConsoleSocket(files.consolePath) : undefined;
+  using failed = new DisposableStack();
   const child = start(command, options, files);
-  let ends: Ends | undefined;
+  failed.defer(() => child.close());
+  const pipes = console === undefined ? pipesOf(child, options) : undefined;
+  if (pipes?.ends !== undefined) failed.adopt(pipes.ends, closeEnds);
+  const pid = await waitForStart(call, { runtime: child, processes }, files);
+  const { exited, kill } = endableCommand(child, processes, orphan.claim(pid));
   try {
-    if (console === undefined) ends = pipesOf(child, options);
-    const pid = await waitForStart(call, child, files);
-    const { exited } = orphan.claim(pid);
-    const kill = () => killExec(child, pid);
-    const exitCode = exited.then((status) => exitCodeOf(pid, status));
-    // Whoever waits hears of it; that nobody waits is no reason to end the daemon.
-    exitCode.catch(() => {});
-    try {
-      call.throwIfAborted();
-      ends ??= terminalOf(console, options);
-    } catch (error) {
-      await kill();
-      throw error;
-    }
-    const open = ends;
-    ends = undefined;
-    return { ...open, exited: exitCode, kill, [Symbol.dispose]: () => closeEnds(open) };
-  } finally {
-    if (ends !== undefined) closeEnds(ends);
+    call.throwIfAborted();
+    if (pipes?.failure !== undefined) throw pipes.failure;
+    const ends = pipes?.ends ?? terminalOf(console, options);
+    failed.move();
     child.close();
+    return { ...ends, exited, kill, [Symbol.dispose]: () => closeEnds(ends) };
+  } catch (error) {
+    await kill();
+    throw error;
   }
+}
+
+function endableCommand(
+  runtime: ChildHandle,
+  processes: () => readonly number[],
+  command: Orphan,
+): Pick<ExecProcess, 'exited' | 'kill'> {
+  let hasEnded = false;
+  const exited = command.exited.then((status) => {
+    hasEnded = true;
+    return exitCodeOf(command.pid, status);
+  });
+  // Whoever waits hears of it; that nobody waits is no reason to end the daemon.
+  exited.catch(() => {});
+  return {
+    exited,
+    // From its end on the pid may be another process's.
+    kill: async () => (hasEnded ? undefined : killExec({ runtime, command, processes })),
+  };
 }
 
 function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecFiles): ChildHandle {
@@ -72,14 +88,15 @@ function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecF
 }
 
 /** The command's pid. */
-async function waitForStart(call: Call, child: ChildHandle, files: ExecFiles): Promise<number> {
+async function waitForStart(call: Call, exec: KillableExec, files: ExecFiles): Promise<number> {
+  const { runtime } = exec;
   let killing: Promise<void> | undefined;
   const onAbort = () => {
-    killing = killExec(child, undefined).catch((error: unknown) => call.log.error(`kill exec ${child.pid}`, error));
+    killing = killExec(exec).catch((error: unknown) => call.log.error(`kill exec ${runtime.pid}`, error));
   };
   call.signal.addEventListener('abort', onAbort, { once: true });
   try {
-    const status = await child.exited;
+    const status = await runtime.exited;
     await killing;
     const pid = status.code === 0 ? files.readPid() : undefined;
     if (pid !== undefined) return pid;
@@ -90,26 +107,41 @@ async function waitForStart(call: Call, child: ChildHandle, files: ExecFiles): P
   }
 }
 
-/** The command may open its own descriptors again through /dev/stdout, so they belong to its user. */
-function pipesOf(child: ChildHandle, { owner }: ExecStreamOptions): Ends {
-  const [input, output, errors] = [0, 1, 2].map((index) => {
-    const fd = child.takePipe(index);
-    if (fd !== undefined) fchownSync(fd, owner.uid, owner.gid);
-    return fd;
-  });
-  return {
-    stdin: input === undefined ? undefined : new DescriptorWriter(input),
-    stdout: output === undefined ? undefined : new DescriptorReader(output),
-    stderr: errors === undefined ? undefined : new DescriptorReader(errors),
-    resize() {},
-  };
+/**
+ * The command may open its own descriptors again through /dev/stdout, so they belong to its user. A failure is given, not
+ * thrown: the command is about to start and somebody must end it.
+ */
+function pipesOf(child: ChildHandle, { owner }: ExecStreamOptions): { ends?: Ends; failure?: CrioError } {
+  using open = new DisposableStack();
+  try {
+    const [input, output, errors] = [0, 1, 2].map((index) => {
+      const fd = child.takePipe(index);
+      if (fd === undefined) return undefined;
+      open.adopt(fd, closeSync);
+      fchownSync(fd, owner.uid, owner.gid);
+      return fd;
+    });
+    const ends: Ends = {
+      stdin: input === undefined ? undefined : new DescriptorWriter(input),
+      stdout: output === undefined ? undefined : new DescriptorReader(output),
+      stderr: errors === undefined ? undefined : new DescriptorReader(errors),
+      resize() {},
+    };
+    open.move();
+    return { ends };
+  } catch (error) {
+    return { failure: wrap('hand pipes to the user of a command', error) };
+  }
 }
 
 /** Both directions of the master side; the reader and the writer wait on descriptors of their own. */
 function terminalOf(console: ConsoleSocket | undefined, options: ExecStreamOptions): Ends {
   const master = console?.take();
   if (master === undefined) throw new CrioError('internal', 'terminal of an exec without one');
+  using failed = new DisposableStack();
+  failed.adopt(master, closeSync);
   const inputFd = duplicate(master);
+  failed.move();
   const reader = new DescriptorReader(master);
   const writer = new DescriptorWriter(inputFd);
   let isOpen = true;

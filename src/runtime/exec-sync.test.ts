@@ -5,7 +5,6 @@ import { Call } from '../base/call.ts';
 import { silentLog } from '../base/log.ts';
 import { lastError } from './exec-files.ts';
 import { TimeLimit } from './exec-sync.ts';
-import { withoutUnset } from './oci.ts';
 
 test('lastError finds the last error line of either runtime’s log', () => {
   assert.equal(
@@ -20,26 +19,10 @@ test('lastError finds the last error line of either runtime’s log', () => {
   assert.equal(lastError('{"level":"warning","msg":"w"}\nnot json\n{"level":"error"'), undefined);
 });
 
-test('withoutUnset leaves out zeros that mean "not set", and only these', () => {
-  assert.deepEqual(
-    withoutUnset({
-      memory: { limit: 0, reservation: 5, swap: 0, disableOOMKiller: false },
-      cpu: { shares: 0, quota: -1, period: 100000, cpus: '0' },
-      pids: { limit: 0 },
-    }),
-    {
-      memory: { reservation: 5, disableOOMKiller: false },
-      cpu: { quota: -1, period: 100000, cpus: '0' },
-      pids: { limit: 0 },
-    },
-  );
-  assert.deepEqual(withoutUnset({}), {});
-});
-
 test('TimeLimit takes a time that is longer than a timer can be', async () => {
   const call = new Call({ name: 'test', id: '1', log: silentLog });
   const limit = new TimeLimit(call, 30 * 24 * 3600 * 1000);
   await sleep(20);
-  limit.end();
+  limit[Symbol.dispose]();
   assert.equal(limit.timedOut, false);
 });

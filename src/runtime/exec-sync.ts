@@ -1,15 +1,17 @@
 import type { Call } from '../base/call.ts';
-import { CrioError } from '../base/errors.ts';
+import { CrioError, messageOf } from '../base/errors.ts';
 import { boundedTake, collectPipe } from '../sys/pipe-reader.ts';
 import { expectOrphan } from '../sys/reaper.ts';
-import type { ExpectedOrphan } from '../sys/reaper.ts';
+import type { ExpectedOrphan, Orphan } from '../sys/reaper.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, ExitStatus } from '../sys/spawn.ts';
 import { exitText, globalArgs, pinned } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
 import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
+import { turnToStart } from './exec-turns.ts';
 import { killExec } from './kill-exec.ts';
+import type { KillableExec } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
 
 /**
@@ -19,6 +21,13 @@ import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
 const shortCommandMs = 3;
 const readingAfterMs = 100;
 
+/** How execs of a handler are started and ended. */
+export interface ExecPlace {
+  readonly command: RuntimeCommand;
+  /** Pids of all processes of a container now. */
+  readonly processesOf: (id: string) => readonly number[];
+}
+
 /**
  * Runs a command in a container: one process of the runtime, no file on a disk.
  *
@@ -26,10 +35,29 @@ const readingAfterMs = 100;
  * child subreaper), which so learns its exit code itself. Then an exit status of the runtime other than 0 can only mean
  * that the command did not start, no runtime stays around, and a background process that keeps the output open delays
  * nothing (runc in the foreground would wait for it).
+ * Once the time is over, the answer does not wait long for processes that cannot be killed (in a frozen cgroup, say).
  * Throws when the command cannot be started, with CRI-O's text.
  */
-export async function execSync(call: Call, command: RuntimeCommand, options: ExecSyncOptions): Promise<ExecSyncResult> {
+export async function execSync(call: Call, place: ExecPlace, options: ExecSyncOptions): Promise<ExecSyncResult> {
   call.throwIfAborted();
+  using turn = await turnToStart(call.signal, options.id);
+  using limit = new TimeLimit(call, options.timeoutMs);
+  const work = runToEnd(call, place, options, limit, turn);
+  const result = await Promise.race([work, limit.patienceOver]);
+  if (result !== undefined) return result;
+  work.catch((error: unknown) => call.log.debug(() => `exec in container ${options.id}: ${messageOf(error)}`));
+  call.log.warn(`A command in container ${options.id} cannot be killed`);
+  call.throwIfAborted();
+  return { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0), exitCode: -1, timedOut: true };
+}
+
+async function runToEnd(
+  call: Call,
+  { command, processesOf }: ExecPlace,
+  options: ExecSyncOptions,
+  limit: TimeLimit,
+  turn: Disposable,
+): Promise<ExecSyncResult> {
   // Without a terminal even if the container has one: both outputs stay apart and unchanged.
   using files = new ExecFiles(
     withAffinity({ ...options.process, terminal: false }, command.execCpuAffinity, options.cpus),
@@ -38,19 +66,21 @@ export async function execSync(call: Call, command: RuntimeCommand, options: Exe
   const child = start(command, options, files);
   const take = boundedTake(options.maxOutputBytes);
   const outputs = [1, 2].map((index) => collectPipe(child, index, take));
-  const limit = new TimeLimit(call, options.timeoutMs);
+  const drain = () => outputs.map((output) => output?.drain() ?? Buffer.alloc(0));
+  void limit.patienceOver.then(drain);
   const startReading = () => outputs.forEach((output) => output?.start());
   // A runtime that prints more than a pipe holds must not wait for ever.
   const reading = setTimeout(startReading, readingAfterMs);
   let exitCode: number | undefined;
   let collected: Buffer[] = [];
   try {
-    exitCode = await waitForEnd(call, { runtime: child, orphan, files, limit, startReading });
+    const processes = () => processesOf(options.id);
+    exitCode = await waitForEnd(call, { runtime: child, processes, orphan, files, turn, limit, startReading });
   } finally {
     clearTimeout(reading);
-    limit.end();
+    limit[Symbol.dispose]();
     child.close();
-    collected = outputs.map((output) => output?.drain() ?? Buffer.alloc(0));
+    collected = drain();
   }
   const [stdout, stderr] = collected as [Buffer, Buffer]; // of two
   call.throwIfAborted();
@@ -68,25 +98,22 @@ function start(command: RuntimeCommand, options: ExecSyncOptions, files: ExecFil
   return spawn({ ...pinned(command, command.path, args), env: command.env, stdio: ['null', 'pipe', 'pipe'] });
 }
 
-interface RunningExec {
-  readonly runtime: ChildHandle;
+interface RunningExec extends Omit<KillableExec, 'command'> {
   readonly orphan: ExpectedOrphan;
   readonly files: ExecFiles;
+  readonly turn: Disposable;
   readonly limit: TimeLimit;
   readonly startReading: () => void;
 }
 
 /** The command's exit code; undefined when it did not start. */
-async function waitForEnd(
-  call: Call,
-  { runtime, orphan, files, limit, startReading }: RunningExec,
-): Promise<number | undefined> {
-  const started: { pid?: number } = {};
+async function waitForEnd(call: Call, exec: RunningExec): Promise<number | undefined> {
+  const { runtime, processes, orphan, files, turn, limit, startReading } = exec;
+  const started: { command?: Orphan } = {};
+  const kill = () => killExec({ runtime, processes, ...started });
   let killing: Promise<void> | undefined;
   limit.onOver(() => {
-    killing = killExec(runtime, started.pid).catch((error: unknown) =>
-      call.log.error(`kill exec ${runtime.pid}`, error),
-    );
+    killing = kill().catch((error: unknown) => call.log.error(`kill exec ${runtime.pid}`, error));
   });
   const { code } = await runtime.exited;
   const pid = code === 0 ? files.readPid() : undefined;
@@ -94,12 +121,21 @@ async function waitForEnd(
     await killing;
     return undefined;
   }
-  started.pid = pid;
-  const process = orphan.claim(pid);
+  const command = orphan.claim(pid);
+  started.command = command;
+  // Nothing of these is needed while the command runs.
+  files[Symbol.dispose]();
+  turn[Symbol.dispose]();
   const reading = setTimeout(startReading, shortCommandMs);
   // The time was over while the runtime was about to end: what it has started meanwhile is still there.
-  if (killing !== undefined) await killExec(runtime, pid);
-  const status = await process.exited;
+  let hasEnded = false;
+  void command.exited.then(() => (hasEnded = true));
+  if (killing !== undefined) {
+    await killing;
+    if (!hasEnded) await kill();
+  }
+  const status = await command.exited;
+  limit[Symbol.dispose]();
   clearTimeout(reading);
   await killing;
   return exitCodeOf(pid, status);
@@ -110,19 +146,27 @@ function notStarted(status: ExitStatus, files: ExecFiles, stdout: Buffer, stderr
   return new CrioError('unknown', `command error: ${text}, stdout: ${stdout}, stderr: ${stderr}, exit code -1`);
 }
 
+/** How long after its time an answer may wait for the processes to be gone: a SIGKILL takes a moment on a busy node. */
+const patienceMs = 3000;
 /** setTimeout takes no more, and fires at once instead. */
 const longestTimerMs = 2 ** 31 - 1;
 
 /** Calls back once when the time is over or the caller has gone. */
-export class TimeLimit {
+export class TimeLimit implements Disposable {
+  /** Resolves when what must end by then has had time enough to be killed; only if the limit is not disposed of before. */
+  readonly patienceOver: Promise<undefined>;
   readonly #call: Call;
-  readonly #timer: NodeJS.Timeout | undefined;
   readonly #onAbort = () => this.#giveUp();
+  readonly #endPatience: () => void;
+  #timer: NodeJS.Timeout | undefined;
   #isOver = false;
   #onOver: (() => void) | undefined;
   timedOut = false;
 
   constructor(call: Call, timeoutMs: number) {
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    this.patienceOver = promise;
+    this.#endPatience = () => resolve(undefined);
     this.#call = call;
     call.signal.addEventListener('abort', this.#onAbort, { once: true });
     if (timeoutMs <= 0) return;
@@ -139,7 +183,8 @@ export class TimeLimit {
     this.#onOver = callback;
   }
 
-  end(): void {
+  /** From here on nothing happens any more. */
+  [Symbol.dispose](): void {
     clearTimeout(this.#timer);
     this.#call.signal.removeEventListener('abort', this.#onAbort);
   }
@@ -147,6 +192,8 @@ export class TimeLimit {
   #giveUp(): void {
     if (this.#isOver) return;
     this.#isOver = true;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.#endPatience, patienceMs);
     this.#onOver?.();
   }
 }

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startReaper } from '../sys/reaper.ts';
+import { createOciRuntime } from './oci.ts';
 import type { ExecProcess, ExecStreamOptions, ExecSyncOptions, ExecSyncResult, InputStream } from './runtime.ts';
 import type { Spec } from './spec/oci.ts';
-import { cgroupName, createStage } from './test-stage.ts';
+import { cgroupName, createStage, processesOf } from './test-stage.ts';
 import type { Stage } from './test-stage.ts';
 
 /** Commands in containers by the real runtimes. Root, and mount and network namespaces of their own. */
@@ -28,23 +30,25 @@ async function running(stage: Stage, change?: (spec: Spec) => void): Promise<Run
   const bundle = stage.bundle(['sleep', '1000'], change);
   const { init } = await stage.runtime.create(stage.call(), bundle);
   await stage.runtime.start(stage.call(), bundle.id);
+  return commandsIn(stage, bundle.id, init.pid);
+}
+
+function commandsIn(stage: Stage, id: string, initPid: number): Running {
   const process = { user: { uid: 0, gid: 0 }, env: ['PATH=/bin'], cwd: '/' };
   return {
-    id: bundle.id,
+    id,
     stage,
     sync: (script, options = {}) =>
       stage.runtime.execSync(stage.call(), {
-        id: bundle.id,
-        bundle: bundle.bundle,
+        id,
         process: { ...process, args: ['sh', '-c', script] },
         timeoutMs: 10_000,
         maxOutputBytes,
-        init,
         ...options,
       }),
     stream: (args, options = {}) =>
       stage.runtime.execStream(stage.call(), {
-        id: bundle.id,
+        id,
         stdin: true,
         stdout: true,
         stderr: true,
@@ -53,16 +57,15 @@ async function running(stage: Stage, change?: (spec: Spec) => void): Promise<Run
         process: { ...process, args: [...args], ...options.process },
       }),
     others: () =>
-      readFileSync(`/sys/fs/cgroup/pids/${cgroupName(bundle.id)}/cgroup.procs`, 'utf8')
-        .split('\n')
-        .filter((pid) => pid !== '' && Number(pid) !== init.pid)
+      processesOf(id)
+        .filter((pid) => pid !== initPid)
         .map(commandLine)
         .filter((line) => line !== ''),
   };
 }
 
 /** Empty for one that has ended. */
-function commandLine(pid: string): string {
+function commandLine(pid: number): string {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
   } catch {
@@ -144,6 +147,63 @@ for (const program of ['crun', 'runc']) {
       );
       await stage.runtime.kill(stage.call(), container.id, 9);
       assert.equal((await other).exitCode, 137);
+    });
+
+    test('once a command has ended, killing it does nothing: its pid may be another’s', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      using command = await container.stream(['sh', '-c', 'sleep 109 & exit 4']);
+      assert.equal(await command.exited, 4);
+      await until(() => container.others().includes('sleep 109'));
+      await command.kill();
+      assert.deepEqual(container.others(), ['sleep 109']);
+    });
+
+    test('a command whose pipes cannot be handed to its user is ended and leaves no descriptor', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      await container.sync('true');
+      const before = openFiles().toSorted();
+      const noUser = { uid: -2, gid: 0 };
+      await assert.rejects(container.stream(['sleep', '110'], { owner: noUser }), /out of range/);
+      await until(() => container.others().length === 0);
+      assert.deepEqual(openFiles().toSorted(), before);
+    });
+
+    test('an execSync whose processes cannot be killed is answered, and what it left goes when it can', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      await container.sync('true');
+      const before = openFiles().toSorted();
+      const exec = container.sync('echo before; exec sleep 111', { timeoutMs: 1000 });
+      await until(() => container.others().includes('sleep 111'));
+      const freezer = `/sys/fs/cgroup/freezer/${cgroupName(container.id)}/freezer.state`;
+      writeFileSync(freezer, 'FROZEN');
+      try {
+        const hanging = sleep(30_000, undefined, { ref: false });
+        assert.ok((await Promise.race([exec, hanging]))?.timedOut);
+        assert.deepEqual(container.others(), ['sleep 111']);
+      } finally {
+        writeFileSync(freezer, 'THAWED');
+      }
+      await until(() => container.others().length === 0);
+      assert.deepEqual(openFiles().toSorted(), before);
+    });
+
+    test('an execSync starts the runtime once, and no monitor', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      const starts = join(stage.folder, 'starts');
+      const wrapper = join(stage.folder, 'wrapper');
+      writeFileSync(wrapper, `#!/bin/sh\necho "$@" >>${starts}\nexec /usr/bin/${program} "$@"\n`, { mode: 0o755 });
+      const { features } = stage.runtime;
+      const command = { ...stage.command, path: wrapper };
+      const monitor = { ...stage.monitor, path: '/nonexistent' };
+      const runtime = createOciRuntime({ command, monitor, features, processesOf });
+      assert.equal((await commandsIn({ ...stage, runtime }, container.id, 0).sync('exit 3')).exitCode, 3);
+      const lines = readFileSync(starts, 'utf8').trimEnd().split('\n');
+      assert.equal(lines.length, 1);
+      assert.match(lines[0] ?? '', / exec --detach /);
     });
 
     test('a child that calls setsid survives the timeout of its execSync', async () => {

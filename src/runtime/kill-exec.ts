@@ -3,7 +3,8 @@ import { constants } from 'node:os';
 import { pid as ownPid } from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '../base/errors.ts';
-import { kill, listPids, readStat } from '../sys/process.ts';
+import { kill, readStat } from '../sys/process.ts';
+import type { Orphan } from '../sys/reaper.ts';
 import type { ChildHandle } from '../sys/spawn.ts';
 
 const { SIGKILL } = constants.signals;
@@ -12,26 +13,43 @@ const maxRounds = 50;
 const pauseMs = 5;
 const runtimeLimitMs = 2000;
 
+/** What is known of an exec that is to be killed. */
+export interface KillableExec {
+  /** The runtime that starts, or has started, the command. */
+  readonly runtime: ChildHandle;
+  /** Undefined until its pid is known. Its `kill` does nothing once it has been reaped. */
+  readonly command?: Pick<Orphan, 'pid' | 'kill'> | undefined;
+  /** Pids of all processes of the container now. */
+  readonly processes: () => readonly number[];
+}
+
 /**
- * Kills every process of an exec: those of the session that the runtime made for it. A session survives the death of its
- * leader, and nothing outside the exec can be in it. `pid` is the command's, once it is known; before that, its session is
+ * Kills every process of an exec: those of the container in the session that the runtime made for it. A session survives
+ * the death of its leader, and nothing outside the exec can be in it. Before the command's pid is known, its session is
  * found among the runtime's children. A runtime that has not come that far, or hangs, is killed as well.
+ * Must not be called once the command has been reaped: its pid may be another's.
  */
-export async function killExec(runtime: ChildHandle, pid: number | undefined): Promise<void> {
-  const sessions = pid === undefined ? sessionsOf(runtime.pid) : sessionOf(pid);
-  if (sessions.size === 0) {
-    if (pid === undefined) runtime.kill(SIGKILL, { group: true });
+export async function killExec(exec: KillableExec): Promise<void> {
+  const { runtime, command } = exec;
+  const sessions = command === undefined ? sessionsOf(runtime.pid) : sessionOf(command.pid);
+  if (sessions.size === 0 && command === undefined) {
+    runtime.kill(SIGKILL, { group: true });
     return;
   }
   for (let round = 0; round < maxRounds; round++) {
-    if (killSessions(sessions) === 0) break;
+    if (killSessions(exec, sessions) === 0) break;
     await sleep(pauseMs);
   }
+  // A program may have left the container's cgroup, the leader is known in any case.
+  command?.kill(SIGKILL);
   const ended = await Promise.race([runtime.exited, sleep(runtimeLimitMs, undefined, { ref: false })]);
   if (ended === undefined) runtime.kill(SIGKILL, { group: true });
 }
 
-/** The command's own session: never the daemon's, in case the pid is another process's by now. */
+/**
+ * The command's own: its pid is nobody else's while it has not been reaped, and the session's is not while it is in it. It
+ * need not lead the session (crun 1.8.1 forks once more to enter the PID namespace).
+ */
 function sessionOf(pid: number): Set<number> {
   const session = readStat(pid)?.session;
   const own = readStat(ownPid)?.session;
@@ -51,9 +69,10 @@ function sessionsOf(runtimePid: number): Set<number> {
 }
 
 /** Sends SIGKILL to all that live, and says how many that were. */
-function killSessions(sessions: ReadonlySet<number>): number {
+function killSessions({ runtime, command, processes }: KillableExec, sessions: ReadonlySet<number>): number {
   let count = 0;
-  for (const pid of listPids()) {
+  // What the runtime is about to start may not have entered the container's cgroup yet.
+  for (const pid of new Set([...processes(), ...(command === undefined ? childrenOf(runtime.pid) : [])])) {
     const stat = readStat(pid);
     if (stat === undefined || !sessions.has(stat.session) || stat.state === 'Z' || stat.state === 'X') continue;
     count++;

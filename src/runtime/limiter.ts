@@ -17,24 +17,21 @@ export class Limiter {
 
   /** Rejects with the signal's reason when it is aborted before the work began. */
   async run<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
-    await this.#enter(signal);
-    using place = this.#holdPlace();
-    const timer = setTimeout(() => place[Symbol.dispose](), this.#patienceMs);
-    try {
-      return await work();
-    } finally {
-      clearTimeout(timer);
-    }
+    using _place = await this.hold(signal);
+    return await work();
   }
 
-  #holdPlace(): Disposable {
+  /** A place, until it is disposed of. Rejects as `run` does. */
+  async hold(signal: AbortSignal): Promise<Disposable> {
+    await this.#enter(signal);
     let isHeld = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (isHeld) this.#leave();
-        isHeld = false;
-      },
+    const leave = () => {
+      clearTimeout(timer);
+      if (isHeld) this.#leave();
+      isHeld = false;
     };
+    const timer = setTimeout(leave, this.#patienceMs);
+    return { [Symbol.dispose]: leave };
   }
 
   #enter(signal: AbortSignal): Promise<void> {

@@ -5,7 +5,7 @@ import { after, test } from 'node:test';
 import { Call } from '../base/call.ts';
 import { silentLog } from '../base/log.ts';
 import { startReaper } from '../sys/reaper.ts';
-import { createOciRuntime } from './oci.ts';
+import { createOciRuntime, withoutUnset } from './oci.ts';
 import type { ContainerRuntime } from './runtime.ts';
 
 const reaper = startReaper();
@@ -42,6 +42,7 @@ function scripted(name: string, body: string): ContainerRuntime {
       noSyncLog: false,
     },
     features: { version: '', ociVersion: '1.0.0', recursiveReadOnlyMounts: false, idmapMounts: false },
+    processesOf: () => [],
     limits: { start: 100, delete: 100, other: 100 },
   });
 }
@@ -93,8 +94,7 @@ sh -c 'exit 7' & echo $! >$pid`;
 test('an exec whose runtime finds its binary busy is tried again, a few times', async () => {
   const runtime = scripted('cloning', busyScript(folder));
   const process = { user: { uid: 0, gid: 0 }, args: ['x'], cwd: '/' };
-  const init = { pid: 1, startTime: '' };
-  const options = { id: 'ID', bundle: '/', process, timeoutMs: 5000, maxOutputBytes: 1000, init };
+  const options = { id: 'ID', process, timeoutMs: 5000, maxOutputBytes: 1000 };
   writeFileSync(`${folder}/busy`, '2');
   assert.equal((await runtime.execSync(call, options)).exitCode, 7);
   assert.equal(readFileSync(`${folder}/busy`, 'utf8'), '-1\n');
@@ -112,4 +112,20 @@ test('another failure is not tried again', async () => {
   const options = { id: 'ID', process, stdin: false, stdout: true, stderr: false, owner: { uid: 0, gid: 0 } };
   await assert.rejects(runtime.execStream(call, options), /exit status 1/);
   assert.equal(readFileSync(`${folder}/tries`, 'utf8'), 'x\n');
+});
+
+test('withoutUnset leaves out zeros that mean "not set", and only these', () => {
+  assert.deepEqual(
+    withoutUnset({
+      memory: { limit: 0, reservation: 5, swap: 0, disableOOMKiller: false },
+      cpu: { shares: 0, quota: -1, period: 100000, cpus: '0' },
+      pids: { limit: 0 },
+    }),
+    {
+      memory: { reservation: 5, disableOOMKiller: false },
+      cpu: { quota: -1, period: 100000, cpus: '0' },
+      pids: { limit: 0 },
+    },
+  );
+  assert.deepEqual(withoutUnset({}), {});
 });

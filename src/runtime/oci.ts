@@ -23,6 +23,8 @@ export interface OciRuntimeOptions {
   readonly command: RuntimeCommand;
   readonly monitor: MonitorSettings;
   readonly features: RuntimeFeatures;
+  /** Pids of all processes of a container now. */
+  readonly processesOf: (id: string) => readonly number[];
   /**
    * After each successful creation, with the runtime's directory of the container (crun leaves `seccomp.bpf` there).
    * When it throws, the container is deleted again and the creation fails.
@@ -48,7 +50,8 @@ const creations = new Limiter(availableParallelism() * 2);
 
 /** An OCI runtime (crun, runc) under conmon. */
 export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
-  const { command, monitor, features } = options;
+  const { command, monitor, features, processesOf } = options;
+  const execs = { command, processesOf };
   const limits = { ...defaultLimits, ...options.limits };
   return {
     handler: command.handler,
@@ -62,9 +65,9 @@ export function createOciRuntime(options: OciRuntimeOptions): ContainerRuntime {
     pause: async (_call, id) => void (await callRuntime(command, { verb: 'pause', id, timeoutMs: limits.other })),
     resume: async (_call, id) => void (await callRuntime(command, { verb: 'resume', id, timeoutMs: limits.other })),
     update: (_call, id, resources) => updateContainer(command, id, { resources, timeoutMs: limits.other }),
-    execSync: (call, exec) => retryWhileBinaryIsBusy(call, () => execSync(call, command, exec)),
-    execStream: (call, exec) => retryWhileBinaryIsBusy(call, () => execStream(call, command, exec)),
-    attach: async (_call, { id, bundle }) => attach(join(monitor.attachSocketDir, id, 'attach'), bundle),
+    execSync: (call, exec) => retryWhileBinaryIsBusy(call, () => execSync(call, execs, exec)),
+    execStream: (call, exec) => retryWhileBinaryIsBusy(call, () => execStream(call, execs, exec)),
+    attach: (call, { id, bundle }) => attach(call.log, join(monitor.attachSocketDir, id, 'attach'), bundle),
     reopenLog: (call, reopen) => reopenLog(call, reopen),
   };
 

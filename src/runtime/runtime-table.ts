@@ -1,13 +1,20 @@
-import { statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import type { Config } from '../config/config.ts';
-import { createRuntimes, type CreateRuntimesOptions, type HandlerRuntime } from './create-runtimes.ts';
+import { hasCode } from '../base/errors.ts';
+import { emptyHandler, type Config } from '../config/config.ts';
+import { createRuntimes, stateRootOf, type CreateRuntimesOptions, type HandlerRuntime } from './create-runtimes.ts';
+import { readHandlers, writeHandlers, type RecordedHandler } from './handler-record.ts';
 import type { ContainerRuntime } from './runtime.ts';
+
+type Handlers = Config['runtime']['runtimes'];
 
 /** The runtimes of all handlers, which a reload of the configuration changes. */
 export interface RuntimeTable {
-  /** By handler name. A handler that was taken out of the configuration stays for the containers it has. */
+  /**
+   * By handler name. A handler that was taken out of the configuration, while the daemon ran or while none did, stays for
+   * the containers it has.
+   */
   readonly runtimes: ReadonlyMap<string, ContainerRuntime>;
   /**
    * Handlers that are new or changed are made; their containers of before keep the program and the folder that they were
@@ -16,13 +23,24 @@ export interface RuntimeTable {
   reload(config: Config): Promise<void>;
 }
 
-export async function createRuntimeTable(options: CreateRuntimesOptions): Promise<RuntimeTable> {
+export interface RuntimeTableOptions extends CreateRuntimesOptions {
+  /** Where handlers are remembered until the next boot. */
+  readonly recordFile: string;
+}
+
+export async function createRuntimeTable(options: RuntimeTableOptions): Promise<RuntimeTable> {
   const known = new Set<HandlerRuntime>();
   const current = new Map<string, HandlerRuntime>();
   const owners = new Map<string, HandlerRuntime>();
   const runtimes = new Map<string, ContainerRuntime>();
   let handlers = options.config.runtime.runtimes;
-  await take(options.config);
+  const { recordFile, log } = options;
+  let recorded = readHandlers(recordFile, log).filter(hasContainers);
+  // The oldest first: what is configured now comes last, and is what new containers get.
+  for (const one of recorded) {
+    if (!isAmong(recordOf(handlers), one)) await takeHandlers(options.config, handlersOf(one));
+  }
+  await takeHandlers(options.config, handlers);
   return {
     runtimes,
     async reload(config) {
@@ -31,18 +49,22 @@ export async function createRuntimeTable(options: CreateRuntimesOptions): Promis
         ([name, value]) => !isDeepStrictEqual(before.get(name), value),
       );
       handlers = config.runtime.runtimes;
-      if (changed.length > 0) {
-        await take({ ...config, runtime: { ...config.runtime, runtimes: new Map(changed) } });
-      }
+      if (changed.length > 0) await takeHandlers(config, new Map(changed));
     },
   };
 
-  async function take(config: Config): Promise<void> {
-    for (const [name, made] of await createRuntimes({ ...options, config })) {
-      known.add(made);
-      current.set(name, made);
+  async function takeHandlers(config: Config, taken: Handlers): Promise<void> {
+    const made = await createRuntimes({
+      ...options,
+      config: { ...config, runtime: { ...config.runtime, runtimes: taken } },
+    });
+    for (const [name, handler] of made) {
+      known.add(handler);
+      current.set(name, handler);
       if (!runtimes.has(name)) runtimes.set(name, followCurrent(name));
     }
+    recorded = [...recorded, ...recordOf(taken).filter((one) => !isAmong(recorded, one))];
+    writeHandlers(recordFile, recorded, log);
   }
 
   /** Each call about a container goes to the runtime that the container has. */
@@ -92,5 +114,32 @@ export async function createRuntimeTable(options: CreateRuntimesOptions): Promis
     const has = ({ stateRoot }: HandlerRuntime) =>
       statSync(join(stateRoot, id), { throwIfNoEntry: false }) !== undefined;
     return has(newest) ? newest : ([...known].find(has) ?? newest);
+  }
+}
+
+function recordOf(handlers: Handlers): RecordedHandler[] {
+  return [...handlers].map(([handler, { runtimePath, runtimeRoot, monitorPath, monitorEnv }]) => ({
+    handler,
+    runtimePath,
+    runtimeRoot,
+    monitorPath,
+    monitorEnv,
+  }));
+}
+
+function handlersOf({ handler, ...settings }: RecordedHandler): Handlers {
+  return new Map([[handler, { ...emptyHandler(), ...settings }]]);
+}
+
+function isAmong(handlers: readonly RecordedHandler[], one: RecordedHandler): boolean {
+  return handlers.some((other) => isDeepStrictEqual(other, one));
+}
+
+function hasContainers(handler: RecordedHandler): boolean {
+  try {
+    return readdirSync(stateRootOf(handler)).length > 0;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
+    throw error;
   }
 }

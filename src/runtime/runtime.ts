@@ -85,15 +85,12 @@ export interface RuntimeState {
 
 export interface ExecSyncOptions {
   readonly id: string;
-  readonly bundle: string;
   /** `process` of the container's config.json with args replaced. */
   readonly process: NonNullable<Spec['process']>;
   /** ms; 0 means none. On timeout every process of the exec's session is killed. */
   readonly timeoutMs: number;
   /** Bytes kept of stdout and stderr together; reading goes on, the rest is dropped. */
   readonly maxOutputBytes: number;
-  /** Init process of the container, to find its cgroup and sessions. */
-  readonly init: ProcessRef;
   /** CPUs that the container is bound to. */
   readonly cpus?: string | undefined;
 }
@@ -128,7 +125,7 @@ export interface ExecProcess extends Disposable {
   readonly exited: Promise<number>;
   /** Without a terminal nothing happens. */
   resize(size: TerminalSize): void;
-  /** Kills every process of the command's session. */
+  /** Kills every process of the command's session; once the command has ended, nothing happens. */
   kill(): Promise<void>;
 }
 

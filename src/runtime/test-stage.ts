@@ -3,6 +3,7 @@ import {
   cpSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   readdirSync,
   rmSync,
   rmdirSync,
@@ -67,7 +68,8 @@ export async function createStage(program: string, log: Logger = silentLog): Pro
   };
   const created: string[] = [];
   const features = await detectFeatures(command.path, log);
-  const runtime = createOciRuntime({ command, monitor, features, onCreated: (_, dir) => created.push(dir) });
+  const onCreated = (_: string, dir: string) => created.push(dir);
+  const runtime = createOciRuntime({ command, monitor, features, processesOf, onCreated });
   const ids: string[] = [];
   const call = (signal?: AbortSignal) =>
     new Call({ name: 'test', id: 'test', log, ...(signal === undefined ? {} : { signal }) });
@@ -103,6 +105,12 @@ function removeCgroups(id: string): void {
       if (!hasCode(error, 'ENOENT')) throw error;
     }
   }
+}
+
+/** Pids of a test's container. */
+export function processesOf(id: string): number[] {
+  const text = readFileSync(`/sys/fs/cgroup/pids/${cgroupName(id)}/cgroup.procs`, 'latin1');
+  return text.split('\n').filter(Boolean).map(Number);
 }
 
 export function cgroupName(id: string): string {

@@ -57,14 +57,11 @@ async function execute(
 ): Promise<{ code: number; output: string }> {
   const { process } = container.spec;
   assert.ok(process);
-  const startTime = readFileSync(`/proc/${container.initPid}/stat`, 'utf8').split(') ')[1]?.split(' ')[19] ?? '';
   const result = await stage.runtime.execSync(stage.call(), {
     id: container.id,
-    bundle: container.bundle,
     process: { ...process, terminal: false, args: [...args] },
     timeoutMs: 10_000,
     maxOutputBytes: 100_000,
-    init: { pid: container.initPid, startTime },
   });
   return { code: result.exitCode, output: Buffer.concat([result.stdout, result.stderr]).toString() };
 }

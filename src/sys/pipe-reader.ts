@@ -81,7 +81,7 @@ export class PipeReader {
 export interface PipeCollector {
   /** From here on it is read; until then the child can write as much as a pipe holds. */
   start(): void;
-  /** Reads the rest that is there now, closes the pipe, and gives everything that was kept. */
+  /** Reads the rest that is there now, closes the pipe, and hands over everything that was kept. */
   drain(): Buffer;
 }
 
@@ -102,7 +102,7 @@ export function collectPipe(
     start: () => reader.start(),
     drain() {
       reader.drain();
-      return Buffer.concat(chunks);
+      return Buffer.concat(chunks.splice(0));
     },
   };
 }

@@ -2,7 +2,7 @@ import { bind } from './libc.ts';
 import type { Pointer } from './libc.ts';
 import { setChildSubreaper } from './process.ts';
 import { adopt, reapBySignal, reapOrphan, reapOwnChild } from './spawn.ts';
-import type { ExitStatus } from './spawn.ts';
+import type { ChildHandle, ExitStatus } from './spawn.ts';
 
 const P_ALL = 0;
 const WNOHANG = 1;
@@ -43,13 +43,15 @@ export function startReaper(): Disposable {
 /** Ends of orphans, for everyone who is about to learn the pid of one. */
 const expectations = new Set<Map<number, ExitStatus>>();
 
+export type Orphan = Pick<ChildHandle, 'pid' | 'exited' | 'kill'>;
+
 /** An orphan that is to come, whose exit status somebody wants. */
 export interface ExpectedOrphan extends Disposable {
   /**
-   * Its pid has become known, and its parent has ended. Gives the end, which may lie in the past, and a way to signal it.
-   * The status is `{undefined, undefined}` when this process did not become its parent.
+   * Its pid has become known, and its parent has ended. Gives the end, which may lie in the past, and a way to signal it,
+   * which does nothing from its end on. The status is `{undefined, undefined}` when this process did not become its parent.
    */
-  claim(pid: number): { readonly exited: Promise<ExitStatus>; kill(signal: number): void };
+  claim(pid: number): Orphan;
 }
 
 /** To be called before the process that leaves the orphan is started: from here on its end is not missed. */
@@ -60,7 +62,7 @@ export function expectOrphan(): ExpectedOrphan {
     claim(pid) {
       const status = ends.get(pid);
       expectations.delete(ends);
-      return status === undefined ? adopt(pid) : { exited: Promise.resolve(status), kill() {} };
+      return status === undefined ? adopt(pid) : { pid, exited: Promise.resolve(status), kill() {} };
     },
     [Symbol.dispose]: () => void expectations.delete(ends),
   };

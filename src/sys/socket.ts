@@ -2,6 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Socket, isIPv6 } from 'node:net';
 import { basename, dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '../base/errors.ts';
 import { O_CLOEXEC, O_DIRECTORY, O_NONBLOCK, O_PATH } from './arch.ts';
 import { bind, invoke, lastErrno, sysError, watchDescriptor } from './libc.ts';
@@ -50,6 +51,8 @@ const endPacket = Buffer.alloc(0);
 const lingerMs = { first: 1, last: 1000 };
 /** Later ones do not keep the process running: the other side has stopped reading. */
 const holdUpMs = 100;
+/** Pauses between tries to connect to a listener whose queue is full; two seconds in all. */
+const fullQueueMs = { first: 1, last: 1024 };
 /** Packets read in a row from one that is left. */
 const drainedPerTurn = 32;
 
@@ -187,24 +190,27 @@ export function isGone(error: unknown): boolean {
 }
 
 /**
- * Connects to a SOCK_SEQPACKET socket, such as conmon's `attach`. ENOENT, ECONNREFUSED. The folder is reached by a
- * descriptor because an address holds 107 bytes only.
+ * Connects to a SOCK_SEQPACKET socket, such as conmon's `attach`. ENOENT, ECONNREFUSED. While the listener's queue is full
+ * (conmon's holds 10) it is tried again, for some seconds; then EAGAIN. The folder is reached by a descriptor because an
+ * address holds 107 bytes only.
  */
-export function connectSeqpacket(path: string): SeqpacketSocket {
-  const folder = openSync(dirname(path), O_PATH | O_DIRECTORY | O_CLOEXEC);
-  try {
-    const address = Buffer.alloc(110);
-    address.writeUInt16LE(AF_UNIX, 0);
-    address.write(`/proc/self/fd/${folder}/${basename(path)}`, 2, 107);
-    const fd = invoke('socket', path, () => c.socket(AF_UNIX, SOCK_SEQPACKET | O_CLOEXEC | O_NONBLOCK, 0));
+export async function connectSeqpacket(path: string): Promise<SeqpacketSocket> {
+  using open = new DisposableStack();
+  const folder = open.adopt(openSync(dirname(path), O_PATH | O_DIRECTORY | O_CLOEXEC), closeSync);
+  const address = Buffer.alloc(110);
+  address.writeUInt16LE(AF_UNIX, 0);
+  address.write(`/proc/self/fd/${folder}/${basename(path)}`, 2, 107);
+  using failed = new DisposableStack();
+  const fd = invoke('socket', path, () => c.socket(AF_UNIX, SOCK_SEQPACKET | O_CLOEXEC | O_NONBLOCK, 0));
+  failed.adopt(fd, closeSync);
+  for (let pauseMs = fullQueueMs.first; ; pauseMs *= 2) {
     try {
       invoke('connect', path, () => c.connect(fd, address, address.length));
+      failed.move();
       return new SeqpacketSocket(fd);
     } catch (error) {
-      closeSync(fd);
-      throw error;
+      if (!hasCode(error, 'EAGAIN') || pauseMs > fullQueueMs.last) throw error;
     }
-  } finally {
-    closeSync(folder);
+    await sleep(pauseMs);
   }
 }

@@ -44,6 +44,10 @@ monitor_path = "/usr/bin/conmon"
   await waitFor('the end of the handler', 10_000, async () => !(await handlers()).includes('extra') || undefined);
   assert.match((await failureOf(runPod(node.client, { handler: 'extra' }))).details, /runtime handler extra/);
   for (const id of [old, young, added]) assert.equal((await execSync(node.client, id, ['echo', 'hi'])).stdout, 'hi\n');
+  // The next daemon does not even find it in its configuration.
+  await node.daemon.restart('SIGTERM');
+  assert.ok(!(await handlers()).includes('extra'));
+  for (const id of [old, young, added]) assert.equal((await execSync(node.client, id, ['echo', 'hi'])).stdout, 'hi\n');
   for (const { id } of [pod, extra]) await removePod(node.client, id);
   for (const path of [`/run/crun/${old}`, `/run/crun-moved/${young}`, `/run/runc-extra/${added}`]) {
     assert.ok(!existsSync(path), path);

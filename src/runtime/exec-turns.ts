@@ -1,0 +1,26 @@
+import { availableParallelism } from 'node:os';
+import { Limiter } from './limiter.ts';
+
+/**
+ * Starts of commands at once: more only make each slower, and each holds descriptors and a process of the runtime. One
+ * container cannot take the places of all, so that a flood of commands in one delays the probes of others by little.
+ */
+const inContainer = 16;
+const inAll = Math.max(64, 16 * availableParallelism());
+
+const all = new Limiter(inAll);
+const containers = new Map<string, { readonly limiter: Limiter; users: number }>();
+
+/** Waits for a place to start a command; to be disposed of when the command runs. Rejects with the signal's reason. */
+export async function turnToStart(signal: AbortSignal, containerId: string): Promise<Disposable> {
+  const own = containers.get(containerId) ?? { limiter: new Limiter(inContainer), users: 0 };
+  containers.set(containerId, own);
+  own.users++;
+  using turn = new DisposableStack();
+  turn.defer(() => {
+    if (--own.users === 0) containers.delete(containerId);
+  });
+  turn.use(await own.limiter.hold(signal));
+  turn.use(await all.hold(signal));
+  return turn.move();
+}
