@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict';
-import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { putImage } from '../../src/image/testing/fake-registry.ts';
 import { buildTar } from '../../src/storage/testing/build-tar.ts';
 import type { EntrySpec } from '../../src/storage/testing/build-tar.ts';
-import { createContainer, execSync, removePod, runContainer, runPod, type Pod } from '../client/pods.ts';
+import {
+  containerConfig,
+  createContainer,
+  execSync,
+  removePod,
+  runContainer,
+  runPod,
+  type Pod,
+} from '../client/pods.ts';
+import { write } from '../run/node-files.ts';
 import { failureOf, handlers, useDaemon } from './environment.ts';
-import { putShellImage, startMadeRegistry } from './made-images.ts';
+import { putShellImage, shellLayer, startMadeRegistry } from './made-images.ts';
 
 const registry = await startMadeRegistry();
 after(() => registry[Symbol.asyncDispose]());
@@ -299,6 +309,35 @@ for (const handler of handlers) {
       }
     });
 
+    test('CVE-2024-8676, CVE-2026-50195, CVE-2026-53492: a checkpoint is an image like others, its archive is none', async () => {
+      const { client } = node;
+      const victim = putShellImage(registry, `${handler}-victim`, { config: { Labels: { is: 'the victim' } } });
+      const { imageRef: victimId } = await client.image.pullImage({ image: { image: victim } });
+      write('/var/run/cdi/evil.json', JSON.stringify(evilDevice));
+      const checkpoint = buildTar(checkpointFiles(victim, victimId));
+      const image = putCheckpoint(`${handler}-checkpoint`, checkpoint, { image: victim, id: victimId });
+      const images = async () =>
+        (await client.image.listImages({})).images.map(({ id, repoTags }) => `${id} ${repoTags.join()}`).sort();
+      const id = await runContainer(client, pod, { name: 'checkpoint', image, command: ['sleep', '1000'] });
+      const script =
+        'ls -d /stolen /etc/hostname.host; echo "evil=$EVIL"; grep -c stolen /proc/mounts; ls /config.dump';
+      const { stdout } = await execSync(client, id, ['sh', '-c', script]);
+      assert.equal(stdout, 'evil=\n0\n/config.dump\n', 'nothing was restored or mounted, and its files are files');
+      const { info } = await client.runtime.containerStatus({ containerId: id, verbose: true });
+      assert.doesNotMatch(info['info'] ?? '', /stolen|vendor\.example/);
+      const { image: status } = await client.image.imageStatus({ image: { image: victim } });
+      assert.equal(status?.id, victimId, 'the tag still means the same image');
+      const before = await images();
+      const archive = '/var/tmp/checkpoint.tar';
+      writeFileSync(archive, checkpoint);
+      const config = { ...containerConfig({ name: 'archive', image: archive }), annotations: evilAnnotations };
+      const request = { podSandboxId: pod.id, config, sandboxConfig: pod.config };
+      assert.match((await failureOf(client.runtime.createContainer(request))).details, /checkpoint\.tar/);
+      await failureOf(client.image.pullImage({ image: { image: archive } }));
+      assert.deepEqual(await images(), before);
+      for (const path of [archive, '/var/run/cdi/evil.json']) rmSync(path);
+    });
+
     async function runOrFail(options: { name: string; image: string; command?: string[] }): Promise<void> {
       const { client } = node;
       const containerId = await createContainer(client, pod, options);
@@ -310,6 +349,48 @@ for (const handler of handlers) {
       }
     }
   });
+}
+
+const evilAnnotations = { 'cdi.k8s.io/evil': 'vendor.example/device=all' };
+/** Would set $EVIL and mount /stolen. */
+const evilDevice = {
+  cdiVersion: '0.6.0',
+  kind: 'vendor.example/device',
+  devices: [
+    {
+      name: 'all',
+      containerEdits: { env: ['EVIL=1'], mounts: [{ hostPath: '/etc', containerPath: '/stolen', options: ['rbind'] }] },
+    },
+  ],
+};
+
+/** What CRI-O puts into a checkpoint's archive, as somebody would write it who wants the host's files. */
+function checkpointFiles(image: string, imageId: string): readonly EntrySpec[] {
+  const mount = { destination: '/stolen', source: '/etc', type: 'bind', options: ['rbind'] };
+  const json = (name: string, value: object): EntrySpec => ({ name, data: JSON.stringify(value) });
+  return [
+    json('config.dump', { id: 'f'.repeat(64), name: 'x', rootfsImage: image, rootfsImageRef: imageId, restored: true }),
+    json('spec.dump', { ociVersion: '1.0.0', annotations: evilAnnotations, mounts: [mount] }),
+    json('bind.mounts', [{ source: '/etc', destination: '/stolen', file_type: 'directory', permissions: 0o777 }]),
+    link('io.kubernetes.cri-o.LogPath', '/etc/shadow'),
+    folder('checkpoint'),
+  ];
+}
+
+/** As `buildah commit --annotation` makes an image of an archive. */
+function putCheckpoint(tag: string, archive: Buffer, base: { readonly image: string; readonly id: string }): string {
+  const annotations = {
+    ...evilAnnotations,
+    'io.kubernetes.cri-o.annotations.checkpoint.name': 'x',
+    'io.kubernetes.cri-o.annotations.checkpoint.rawImageName': base.image,
+    'io.kubernetes.cri-o.annotations.checkpoint.rootfsImageName': base.image,
+    'io.kubernetes.cri-o.annotations.checkpoint.rootfsImageID': base.id,
+  };
+  const layers = [shellLayer, archive];
+  const config = { Env: ['PATH=/bin'], Labels: annotations };
+  const { manifest } = putImage(registry, 'made', tag, { layers, config });
+  registry.putManifest('made', tag, { ...manifest, annotations });
+  return `${registry.host}/made:${tag}`;
 }
 
 /** What an image that escapes would change first. */
