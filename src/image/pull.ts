@@ -95,7 +95,7 @@ async function pullCandidate(
   let reading: Promise<SignaturesByDigest> | undefined;
   const readSignatures = () => (reading ??= dependencies.signaturesOf(fetched, call.signal));
   await checkPolicy(request.policy, reference, {
-    digests: [fetched.digest, ...fetched.lists.map((list) => list.digest)],
+    digests: [fetched.digest],
     signatures: async () => [...(await readSignatures()).values()].flat(),
   });
   // They are kept also where this policy asks for none: that of the namespace that uses the image later may.

@@ -53,7 +53,7 @@ export class ArtifactCatalog {
     for (const store of [this.own, ...this.#additional])
       signatures = mergeSignatures(signatures, await store.signaturesOf(digest));
     return {
-      digests: [...new Set([digest, ...signatures.keys()])],
+      digests: [digest],
       signatures: async () => [...signatures.values()].flat(),
       names: [...image.repoTags, ...image.repoDigests],
     };

@@ -66,7 +66,7 @@ function issuerProblem(child: Certificate, issuer: Certificate, between: number)
 }
 
 /** Fulcio promises this extension; elsewhere its absence means any use. */
-export function isForSigningOnly({ extendedKeyUsage }: Certificate): boolean {
+export function namesCodeSigning({ extendedKeyUsage }: Certificate): boolean {
   return extendedKeyUsage?.includes(usages.codeSigning) === true;
 }
 

@@ -7,10 +7,9 @@ import { findSignaturePlaces } from './registries-d.ts';
 import type { RegistriesD } from './registries-d.ts';
 import type { ImageSignature, SignaturesByDigest } from './stored-signatures.ts';
 
-/** A manifest, the lists that name it, and where it was found. */
+/** A manifest, and where it was found. */
 export interface SignedManifest {
   readonly digest: Digest;
-  readonly lists: readonly { readonly digest: Digest }[];
   /** The place that had it first. */
   readonly places: readonly Place[];
 }
@@ -22,17 +21,14 @@ interface Source {
 }
 
 /**
- * Signatures of a manifest and of the lists that name it. registries.d is asked about the place that had the manifest, by
- * the name it has there (a mirror's own), as the other container tools do; where that has none, about the other places.
+ * Signatures of a manifest; those of the lists that name it do not count. registries.d is asked about the place that had the
+ * manifest, by the name it has there (a mirror's own), as the other container tools do; where that has none, about the others.
  */
 export async function fetchSignatures(image: SignedManifest, source: Source): Promise<SignaturesByDigest> {
-  const digests = [image.digest, ...image.lists.map((list) => list.digest)];
-  return new Map(
-    await Promise.all(digests.map(async (digest) => [digest, await fetchOf(digest, image, source)] as const)),
-  );
+  return new Map([[image.digest, await fetchOf(image, source)]]);
 }
 
-async function fetchOf(digest: Digest, { places }: SignedManifest, source: Source): Promise<readonly ImageSignature[]> {
+async function fetchOf({ digest, places }: SignedManifest, source: Source): Promise<readonly ImageSignature[]> {
   const attached = places.filter(
     (place) => findSignaturePlaces(source.config, place.source.reference).useSigstoreAttachments,
   );

@@ -17,6 +17,7 @@ import { matchesIdentity, readSignedIdentity } from './identity.ts';
 import { parsePolicy } from './policy-file.ts';
 import { policyScopes } from './policy-scopes.ts';
 import { signatureAnnotation, sigstoreMimeType } from './sigstore.ts';
+import { storedEvidence } from './verify-use.ts';
 import { parseYamlMapping } from './yaml-mapping.ts';
 
 const accept = [{ type: 'insecureAcceptAnything' }];
@@ -303,6 +304,22 @@ describe('sigstoreSigned', () => {
 });
 
 describe('verifyUse', () => {
+  it('knows a stored image by the digest of its own manifest, not by that of the list it was pulled by', async () => {
+    await using bench = await openBench();
+    const { registry } = bench;
+    const image = putImage(registry, 'a', 'entry');
+    const manifests = [{ mediaType: mediaTypes.ociManifest, digest: image.manifestDigest, size: 1 }];
+    registry.putManifest(
+      'a',
+      '1',
+      { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests },
+      mediaTypes.ociIndex,
+    );
+    const id = await bench.pull(`${registry.host}/a:1`);
+    assert.equal((await bench.store.images.find(id))?.digests.length, 2);
+    assert.deepEqual((await storedEvidence(bench.store.images, id))?.digests, [image.manifestDigest]);
+  });
+
   it('asks about the registry that an image is from, not about others that its short name may mean', async () => {
     await using bench = await openBench({
       toml: (host) =>

@@ -11,6 +11,9 @@ import { silentLog } from '../../base/log.ts';
 import { defaultConfig } from '../../config/config.ts';
 import { createImages } from '../create-images.ts';
 import type { ImageService } from '../create-images.ts';
+import { digestOf } from '../digest.ts';
+import { mediaTypes } from '../media-types.ts';
+import { hostPlatform } from '../platform.ts';
 import { failure, testCall } from '../testing/bench.ts';
 import { createFakeStore } from '../testing/fake-store.ts';
 
@@ -113,6 +116,46 @@ describe('an image that skopeo signed with gpg', () => {
     assert.match(await failure(pull(`${name}:2`)), /Signature for identity ".*moved:1" is not accepted/);
     require({ keyPath: join(folder, 'rsa.gpg'), signedIdentity: { type: 'matchRepository' } });
     await pull(`${name}:2`);
+  });
+
+  it('is refused when only the list that names it is signed, and accepted with a signature of its own, as by skopeo', async () => {
+    const { address } = registry;
+    const options = ['--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false'];
+    const source = `docker://${address}/docker.io/library/busybox:latest`;
+    run('skopeo', ['copy', ...options, '--format', 'oci', source, `docker://${address}/listed:entry`]);
+    const entry = run('skopeo', ['inspect', '--raw', '--tls-verify=false', `docker://${address}/listed:entry`]);
+    const platform = { os: 'linux', architecture: hostPlatform.architecture };
+    const descriptor = { mediaType: mediaTypes.ociManifest, digest: digestOf(Buffer.from(entry)), size: entry.length };
+    const list = { schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: [{ ...descriptor, platform }] };
+    const body = JSON.stringify(list);
+    const headers = { 'Content-Type': mediaTypes.ociIndex };
+    const put = await fetch(`http://${address}/v2/listed/manifests/1`, { method: 'PUT', headers, body });
+    assert.equal(put.status, 201);
+    const name = `${address}/listed:1`;
+    require({ keyPath: join(folder, 'rsa.gpg') });
+    const verdicts = async () => {
+      const to = join(folder, 'out-listed');
+      const flags = ['--registries.d', join(folder, 'registries.d'), '--policy', policy, 'copy', '--remove-signatures'];
+      const ours = await pull(name).then(
+        () => 'accepted',
+        () => 'refused',
+      );
+      run('skopeo', [...flags, '--src-tls-verify=false', `docker://${name}`, `dir:${to}`], { env, allow: [1] });
+      const isCopied = readdirSync(folder).includes('out-listed') && readdirSync(to).includes('manifest.json');
+      return { ours, skopeos: isCopied ? 'accepted' : 'refused' };
+    };
+    const sign = (manifest: string) => {
+      const dir = join(folder, `sigs/listed@${digestOf(Buffer.from(manifest)).replace(':', '=')}`);
+      mkdirSync(dir, { recursive: true });
+      writeFileSync(join(folder, 'manifest.json'), manifest);
+      const fingerprint = /^fpr:+([0-9A-F]+)/m.exec(gpg('--with-colons', '--list-keys', 'rsa@example.com'))?.[1] ?? '';
+      const output = ['--output', join(dir, 'signature-1')];
+      run('skopeo', ['standalone-sign', join(folder, 'manifest.json'), name, fingerprint, ...output], { env });
+    };
+    sign(body);
+    assert.deepEqual(await verdicts(), { ours: 'refused', skopeos: 'refused' });
+    sign(entry);
+    assert.deepEqual(await verdicts(), { ours: 'accepted', skopeos: 'accepted' });
   });
 
   it('is refused when its key has been revoked', async () => {

@@ -3,7 +3,7 @@ import type { KeyObject } from 'node:crypto';
 import { isIP } from 'node:net';
 import { CrioError, messageOf } from '../../base/errors.ts';
 import { decodeBase64 } from './base64.ts';
-import { checkChain, isForSigningOnly } from './certificate-chain.ts';
+import { checkChain, namesCodeSigning } from './certificate-chain.ts';
 import { readCertificates } from './certificate.ts';
 import type { Certificate } from './certificate.ts';
 import { loadKeySources } from './key-sources.ts';
@@ -96,7 +96,7 @@ function checkFulcio(trust: FulcioTrust, signature: SigstoreSignature, bytes: Bu
   const logged = { signer: leaf.x509.raw, signature: bytes, payload: signature.payload };
   const atMs = checkRekorEntry(bundle, trust.logs, logged);
   checkChain(leaf, { roots: trust.roots, intermediates: readChain(signature), atMs });
-  if (!isForSigningOnly(leaf))
+  if (!namesCodeSigning(leaf))
     throw new CrioError('invalid', 'Fulcio certificate is not for code signing (extendedKeyUsage)');
   if (leaf.oidcIssuer === undefined)
     throw new CrioError('invalid', 'Fulcio certificate is missing the issuer extension');

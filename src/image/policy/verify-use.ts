@@ -1,5 +1,7 @@
 import { CrioError, wrap } from '../../base/errors.ts';
-import type { ImageStore } from '../../storage/store.ts';
+import type { Digest } from '../../base/ids.ts';
+import type { ImageRecord, ImageStore } from '../../storage/store.ts';
+import { parseStoredManifest } from '../manifest.ts';
 import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { checkPolicy, PolicyError } from './decide.ts';
@@ -61,5 +63,23 @@ export async function storedEvidence(images: ImageStore, imageId: string): Promi
   const record = await images.find(imageId);
   if (record === undefined) return undefined;
   const signatures = async () => [...(await readStoredSignatures(images, record)).values()].flat();
-  return { digests: record.digests, signatures, names: record.names };
+  return { digests: await ownDigests(images, record), signatures, names: record.names };
+}
+
+/** Of its manifests, without those of the lists that named them: a signature of a list counts for none of its entries. */
+async function ownDigests(images: ImageStore, record: ImageRecord): Promise<readonly Digest[]> {
+  const own: Digest[] = [];
+  for (const digest of record.digests) if (!(await isList(images, record, digest))) own.push(digest);
+  return own;
+}
+
+async function isList(images: ImageStore, record: ImageRecord, digest: Digest): Promise<boolean> {
+  const data = await images.readBigData(record.id, `manifest-${digest}`);
+  if (data === undefined) return false;
+  try {
+    return parseStoredManifest(data).kind === 'index';
+  } catch {
+    // Damage is found elsewhere; what cannot be read vouches for nothing.
+    return true;
+  }
 }
