@@ -10,6 +10,9 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** setTimeout takes no more, and fires at once instead. */
+export const longestTimerMs: number = 2 ** 31 - 1;
+
 /** The offset is read once: hrtime has nanoseconds, Date only milliseconds. */
 const wallOffsetNs = BigInt(Date.now()) * 1_000_000n - hrtime.bigint();
 const maxDriftNs = 1_000_000_000n;

@@ -1,6 +1,6 @@
 import { CrioError, messageOf } from '../base/errors.ts';
 import type { Call } from '../base/call.ts';
-import type { Clock } from '../base/clock.ts';
+import { longestTimerMs, type Clock } from '../base/clock.ts';
 import { describe, runtimeFor, type Context } from './context.ts';
 import { cleanUpAfterExit, deriveExit, hasEnded, readExit, recordExit } from './exit.ts';
 import { changeState } from './state.ts';
@@ -190,9 +190,6 @@ function firstOf(work: Promise<void>, signal: AbortSignal): Promise<void> {
     else signal.addEventListener('abort', done, { once: true });
   });
 }
-
-/** setTimeout takes no more. */
-const longestTimerMs = 2 ** 31 - 1;
 
 /** The time until a container is killed; it can be shortened, never prolonged. */
 export class GracePeriod {

@@ -1,4 +1,5 @@
 import type { Call } from '../base/call.ts';
+import { longestTimerMs } from '../base/clock.ts';
 import { CrioError, messageOf } from '../base/errors.ts';
 import { boundedTake, collectPipe } from '../sys/pipe-reader.ts';
 import { expectOrphan } from '../sys/reaper.ts';
@@ -148,8 +149,6 @@ function notStarted(status: ExitStatus, files: ExecFiles, stdout: Buffer, stderr
 
 /** How long after its time an answer may wait for the processes to be gone: a SIGKILL takes a moment on a busy node. */
 const patienceMs = 3000;
-/** setTimeout takes no more, and fires at once instead. */
-const longestTimerMs = 2 ** 31 - 1;
 
 /** Calls back once when the time is over or the caller has gone. */
 export class TimeLimit implements Disposable {

@@ -1,5 +1,6 @@
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { hasCode } from '../base/errors.ts';
+import { nextTurn } from '../base/next-turn.ts';
 import { watchDescriptor } from './libc.ts';
 import type { DescriptorWatch } from './libc.ts';
 
@@ -139,10 +140,4 @@ class ReadyWaiter {
   close(): void {
     this.#wake?.();
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }
