@@ -1,5 +1,6 @@
 import type { Call } from '../base/call.ts';
 import { CrioError, wrap } from '../base/errors.ts';
+import { nextTurn } from '../base/next-turn.ts';
 import type { Container } from '../container/container.ts';
 import type { Attachment } from '../runtime/runtime.ts';
 import { grpcText, type ExecDeps } from './exec.ts';
@@ -14,6 +15,8 @@ export interface AttachRequest extends RemoteCommandOptions {
  * disconnected; it finds everything in the log.
  */
 const maxBehindBytes = 4 << 20;
+/** What a packet takes besides its bytes while it waits: a container may print them one by one. */
+const packetOverhead = 1024;
 /** Packets in a row, after which others get their turn. */
 const packetsPerTurn = 32;
 
@@ -33,7 +36,7 @@ export async function runAttach(
     using _sizes = streams.sizes.follow((size) => container.terminal && attachment.resize(size));
     try {
       await Promise.race([
-        copyOutput(attachment, request, streams),
+        copyOutput(attachment, request.containerId, streams),
         copyInput(attachment, container, streams).then((isDone) => (isDone ? undefined : never)),
       ]);
       return { kind: 'exit', code: 0 };
@@ -55,15 +58,19 @@ async function connect(call: Call, { runtimeOf }: ExecDeps, container: Container
   }
 }
 
-async function copyOutput(attachment: Attachment, request: AttachRequest, streams: RemoteStreams): Promise<void> {
+/** Resolves at the end of the output; throws resource-exhausted when the client is too far behind. */
+export async function copyOutput(
+  attachment: Attachment,
+  containerId: string,
+  { stdout, stderr }: Pick<RemoteStreams, 'stdout' | 'stderr'>,
+): Promise<void> {
   const behind = new Backlog();
-  const { stdout, stderr } = streams;
   for (let count = 1; ; count++) {
     const packet = await attachment.receive();
     if (packet === undefined) break;
     behind.push(packet.stream === 'stdout' ? stdout : stderr, packet.data);
     if (behind.bytes > maxBehindBytes) {
-      throw new CrioError('resource-exhausted', `container ${request.containerId} prints faster than the client reads`);
+      throw new CrioError('resource-exhausted', `container ${containerId} prints faster than the client reads`);
     }
     if (count % packetsPerTurn === 0) await nextTurn();
   }
@@ -77,8 +84,9 @@ class Backlog {
 
   push(sink: StreamSink | undefined, data: Uint8Array): void {
     if (sink === undefined) return;
-    this.bytes += data.length;
-    this.#last = sink.write(data).finally(() => (this.bytes -= data.length));
+    const bytes = data.length + packetOverhead;
+    this.bytes += bytes;
+    this.#last = sink.write(data).finally(() => (this.bytes -= bytes));
   }
 
   async empty(): Promise<void> {
@@ -131,10 +139,4 @@ export class DetachKeys {
     const passed = this.#isHeld ? Buffer.alloc(0) : chunk;
     return wasHeld ? Buffer.concat([Buffer.of(ctrlP), passed]) : passed;
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }

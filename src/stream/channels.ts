@@ -1,23 +1,28 @@
 import type { WebSocket } from 'ws';
 import { CrioError } from '../base/errors.ts';
-import { IdleTimer } from './spdy/connection.ts';
+import { IdleTimer } from './idle-timer.ts';
+import { InputGate, InputQueue } from './input.ts';
+import { watchLastBytes } from './last-bytes.ts';
 import { messageBytes } from './websocket.ts';
 
 /** Version 5: this channel, and the number of the channel whose input ends. */
 const closeChannel = 255;
-/** Unread bytes beyond which the socket is not read. */
-const maxUnreadBytes = 1 << 20;
-const chunkOverhead = 256;
-/** While the socket is not read only a failing write shows that the client has gone. */
-const probeMs = 10_000;
-const closeLimitMs = 10_000;
 const base64Zero = 0x30;
+/** A message's first byte; in base64 it is a character of ASCII. */
+const maxChannels = { binary: 256, base64: 128 - base64Zero } as const;
+
+/** How many channels a WebSocket may have. */
+export function channelLimit(isBase64: boolean): number {
+  return isBase64 ? maxChannels.base64 : maxChannels.binary;
+}
 
 export interface ChannelOptions {
   readonly base64: boolean;
   /** Version 5 */
   readonly canHalfClose: boolean;
   readonly idleTimeoutMs: number;
+  /** Grows with each byte that the client sends or takes. */
+  readonly traffic: () => number;
   /** Channels whose input is wanted; data for others is dropped. */
   readonly inputs: readonly number[];
 }
@@ -29,16 +34,22 @@ export class Channels {
   readonly #abort = new AbortController();
   readonly #socket: WebSocket;
   readonly #options: ChannelOptions;
-  readonly #inputs: ReadonlyMap<number, ChannelInput>;
+  readonly #inputs: ReadonlyMap<number, InputQueue>;
   readonly #idle: IdleTimer;
-  #unread = 0;
-  #probe: NodeJS.Timeout | undefined;
+  readonly #gate: InputGate;
 
   constructor(socket: WebSocket, options: ChannelOptions) {
     this.#socket = socket;
     this.#options = options;
     this.closed = this.#abort.signal;
-    this.#inputs = new Map(options.inputs.map((channel) => [channel, new ChannelInput((bytes) => this.#count(bytes))]));
+    this.#gate = new InputGate({
+      pause: () => socket.pause(),
+      resume: () => socket.resume(),
+      probe: () => socket.ping(),
+    });
+    this.#inputs = new Map(
+      options.inputs.map((channel) => [channel, new InputQueue((bytes) => this.#gate.count(bytes))]),
+    );
     this.#idle = new IdleTimer(options.idleTimeoutMs, () => socket.terminate());
     socket.on('message', (data) => this.#onMessage(messageBytes(data)));
     socket.on('error', () => socket.terminate());
@@ -46,7 +57,7 @@ export class Channels {
     socket.on('close', () => this.#finish('closed by the client'));
   }
 
-  input(channel: number): ChannelInput | undefined {
+  input(channel: number): InputQueue | undefined {
     return this.#inputs.get(channel);
   }
 
@@ -64,17 +75,21 @@ export class Channels {
 
   /** The close frame, which tells clients that all channels have ended; everything sent before arrives. */
   end(): void {
+    this.#end(1000);
+  }
+
+  #end(code: number): void {
     this.#finish('ended');
     if (this.#socket.readyState === this.#socket.CLOSED) return;
     this.#socket.resume();
-    this.#socket.close(1000);
-    const timer = setTimeout(() => this.#socket.terminate(), closeLimitMs);
-    this.#socket.once('close', () => clearTimeout(timer));
+    this.#socket.close(code);
+    const stopWatching = watchLastBytes(this.#options.traffic, () => this.#socket.terminate());
+    this.#socket.once('close', stopWatching);
   }
 
   #finish(reason: string): void {
     if (this.closed.aborted) return;
-    clearInterval(this.#probe);
+    this.#gate.close();
     this.#idle.stop();
     this.#abort.abort(new CrioError('canceled', `stream connection: ${reason}`));
     for (const input of this.#inputs.values()) input.end();
@@ -85,7 +100,7 @@ export class Channels {
     if (first === undefined || this.closed.aborted) return;
     if (first === closeChannel && this.#options.canHalfClose) {
       const input = message.length === 2 ? this.#inputs.get(message[1] ?? closeChannel) : undefined;
-      if (input === undefined) this.#socket.close(1002);
+      if (input === undefined) this.#end(1002);
       else input.end();
       return;
     }
@@ -97,69 +112,21 @@ export class Channels {
     this.#idle.touch();
     input.push(data);
   }
-
-  #count(bytes: number): void {
-    this.#unread += bytes;
-    if (this.closed.aborted) return;
-    if (this.#unread > maxUnreadBytes) {
-      this.#socket.pause();
-      this.#probe ??= setInterval(() => this.#socket.ping(), probeMs);
-    } else if (this.#probe !== undefined && this.#unread < maxUnreadBytes / 2) {
-      clearInterval(this.#probe);
-      this.#probe = undefined;
-      this.#socket.resume();
-    }
-  }
 }
 
-/** Undefined for what is no base64. */
-function decodeBase64(text: Buffer): Buffer | undefined {
-  const ascii = text.toString('latin1');
-  return /^[A-Za-z0-9+/]*={0,2}$/.test(ascii) && ascii.length % 4 === 0 ? Buffer.from(ascii, 'base64') : undefined;
-}
+/** Whole groups of four characters. */
+const base64Piece = 64 * 1024;
 
-/** What the client sends on one channel. */
-export class ChannelInput {
-  readonly #chunks: Buffer[] = [];
-  readonly #count: (bytes: number) => void;
-  #wake: (() => void) | undefined;
-  #isEnded = false;
-  #isIgnored = false;
-
-  constructor(count: (bytes: number) => void) {
-    this.#count = count;
+/** Undefined for what is no base64. In pieces: a message may be large, and a string of all of it would stay for a while. */
+export function decodeBase64(text: Buffer): Buffer | undefined {
+  if (text.length % 4 !== 0) return undefined;
+  const data = Buffer.allocUnsafe((text.length / 4) * 3);
+  let length = 0;
+  for (let at = 0; at < text.length; at += base64Piece) {
+    const ascii = text.toString('latin1', at, at + base64Piece);
+    const isLast = at + base64Piece >= text.length;
+    if (!(isLast ? /^[A-Za-z0-9+/]*={0,2}$/ : /^[A-Za-z0-9+/]*$/).test(ascii)) return undefined;
+    length += data.write(ascii, length, 'base64');
   }
-
-  push(data: Buffer): void {
-    if (this.#isEnded || this.#isIgnored) return;
-    this.#chunks.push(Buffer.from(data));
-    this.#count(data.length + chunkOverhead);
-    this.#wakeReader();
-  }
-
-  end(): void {
-    this.#isEnded = true;
-    this.#wakeReader();
-  }
-
-  async read(): Promise<Buffer | undefined> {
-    while (this.#chunks.length === 0 && !this.#isEnded) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    const chunk = this.#chunks.shift();
-    if (chunk !== undefined) this.#count(-chunk.length - chunkOverhead);
-    return chunk;
-  }
-
-  ignoreInput(): void {
-    this.#isIgnored = true;
-    for (const chunk of this.#chunks.splice(0)) this.#count(-chunk.length - chunkOverhead);
-  }
-
-  #wakeReader(): void {
-    this.#wake?.();
-    this.#wake = undefined;
-  }
+  return data.subarray(0, length);
 }

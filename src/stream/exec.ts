@@ -87,7 +87,9 @@ async function attendCommand(
   streams.closed.addEventListener('abort', kill, { once: true });
   if (streams.closed.aborted) kill();
   try {
-    void feed(command, streams);
+    feed(command, streams).catch((error: unknown) => {
+      call.log.warn(`pass input on to exec in container ${request.containerId}`, error);
+    });
     const outputs = Promise.all([pump(command.stdout, streams.stdout), pump(command.stderr, streams.stderr)]);
     const code = await command.exited;
     const endOutputs = () => {

@@ -1,3 +1,4 @@
+import { messageOf } from '../base/errors.ts';
 import type { TerminalSize } from '../sys/terminal.ts';
 
 /** Which streams the CRI request asked for; the client's own words do not count. */
@@ -38,6 +39,15 @@ export type RemoteResult =
 /** Does the work of a session; whatever it throws is told to the client. */
 export type RemoteHandler = (streams: RemoteStreams) => Promise<RemoteResult>;
 
+/** The result of a session, whatever happened. */
+export async function settle(work: Promise<RemoteResult>): Promise<RemoteResult> {
+  try {
+    return await work;
+  } catch (error) {
+    return { kind: 'failure', message: messageOf(error) };
+  }
+}
+
 /** What the error stream says from protocol version 4 on: always one JSON document. */
 export function statusJson(result: RemoteResult): string {
   if (result.kind === 'failure') {
@@ -66,8 +76,13 @@ function exitMessage(code: number): string {
 /** A single JSON object of this length is not a size. */
 const maxSizeText = 1024;
 const maxDimension = 0xffff;
+/** Many sizes at once are no terminal's. */
+const maxSizesChunk = 64 * 1024;
 
-/** The sizes a client sends: JSON objects one after the other, cut anywhere. Only the last one is kept. */
+/**
+ * The sizes a client sends: JSON objects one after the other, cut anywhere. Of each piece of its text only the last one is
+ * looked at, and only the last of all is kept.
+ */
 export class TerminalSizes {
   #text = '';
   #isBroken = false;
@@ -77,21 +92,29 @@ export class TerminalSizes {
   /** What is no size ends resizing, not the session. */
   push(data: Uint8Array): void {
     if (this.#isBroken) return;
-    this.#text += Buffer.from(data).toString('latin1');
-    for (let end = this.#text.indexOf('}'); end >= 0; end = this.#text.indexOf('}')) {
-      const size = parseSize(this.#text.slice(0, end + 1));
-      this.#text = this.#text.slice(end + 1);
-      if (size === 'broken') this.#isBroken = true;
-      else if (size !== undefined) this.#set(size);
-      if (this.#isBroken) break;
-    }
+    if (data.length > maxSizesChunk) this.#isBroken = true;
+    else this.#take(this.#text + Buffer.from(data).toString('latin1'));
     if (this.#text.length > maxSizeText) this.#isBroken = true;
     if (this.#isBroken) this.#text = '';
+  }
+
+  #take(text: string): void {
+    const end = text.lastIndexOf('}') + 1;
+    this.#text = text.slice(end);
+    if (end === 0) return;
+    const size = parseSize(text.slice(text.lastIndexOf('}', end - 2) + 1, end));
+    if (size === 'broken') this.#isBroken = true;
+    else if (size !== undefined) this.#set(size);
   }
 
   #set(size: TerminalSize): void {
     this.#last = size;
     for (const listener of this.#listeners) listener(size);
+  }
+
+  /** Takes what a client sends until its end. */
+  async readFrom(source: Pick<StreamSource, 'read'> | undefined): Promise<void> {
+    for (let data = await source?.read(); data !== undefined; data = await source?.read()) this.push(data);
   }
 
   /** The last size there is; waits a little for a first one, as clients send it right after opening the streams. */

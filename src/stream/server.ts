@@ -1,10 +1,10 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from 'node:http';
 import { createServer as createTlsServer, type Server as TlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
-import { Socket } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SecureContextOptions, TlsOptions } from 'node:tls';
+import { tcpTraffic } from '../sys/tcp-traffic.ts';
 import type { Refusal } from './negotiation.ts';
 
 /** Time for a client to send the head of its request. */
@@ -12,6 +12,8 @@ const headersLimitMs = 30_000;
 const keepAliveMs = 30_000;
 /** Connections without a session. */
 const maxWaiting = 2000;
+/** For a client to take a refusal of its upgrade, and to close. */
+const refusalLimitMs = 10_000;
 /** For clients to take the last bytes when the server ends. */
 const flushLimitMs = 500;
 
@@ -19,6 +21,8 @@ const flushLimitMs = 500;
 export interface UpgradeRequest {
   readonly request: IncomingMessage;
   readonly socket: Duplex;
+  /** Bytes that the client has sent and taken. */
+  readonly traffic: () => number;
   /** What came after the request's head already. */
   readonly head: Buffer;
 }
@@ -31,7 +35,8 @@ export interface StreamServerOptions {
   readonly beforeConnection: () => void;
   /** For requests without an upgrade: why there is none. */
   readonly refuse: (request: IncomingMessage) => Refusal;
-  readonly upgrade: (upgrade: UpgradeRequest) => void;
+  /** False when it has been refused. */
+  readonly upgrade: (upgrade: UpgradeRequest) => boolean;
 }
 
 export interface StreamServer extends AsyncDisposable {
@@ -50,7 +55,7 @@ export async function listenForStreams(options: StreamServerOptions): Promise<St
   const upgraded = new Set<Duplex>();
   // Before the server's own listener, which takes the certificate for this connection.
   secure?.prependListener('connection', options.beforeConnection);
-  boundWaiting(server, secure === undefined ? 'connection' : 'secureConnection');
+  const waiting = new WaitingConnections(server);
   server.on('request', (request: IncomingMessage, response: ServerResponse) => {
     request.resume();
     const { status, body, headers = [] } = options.refuse(request);
@@ -62,13 +67,13 @@ export async function listenForStreams(options: StreamServerOptions): Promise<St
     socket.on('error', () => socket.destroy());
     upgraded.add(socket);
     socket.once('close', () => upgraded.delete(socket));
-    if (socket instanceof Socket) {
-      socket.setTimeout(0);
-      socket.setNoDelay(true);
-      // A client whose machine has gone says nothing more.
-      socket.setKeepAlive(true, keepAliveMs);
-    }
-    options.upgrade({ request, socket, head });
+    // Not `socket`: with a request that has a body, that is no socket.
+    const connection = request.socket;
+    connection.setTimeout(0);
+    connection.setNoDelay(true);
+    // A client whose machine has gone says nothing more.
+    connection.setKeepAlive(true, keepAliveMs);
+    if (options.upgrade({ request, socket, head, traffic: () => tcpTraffic(connection) })) waiting.leave(connection);
   });
   await listen(server, options);
   return {
@@ -90,19 +95,36 @@ export async function listenForStreams(options: StreamServerOptions): Promise<St
 
 /**
  * Whoever reaches the port may connect without any token. There are at most half as many tokens as places, so only a flood
- * fills them, and then those that have waited longest go.
+ * fills them, and then those that have waited longest go. It begins before a TLS handshake, and ends with a session.
  */
-function boundWaiting(server: Server | TlsServer, connected: 'connection' | 'secureConnection'): void {
-  const waiting = new Set<Duplex>();
-  server.on(connected, (socket: Duplex) => {
-    waiting.add(socket);
-    socket.once('close', () => waiting.delete(socket));
-    const [oldest] = waiting;
-    if (waiting.size <= maxWaiting || oldest === undefined) return;
-    waiting.delete(oldest);
-    oldest.destroy();
-  });
-  server.on('upgrade', (_request, socket) => waiting.delete(socket));
+class WaitingConnections {
+  /** By both addresses: a TLS socket does not tell which connection it is of. The oldest come first. */
+  readonly #sockets = new Map<string, Socket>();
+
+  constructor(server: Server | TlsServer) {
+    server.on('connection', (socket: Socket) => this.#add(socket));
+  }
+
+  #add(socket: Socket): void {
+    const addresses = addressesOf(socket);
+    this.#sockets.get(addresses)?.destroy();
+    this.#sockets.set(addresses, socket);
+    socket.once('close', () => {
+      if (this.#sockets.get(addresses) === socket) this.#sockets.delete(addresses);
+    });
+    const [oldest] = this.#sockets;
+    if (this.#sockets.size <= maxWaiting || oldest === undefined) return;
+    this.#sockets.delete(oldest[0]);
+    oldest[1].destroy();
+  }
+
+  leave(socket: Socket): void {
+    this.#sockets.delete(addressesOf(socket));
+  }
+}
+
+function addressesOf({ remoteAddress, remotePort, localAddress }: Socket): string {
+  return `${remoteAddress} ${remotePort} ${localAddress}`;
 }
 
 function listen(server: Server, { host, port }: StreamServerOptions): Promise<void> {
@@ -120,7 +142,7 @@ function hostAndPort(address: string | AddressInfo | null): string {
   return address.family === 'IPv6' ? `[${address.address}]:${address.port}` : `${address.address}:${address.port}`;
 }
 
-/** Answers a request for an upgrade with something else, and closes. */
+/** Answers a request for an upgrade with something else, and closes; what the client still sends is dropped. */
 export function refuseUpgrade(socket: Duplex, { status, body, headers = [] }: Refusal): void {
   const lines = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ''}`,
@@ -130,6 +152,10 @@ export function refuseUpgrade(socket: Duplex, { status, body, headers = [] }: Re
     ...headers.map(([name, value]) => `${name}: ${value}`),
   ];
   socket.end(`${lines.join('\r\n')}\r\n\r\n${body}`);
+  // Nobody reads it otherwise, and so nobody would learn of its end.
+  socket.resume();
+  const timer = setTimeout(() => socket.destroy(), refusalLimitMs);
+  socket.once('close', () => clearTimeout(timer));
 }
 
 /** The answer to a SPDY upgrade. Nothing may follow before the client's first frame: it would be thrown away. */

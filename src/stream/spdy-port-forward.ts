@@ -2,8 +2,10 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Logger } from '../base/log.ts';
 import { copyBothWays, forwardErrorText } from './port-forward.ts';
-import { SpdyConnection, type SpdyStream } from './spdy/connection.ts';
+import { SpdyConnection } from './spdy/connection.ts';
 import type { Headers } from './spdy/header-block.ts';
+import type { SpdyStream } from './spdy/stream.ts';
+import { whenAborted } from './when-aborted.ts';
 
 export const portForwardProtocol = 'portforward.k8s.io';
 
@@ -13,6 +15,7 @@ const pairLimitMs = 30_000;
 export interface SpdyPortForward {
   readonly transport: Duplex;
   readonly podId: string;
+  readonly traffic: () => number;
   readonly idleTimeoutMs: number;
   readonly dial: (port: number) => Promise<Socket>;
   readonly log: Logger;
@@ -31,6 +34,7 @@ export async function serveSpdyPortForward(session: SpdyPortForward): Promise<vo
   const pairs = new Map<string, Pair>();
   const connection = new SpdyConnection({
     transport: session.transport,
+    traffic: session.traffic,
     idleTimeoutMs: session.idleTimeoutMs,
     accept(headers) {
       const problem = problemOf(headers);
@@ -39,10 +43,7 @@ export async function serveSpdyPortForward(session: SpdyPortForward): Promise<vo
     },
     onStream: (stream) => addStream(stream, pairs, session),
   });
-  await new Promise<void>((resolve) => {
-    connection.closed.addEventListener('abort', () => resolve(), { once: true });
-    if (connection.closed.aborted) resolve();
-  });
+  await whenAborted(connection.closed);
   for (const { timer } of pairs.values()) clearTimeout(timer);
 }
 

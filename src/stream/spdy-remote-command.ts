@@ -1,13 +1,13 @@
 import type { Duplex } from 'node:stream';
-import { messageOf } from '../base/errors.ts';
-import { SpdyConnection, type SpdyStream } from './spdy/connection.ts';
+import { SpdyConnection } from './spdy/connection.ts';
+import type { SpdyStream } from './spdy/stream.ts';
 import {
+  settle,
   statusJson,
   statusText,
   TerminalSizes,
   type RemoteCommandOptions,
   type RemoteHandler,
-  type RemoteResult,
 } from './remote-command.ts';
 
 /** Sub-protocols of exec and attach over SPDY; version 5 is version 4 there, and not offered. */
@@ -28,19 +28,52 @@ export interface SpdyRemoteCommand {
   readonly transport: Duplex;
   readonly protocol: RemoteCommandProtocol;
   readonly options: RemoteCommandOptions;
+  readonly traffic: () => number;
   readonly idleTimeoutMs: number;
   readonly handle: RemoteHandler;
 }
 
 /** Serves one session on a connection that has been upgraded; resolves when it is over. */
 export async function serveSpdyRemoteCommand(session: SpdyRemoteCommand): Promise<void> {
-  const { transport, protocol, idleTimeoutMs, handle } = session;
+  const { protocol, handle } = session;
+  const { connection, streams, complete } = openConnection(session);
+  if (!(await inTime(complete, connection.closed))) {
+    connection.end();
+    return;
+  }
+  const [error, stdin, stdout, stderr] = ['error', 'stdin', 'stdout', 'stderr'].map((type) => streams.get(type));
+  for (const output of [error, stdout, stderr]) output?.ignoreInput();
+  if (protocol === 'channel.k8s.io') {
+    // Clients of version 1 expect just that.
+    stdin?.end();
+    error?.reset();
+  }
+  const sizes = new TerminalSizes();
+  void sizes.readFrom(streams.get('resize'));
+  const result = await settle(handle({ stdin, stdout, stderr, sizes, closed: connection.closed }));
+  stdin?.ignoreInput();
+  stdout?.end();
+  stderr?.end();
+  const status = protocol === 'v4.channel.k8s.io' ? statusJson(result) : statusText(result);
+  if (status !== '') void error?.write(Buffer.from(status));
+  error?.end();
+  connection.end();
+}
+
+/** `complete` resolves when the client has opened all streams that the session needs. */
+function openConnection(session: SpdyRemoteCommand): {
+  readonly connection: SpdyConnection;
+  readonly streams: ReadonlyMap<string, SpdyStream>;
+  readonly complete: Promise<void>;
+} {
+  const { transport, traffic, idleTimeoutMs } = session;
   const wanted = wantedStreams(session);
   const streams = new Map<string, SpdyStream>();
   const { promise: complete, resolve: isComplete } = Promise.withResolvers<void>();
   let opened = 0;
   const connection = new SpdyConnection({
     transport,
+    traffic,
     idleTimeoutMs,
     accept: () => ++opened <= maxStreams,
     onStream(stream) {
@@ -53,31 +86,7 @@ export async function serveSpdyRemoteCommand(session: SpdyRemoteCommand): Promis
       if (streams.size === wanted.size) isComplete();
     },
   });
-  if (!(await inTime(complete, connection.closed))) {
-    connection.end();
-    return;
-  }
-  const error = streams.get('error');
-  error?.ignoreInput();
-  const stdin = streams.get('stdin');
-  if (protocol === 'channel.k8s.io') {
-    // Clients of version 1 expect just that.
-    stdin?.end();
-    error?.reset();
-  }
-  const [stdout, stderr, resize] = ['stdout', 'stderr', 'resize'].map((type) => streams.get(type));
-  stdout?.ignoreInput();
-  stderr?.ignoreInput();
-  const sizes = new TerminalSizes();
-  void readSizes(resize, sizes);
-  const result = await settle(handle({ stdin, stdout, stderr, sizes, closed: connection.closed }));
-  stdin?.ignoreInput();
-  stdout?.end();
-  stderr?.end();
-  const status = protocol === 'v4.channel.k8s.io' ? statusJson(result) : statusText(result);
-  if (status !== '') void error?.write(Buffer.from(status));
-  error?.end();
-  connection.end();
+  return { connection, streams, complete };
 }
 
 function wantedStreams({ options, protocol }: SpdyRemoteCommand): Set<string> {
@@ -104,16 +113,4 @@ export function inTime(complete: Promise<void>, closed: AbortSignal, limitMs = o
     void complete.then(() => done(true));
     if (closed.aborted) giveUp();
   });
-}
-
-async function readSizes(stream: SpdyStream | undefined, sizes: TerminalSizes): Promise<void> {
-  for (let data = await stream?.read(); data !== undefined; data = await stream?.read()) sizes.push(data);
-}
-
-export async function settle(work: Promise<RemoteResult>): Promise<RemoteResult> {
-  try {
-    return await work;
-  } catch (error) {
-    return { kind: 'failure', message: messageOf(error) };
-  }
 }

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import fc from 'fast-check';
 import { openSslName } from '../config/tls.ts';
-import { DetachKeys } from './attach.ts';
+import type { Attachment } from '../runtime/runtime.ts';
+import { copyOutput, DetachKeys } from './attach.ts';
+import { decodeBase64 } from './channels.ts';
+import { IdleTimer } from './idle-timer.ts';
 import { negotiateSpdy, negotiateWebSocket } from './negotiation.ts';
 import { statusJson, TerminalSizes } from './remote-command.ts';
 import { problemOf } from './spdy-port-forward.ts';
@@ -29,21 +34,30 @@ test('no more than 1000 tokens wait, and expired ones make room', () => {
   tokens.issue(0);
 });
 
-test('sizes are the same however the client’s text is cut, and the last one wins (CVE-2022-23471: only it is kept)', () => {
+test('of each piece of the client’s sizes only the last counts, however they are cut (CVE-2022-23471: only it is kept)', () => {
   const size = fc.record({ Width: fc.integer({ min: 1, max: 65535 }), Height: fc.integer({ min: 1, max: 65535 }) });
   fc.assert(
-    fc.property(fc.array(size, { minLength: 1 }), fc.integer({ min: 1, max: 9 }), (sent, step) => {
+    fc.property(fc.array(size, { minLength: 1 }), fc.integer({ min: 1, max: 200 }), (sent, step) => {
       const sizes = new TerminalSizes();
       const seen: unknown[] = [];
       using _following = sizes.follow((one) => seen.push(one));
       const text = Buffer.from(sent.map((one) => `${JSON.stringify(one)}\n`).join(''));
-      for (let at = 0; at < text.length; at += step) sizes.push(text.subarray(at, at + step));
-      assert.deepEqual(
-        seen,
-        sent.map(({ Width, Height }) => ({ width: Width, height: Height })),
-      );
+      let pieces = 0;
+      for (let at = 0; at < text.length; at += step, pieces++) sizes.push(text.subarray(at, at + step));
+      assert.ok(seen.length <= pieces && (step > 1 || seen.length === sent.length));
+      const last = sent.at(-1);
+      assert.deepEqual(seen.at(-1), { width: last?.Width, height: last?.Height });
     }),
   );
+});
+
+test('sizes by the thousand at once are none', async () => {
+  const sizes = new TerminalSizes();
+  sizes.push(Buffer.from('{"Width":80,"Height":24}'.repeat(2000)));
+  assert.deepEqual(await sizes.first(1), { width: 80, height: 24 });
+  const many = new TerminalSizes();
+  many.push(Buffer.from('{"Width":80,"Height":24}'.repeat(3000)));
+  assert.equal(await many.first(1), undefined);
 });
 
 test('what is no size ends resizing and nothing else', async () => {
@@ -128,6 +142,41 @@ test('a port-forward stream says its port and its type', () => {
   assert.equal(ask({ port: '0', streamtype: 'data' }), 'port "0" must be > 0');
   assert.equal(ask({ port: '1' }), '"streamType" header is required');
   assert.equal(ask({ port: '1', streamtype: 'x' }), 'invalid stream type "x"');
+});
+
+test('base64 of any length is decoded, and nothing else', () => {
+  for (const length of [0, 1, 2, 3, 49_151, 49_152, 49_153, 200_000]) {
+    const data = randomBytes(length);
+    assert.deepEqual(decodeBase64(Buffer.from(data.toString('base64'))), data);
+  }
+  for (const text of ['A', 'AA', 'AAA#', 'A===', '=AAA', `${'A'.repeat(65_534)}==AAAA`]) {
+    assert.equal(decodeBase64(Buffer.from(text)), undefined, text.slice(-8));
+  }
+});
+
+test('an idle timeout longer than a timer can be does not spin', async () => {
+  const warnings: Error[] = [];
+  const onWarning = (warning: Error) => warnings.push(warning);
+  process.on('warning', onWarning);
+  const idle = new IdleTimer(30 * 24 * 60 * 60 * 1000, () => assert.fail('idle already'));
+  await sleep(20);
+  idle.stop();
+  process.off('warning', onWarning);
+  assert.deepEqual(warnings, []);
+});
+
+test('a client of attach may be behind by some thousand packets, however small they are', async () => {
+  let packets = 0;
+  const attachment: Attachment = {
+    receive: () => Promise.resolve(++packets < 1_000_000 ? { stream: 'stdout', data: Buffer.of(0x78) } : undefined),
+    send: () => Promise.resolve(true),
+    endInput() {},
+    resize() {},
+    [Symbol.dispose]() {},
+  };
+  const stuck = { write: () => new Promise<never>(() => {}) };
+  await assert.rejects(copyOutput(attachment, 'c', { stdout: stuck, stderr: undefined }), /container c prints faster/);
+  assert.ok(packets > 1000 && packets < 5000, String(packets));
 });
 
 test('cipher suites of Go have names in OpenSSL', () => {

@@ -7,7 +7,7 @@ import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { runAttach, type AttachRequest } from './attach.ts';
 import { runExec, type ExecDeps, type ExecRequest } from './exec.ts';
-import { isWebSocketRequest, negotiateSpdy, negotiateWebSocket, type Refusal } from './negotiation.ts';
+import { isWebSocketRequest, negotiateSpdy, negotiateWebSocket, type Negotiated, type Refusal } from './negotiation.ts';
 import { dialPod, type FindPod, type PortForwardRequest } from './port-forward.ts';
 import type { RemoteHandler } from './remote-command.ts';
 import { acceptSpdy, listenForStreams, refuseUpgrade, type UpgradeRequest } from './server.ts';
@@ -16,8 +16,9 @@ import { remoteCommandProtocols, serveSpdyRemoteCommand } from './spdy-remote-co
 import { settingsOf } from './settings.ts';
 import { TokenCache } from './tokens.ts';
 import { acceptWebSocket, tunnelOf } from './websocket.ts';
-import { serveWebSocketPortForward, webSocketForwardProtocols } from './websocket-port-forward.ts';
+import { serveWebSocketPortForward, tooManyPorts, webSocketForwardProtocols } from './websocket-port-forward.ts';
 import { serveWebSocketRemoteCommand, webSocketVersions } from './websocket-remote-command.ts';
+import { whenAborted } from './when-aborted.ts';
 
 /** Exec, attach and port-forward: URLs for the CRI's answers, and the server behind them. Disposing ends all sessions. */
 export interface Streaming extends AsyncDisposable {
@@ -77,8 +78,8 @@ export async function createStreaming(deps: StreamingDeps): Promise<Streaming> {
   });
   const urlOf = (session: Session): string => `${server.baseUrl}/${session.kind}/${context.tokens.issue(session)}`;
   return {
-    exec: (request) => urlOf({ kind: 'exec', request: checkedExec(request) }),
-    attach: (request) => urlOf({ kind: 'attach', request: checkedAttach(request) }),
+    exec: (request) => urlOf({ kind: 'exec', request: checked(request, 'or') }),
+    attach: (request) => urlOf({ kind: 'attach', request: checked(request, 'and') }),
     portForward(request) {
       if (request.podId === '') throw invalid('missing required pod_sandbox_id');
       return urlOf({ kind: 'portforward', request });
@@ -99,21 +100,12 @@ async function endCommands(context: Context): Promise<void> {
   await Promise.all(context.running.values());
 }
 
-/** Texts are those of the Go server. */
-function checkedExec(request: ExecRequest): ExecRequest {
+/** Texts are those of the Go server, which has its own conjunction for each of the two. */
+function checked<T extends ExecRequest | AttachRequest>(request: T, conjunction: 'or' | 'and'): T {
   if (request.containerId === '') throw invalid('missing required container_id');
   if (request.tty && request.stderr) throw invalid('tty and stderr cannot both be true');
-  if (!request.stdin && !request.stdout && !request.stderr)
-    throw invalid('one of stdin, stdout, or stderr must be set');
-  return request;
-}
-
-function checkedAttach(request: AttachRequest): AttachRequest {
-  if (request.containerId === '') throw invalid('missing required container_id');
-  if (request.tty && request.stderr) throw invalid('tty and stderr cannot both be true');
-  if (!request.stdin && !request.stdout && !request.stderr)
-    throw invalid('one of stdin, stdout, and stderr must be set');
-  return request;
+  if (request.stdin || request.stdout || request.stderr) return request;
+  throw invalid(`one of stdin, stdout, ${conjunction} stderr must be set`);
 }
 
 function invalid(text: string): CrioError {
@@ -155,67 +147,78 @@ function refusalOf(context: Context, request: IncomingMessage): Refusal {
   return { status: 400, body: 'unable to upgrade: missing upgrade headers in request\n' };
 }
 
-function onUpgrade(context: Context, upgrade: UpgradeRequest): void {
+/** False when it is refused. */
+function onUpgrade(context: Context, upgrade: UpgradeRequest): boolean {
   const { request, socket } = upgrade;
   const session = takeSession(context, request);
   if ('status' in session) {
     refuseUpgrade(socket, session);
-    return;
+    return false;
   }
-  const { method = 'GET', headers } = request;
-  const isWebSocket = isWebSocketRequest(headers);
-  const negotiated = isWebSocket
-    ? negotiateWebSocket({ method, headers }, webSocketProtocolsOf(session))
-    : negotiateSpdy({ headers, headerCount: headerCount(request) }, spdyProtocolsOf(session));
+  const isWebSocket = isWebSocketRequest(request.headers);
+  const negotiated = negotiate(request, session, isWebSocket);
   if ('refusal' in negotiated) {
     refuseUpgrade(socket, negotiated.refusal);
-    return;
+    return false;
   }
   const { log } = context.deps;
-  const { protocol } = negotiated;
-  const served = isWebSocket
-    ? serveWebSocket(context, session, upgrade, protocol)
-    : serveSpdy(context, session, upgrade, protocol);
-  const ended = served.catch((error: unknown) => {
+  const serve = isWebSocket ? serveWebSocket : serveSpdy;
+  const ended = serve(context, session, upgrade, negotiated.protocol).catch((error: unknown) => {
     log.error(`serve ${session.kind}`, error);
     socket.destroy();
   });
   context.sessions.add(ended);
   void ended.finally(() => context.sessions.delete(ended));
+  return true;
+}
+
+function negotiate(request: IncomingMessage, session: Session, isWebSocket: boolean): Negotiated {
+  const { method = 'GET', headers } = request;
+  if (!isWebSocket) return negotiateSpdy({ headers, headerCount: headerCount(request) }, spdyProtocolsOf(session));
+  const negotiated = negotiateWebSocket({ method, headers }, webSocketProtocolsOf(session));
+  if ('refusal' in negotiated || session.kind !== 'portforward') return negotiated;
+  const { protocol } = negotiated;
+  if (protocol === tunnelProtocol) return negotiated;
+  const refusal = tooManyPorts(protocol, session.request.ports.length);
+  return refusal === undefined ? negotiated : { refusal };
 }
 
 async function serveSpdy(context: Context, session: Session, upgrade: UpgradeRequest, protocol: string): Promise<void> {
   const { idleTimeoutMs } = context;
+  const { traffic } = upgrade;
   const transport = acceptSpdy(upgrade, protocol);
   if (session.kind === 'portforward') {
-    await serveSpdyPortForward({ transport, idleTimeoutMs, ...forwardingOf(context, session.request) });
+    await serveSpdyPortForward({ transport, traffic, idleTimeoutMs, ...forwardingOf(context, session.request) });
     return;
   }
   const known = remoteCommandProtocols.find((name) => name === protocol);
   if (known === undefined) throw new CrioError('internal', `sub-protocol "${protocol}"`);
   const handle = handlerOf(context, session);
-  await serveSpdyRemoteCommand({ transport, protocol: known, options: session.request, idleTimeoutMs, handle });
+  const options = session.request;
+  await serveSpdyRemoteCommand({ transport, protocol: known, options, traffic, idleTimeoutMs, handle });
 }
 
 async function serveWebSocket(
   context: Context,
   session: Session,
-  { request, socket: transport, head }: UpgradeRequest,
+  { request, socket: transport, head, traffic }: UpgradeRequest,
   protocol: string,
 ): Promise<void> {
   const { idleTimeoutMs } = context;
   const socket = await acceptWebSocket(request, { socket: transport, head }, protocol);
+  if (socket === undefined) return;
   if (session.kind !== 'portforward') {
     const handle = handlerOf(context, session);
-    await serveWebSocketRemoteCommand({ socket, protocol, options: session.request, idleTimeoutMs, handle });
+    const options = session.request;
+    await serveWebSocketRemoteCommand({ socket, protocol, options, traffic, idleTimeoutMs, handle });
     return;
   }
   const forwarding = forwardingOf(context, session.request);
   if (protocol === tunnelProtocol) {
-    await serveSpdyPortForward({ transport: tunnelOf(socket), idleTimeoutMs, ...forwarding });
+    await serveSpdyPortForward({ transport: tunnelOf(socket), traffic, idleTimeoutMs, ...forwarding });
   } else {
     const { ports } = session.request;
-    await serveWebSocketPortForward({ socket, protocol, ports, idleTimeoutMs, ...forwarding });
+    await serveWebSocketPortForward({ socket, protocol, ports, traffic, idleTimeoutMs, ...forwarding });
   }
 }
 
@@ -233,10 +236,7 @@ function handlerOf(context: Context, session: Exclude<Session, { kind: 'portforw
     streams.closed.addEventListener('abort', onClosed, { once: true });
     if (streams.closed.aborted) onClosed();
     const call = new Call({ name: session.kind, id, log, signal: end.signal });
-    const told = new Promise<unknown>((resolve) => {
-      streams.closed.addEventListener('abort', resolve, { once: true });
-      if (streams.closed.aborted) resolve(undefined);
-    });
+    const told = whenAborted(streams.closed);
     running.set(end, told);
     try {
       const own = { ...streams, closed: end.signal };

@@ -1,6 +1,7 @@
 import type { WebSocket } from 'ws';
 import { Channels } from './channels.ts';
 import {
+  settle,
   statusJson,
   statusText,
   TerminalSizes,
@@ -8,7 +9,6 @@ import {
   type RemoteHandler,
   type StreamSink,
 } from './remote-command.ts';
-import { settle } from './spdy-remote-command.ts';
 
 const stdinChannel = 0;
 const stdoutChannel = 1;
@@ -37,15 +37,17 @@ export async function serveWebSocketRemoteCommand(session: {
   readonly socket: WebSocket;
   readonly protocol: string;
   readonly options: RemoteCommandOptions;
+  readonly traffic: () => number;
   readonly idleTimeoutMs: number;
   readonly handle: RemoteHandler;
 }): Promise<void> {
-  const { options, idleTimeoutMs, handle } = session;
+  const { options, traffic, idleTimeoutMs, handle } = session;
   const version = webSocketVersions.get(session.protocol) ?? firstVersion;
   const channels = new Channels(session.socket, {
     base64: version.base64,
     canHalfClose: version.canHalfClose,
     idleTimeoutMs,
+    traffic,
     inputs: [...(options.stdin ? [stdinChannel] : []), resizeChannel],
   });
   const sink = (channel: number): StreamSink => ({ write: (data) => channels.send(channel, data) });
@@ -54,7 +56,7 @@ export async function serveWebSocketRemoteCommand(session: {
   // Clients wait for a first message before they take the session for open.
   await channels.send(firstOutput(options), new Uint8Array());
   const sizes = new TerminalSizes();
-  void readSizes(channels, sizes);
+  void sizes.readFrom(channels.input(resizeChannel));
   const stdin = channels.input(stdinChannel);
   const result = await settle(handle({ stdin, stdout, stderr, sizes, closed: channels.closed }));
   const status = version.hasJsonStatus ? statusJson(result) : statusText(result);
@@ -65,9 +67,4 @@ export async function serveWebSocketRemoteCommand(session: {
 function firstOutput({ stdout, stderr, tty }: RemoteCommandOptions): number {
   if (stdout) return stdoutChannel;
   return stderr && !tty ? stderrChannel : errorChannel;
-}
-
-async function readSizes(channels: Channels, sizes: TerminalSizes): Promise<void> {
-  const input = channels.input(resizeChannel);
-  for (let data = await input?.read(); data !== undefined; data = await input?.read()) sizes.push(data);
 }

@@ -1,37 +1,44 @@
 import type { IncomingMessage } from 'node:http';
-import type { Duplex } from 'node:stream';
-import { createWebSocketStream, WebSocketServer, type RawData, type WebSocket } from 'ws';
+import { Duplex } from 'node:stream';
+import { WebSocketServer, type RawData, type ServerOptions, type WebSocket } from 'ws';
+import { lastBytesLimitMs } from './last-bytes.ts';
 
 /** The Go server's, and enough for clients that send a whole file as one message. */
 const maxMessageBytes = 32 << 20;
 
-/** Compression is never agreed to: clients of Kubernetes offer none, and it would cost 300 KB per session. */
-const server = new WebSocketServer({
+/** Its types do not know `closeTimeout`. */
+const options: ServerOptions & { readonly closeTimeout: number } = {
   noServer: true,
   clientTracking: false,
+  // Clients of Kubernetes offer no compression, and it would cost 300 KB per session.
   perMessageDeflate: false,
   maxPayload: maxMessageBytes,
   // The library's own answers pile up while a client sends pings and does not read.
   autoPong: false,
-});
+  // `watchLastBytes` decides, and earlier where nothing moves.
+  closeTimeout: lastBytesLimitMs,
+};
+const server = new WebSocketServer(options);
 
 /**
  * Completes the handshake of a request that `negotiateWebSocket` has accepted. The chosen sub-protocol is named by hand: the
- * library takes no `/` in one, which the tunnel's has.
+ * library takes no `/` in one, which the tunnel's has. Undefined when the client has gone already.
  */
 export function acceptWebSocket(
   request: IncomingMessage,
-  transport: { readonly socket: Duplex; readonly head: Buffer },
+  { socket: transport, head }: { readonly socket: Duplex; readonly head: Buffer },
   protocol: string,
-): Promise<WebSocket> {
+): Promise<WebSocket | undefined> {
   delete request.headers['sec-websocket-protocol'];
   delete request.headers['sec-websocket-extensions'];
   return new Promise((resolve) => {
     const addProtocol = (lines: string[], which: IncomingMessage) => {
       if (which === request && protocol !== '') lines.push(`Sec-WebSocket-Protocol: ${protocol}`);
     };
+    transport.once('close', () => resolve(undefined));
+    if (transport.closed) resolve(undefined);
     server.on('headers', addProtocol);
-    server.handleUpgrade(request, transport.socket, transport.head, (socket) => {
+    server.handleUpgrade(request, transport, head, (socket) => {
       answerPings(socket);
       resolve(socket);
     });
@@ -58,12 +65,33 @@ function answerPings(socket: WebSocket): void {
   });
 }
 
-/** The bytes of the binary messages as one stream; a text message ends it. */
+/**
+ * The bytes of the binary messages as one stream; a text message ends it. Its end is a close frame with code 1000, which
+ * alone is one for clients.
+ */
 export function tunnelOf(socket: WebSocket): Duplex {
-  const stream = createWebSocketStream(socket, { readableObjectMode: false });
-  socket.on('message', (_data, isBinary) => {
-    if (!isBinary) socket.close(1003);
+  const stream = new Duplex({
+    read: () => socket.resume(),
+    write: (data: Uint8Array, _encoding, done) => socket.send(data, done),
+    writev(pieces, done) {
+      // Nothing sets an encoding or object mode, so it is bytes.
+      socket.send(Buffer.concat(pieces.map(({ chunk }) => chunk as Uint8Array)), done);
+    },
+    final(done) {
+      socket.close(1000);
+      done();
+    },
+    destroy(error, done) {
+      socket.terminate();
+      done(error);
+    },
   });
+  socket.on('message', (data, isBinary) => {
+    if (!isBinary) socket.close(1003);
+    else if (!stream.push(messageBytes(data))) socket.pause();
+  });
+  socket.on('error', (error) => stream.destroy(error));
+  socket.on('close', () => stream.destroy());
   return stream;
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { dialSpdy, openRemoteCommand, type SpdyClient } from '../../src/stream/testing/spdy-client.ts';
+import { dialSpdy, openRemoteCommand, SpdyClient, type ClientStream } from '../../src/stream/testing/spdy-client.ts';
+import { openChannels, openTunnel, type ChannelClient } from '../../src/stream/testing/websocket-client.ts';
 import { runContainer, waitFor, type Pod } from '../client/pods.ts';
 import type { Daemon } from '../run/daemon.ts';
 import { footprintOf, type Footprint } from './footprint.ts';
@@ -17,52 +18,111 @@ export interface SessionCost {
 const openAtOnce = 10;
 const warmUpSessions = 20;
 const line = 'hello\n';
+const echoPort = 8000;
+/** Channels of a port-forward begin with their port. */
+const portBytes = 2;
 const linePauseMs = 300;
 const patienceMs = 60_000;
 
-/** Clients of one container's input and output, each of which has got a line. */
-export async function attachCost(daemon: Daemon, pod: Pod, count: number): Promise<SessionCost> {
-  const { client } = daemon;
-  const containerId = await runContainer(client, pod, { name: 'cat', command: ['cat'], config: { stdin: true } });
-  return costOf(daemon, count, async (sessions, wanted) => {
-    const opened = await inTurn(wanted, async () => {
-      const { url } = await client.runtime.attach({ containerId, stdin: true, stdout: true, stderr: true });
-      const session = await openRemoteCommand(url, ['stdin', 'stdout', 'stderr']);
-      sessions.push(session.client);
-      return session;
-    });
-    // Who is not connected with the container yet, which no answer tells, gets a later line.
-    await waitFor('a line at all clients', patienceMs, async () => {
-      opened[0]?.stdin?.send(line);
-      await sleep(linePauseMs);
-      return opened.every(({ stdout }) => (stdout?.received ?? 0) > 0) || undefined;
-    });
-  });
+/** An open session: how much output it has got, how to send to it, and to cut it. */
+interface OpenSession {
+  received(): number;
+  send(data: string): void;
+  end(): void;
 }
 
-/** Clients with one connection each to a server in the pod, over which a line has gone there and back. */
-export async function portForwardCost(daemon: Daemon, pod: Pod, count: number): Promise<SessionCost> {
+const attachWays: Readonly<Record<string, (url: string) => Promise<OpenSession>>> = {
+  SPDY: async (url) => {
+    const { client, stdin, stdout } = await openRemoteCommand(url, ['stdin', 'stdout', 'stderr']);
+    return spdySession(client, stdin, stdout);
+  },
+  WebSocket: async (url) => channelSession(await openChannels(url, 'v5.channel.k8s.io'), 1),
+};
+
+const forwardWays: Readonly<Record<string, (url: string) => Promise<OpenSession>>> = {
+  SPDY: async (url) => openPair((await dialSpdy(url, ['portforward.k8s.io'])).client),
+  tunnel: async (url) => openPair(new SpdyClient(await openTunnel(url, 'SPDY/3.1+portforward.k8s.io'))),
+  channels: async (url) => channelSession(await openChannels(url, 'v4.channel.k8s.io'), 0),
+};
+
+function spdySession(client: SpdyClient, input?: ClientStream, output?: ClientStream): OpenSession {
+  return {
+    received: () => output?.received ?? 0,
+    send: (data) => input?.send(data),
+    end: () => client.transport.destroy(),
+  };
+}
+
+function channelSession(client: ChannelClient, output: number): OpenSession {
+  return {
+    received: () => client.bytes(output).length - (output === 0 ? portBytes : 0),
+    send: (data) => client.send(0, data),
+    end: () => client.socket.terminate(),
+  };
+}
+
+async function openPair(client: SpdyClient): Promise<OpenSession> {
+  const error = client.open({ streamtype: 'error', port: String(echoPort), requestid: '0' });
+  error.end();
+  const data = client.open({ streamtype: 'data', port: String(echoPort), requestid: '0' });
+  await data.replied;
+  return spdySession(client, data, data);
+}
+
+/** Clients of one container's input and output, each of which has got a line; by transport. */
+export async function attachCosts(daemon: Daemon, pod: Pod, count: number): Promise<Record<string, SessionCost>> {
   const { client } = daemon;
-  await runContainer(client, pod, { name: 'echo', command: ['nc', '-ll', '-p', '8000', '-e', 'cat'] });
-  return costOf(daemon, count, async (sessions, wanted) => {
-    await inTurn(wanted, async () => {
-      const { url } = await client.runtime.portForward({ podSandboxId: pod.id, port: [] });
-      const session = (await dialSpdy(url, ['portforward.k8s.io'])).client;
-      sessions.push(session);
-      const error = session.open({ streamtype: 'error', port: '8000', requestid: '0' });
-      error.end();
-      const data = session.open({ streamtype: 'data', port: '8000', requestid: '0' });
-      await data.replied;
-      data.send(line);
-      await waitFor('the echo', patienceMs, () => data.received === line.length || undefined);
-    });
-  });
+  const containerId = await runContainer(client, pod, { name: 'cat', command: ['cat'], config: { stdin: true } });
+  return costsOf(attachWays, (openOne) =>
+    costOf(daemon, count, async (sessions, wanted) => {
+      const opened = await inTurn(wanted, async () => {
+        const { url } = await client.runtime.attach({ containerId, stdin: true, stdout: true, stderr: true });
+        const session = await openOne(url);
+        sessions.push(session);
+        return session;
+      });
+      // Who is not connected with the container yet, which no answer tells, gets a later line.
+      await waitFor('a line at all clients', patienceMs, async () => {
+        opened[0]?.send(line);
+        await sleep(linePauseMs);
+        return opened.every((session) => session.received() > 0) || undefined;
+      });
+    }),
+  );
+}
+
+/** Clients with one connection each to a server in the pod, over which a line has gone there and back; by transport. */
+export async function portForwardCosts(daemon: Daemon, pod: Pod, count: number): Promise<Record<string, SessionCost>> {
+  const { client } = daemon;
+  await runContainer(client, pod, { name: 'echo', command: ['nc', '-ll', '-p', String(echoPort), '-e', 'cat'] });
+  return costsOf(forwardWays, (openOne) =>
+    costOf(daemon, count, async (sessions, wanted) => {
+      await inTurn(wanted, async () => {
+        const { url } = await client.runtime.portForward({ podSandboxId: pod.id, port: [echoPort] });
+        const session = await openOne(url);
+        sessions.push(session);
+        session.send(line);
+        await waitFor('the echo', patienceMs, () => session.received() === line.length || undefined);
+      });
+    }),
+  );
+}
+
+type OpenOne = (url: string) => Promise<OpenSession>;
+
+async function costsOf(
+  ways: Readonly<Record<string, OpenOne>>,
+  measure: (openOne: OpenOne) => Promise<SessionCost>,
+): Promise<Record<string, SessionCost>> {
+  const costs: Record<string, SessionCost> = {};
+  for (const [way, openOne] of Object.entries(ways)) costs[way] = await measure(openOne);
+  return costs;
 }
 
 async function costOf(
   daemon: Daemon,
   count: number,
-  open: (sessions: SpdyClient[], wanted: number) => Promise<void>,
+  open: (sessions: OpenSession[], wanted: number) => Promise<void>,
 ): Promise<SessionCost> {
   // A few first bring the code into memory; as many as later would make room for all of them.
   await openAndClose(daemon, (sessions) => open(sessions, warmUpSessions));
@@ -82,13 +142,13 @@ async function costOf(
   };
 }
 
-async function openAndClose(daemon: Daemon, open: (sessions: SpdyClient[]) => Promise<void>): Promise<void> {
+async function openAndClose(daemon: Daemon, open: (sessions: OpenSession[]) => Promise<void>): Promise<void> {
   const { fds } = await footprintOf(daemon);
-  const sessions: SpdyClient[] = [];
+  const sessions: OpenSession[] = [];
   try {
     await open(sessions);
   } finally {
-    for (const session of sessions) session.transport.destroy();
+    for (const session of sessions) session.end();
   }
   await waitFor('the end of all sessions', patienceMs, async () => (await footprintOf(daemon)).fds <= fds || undefined);
 }

@@ -10,7 +10,7 @@ import { connect } from '../client/client.ts';
 import type { Daemon } from '../run/daemon.ts';
 import { execRates, execTimes, type ExecRates, type ExecTimes } from './exec-cost.ts';
 import { footprintOf, startProbedDaemon, type Footprint } from './footprint.ts';
-import { attachCost, portForwardCost, type SessionCost } from './sessions.ts';
+import { attachCosts, portForwardCosts, type SessionCost } from './sessions.ts';
 import { round2 } from './statistics.ts';
 import { rate, runBenchPod, startTemplate } from './template.ts';
 
@@ -104,10 +104,12 @@ async function measureLeaks(running: Daemon): Promise<{ before: Footprint; after
 
 async function measureSessions(running: Daemon): Promise<Record<string, SessionCost>> {
   const pod = await runBenchPod(running.client, handlers[0] ?? 'crun');
-  const found = {
-    attach: await attachCost(running, pod, many.sessions),
-    'port-forward': await portForwardCost(running, pod, many.sessions),
+  const found: Record<string, SessionCost> = {};
+  const add = (kind: string, costs: Record<string, SessionCost>) => {
+    for (const [way, cost] of Object.entries(costs)) found[`${kind} (${way})`] = cost;
   };
+  add('attach', await attachCosts(running, pod, many.sessions));
+  add('port-forward', await portForwardCosts(running, pod, many.sessions));
   for (const [kind, { sessions: count, kib, fdsEach, fdGrowth }] of Object.entries(found)) {
     console.log(
       `${count} ${kind} sessions: ${kib} KiB and ${fdsEach} descriptors each (at most 100 KiB); ${fdGrowth} descriptors left after them`,

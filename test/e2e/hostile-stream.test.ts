@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { request } from 'node:http';
-import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTcp, type NetConnectOpts, type Socket } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { constants, deflateRawSync } from 'node:zlib';
 import { dictionary } from '../../src/stream/spdy/dictionary.ts';
-import { dataHead, pingFrame, synStreamFrame } from '../../src/stream/spdy/frames.ts';
+import { dataHead, pingFrame, synReplyFrame, synStreamFrame } from '../../src/stream/spdy/frames.ts';
 import { zlibHead } from '../../src/stream/spdy/header-block.ts';
 import {
   dialSpdy,
@@ -15,7 +15,7 @@ import {
   type SpdyClient,
 } from '../../src/stream/testing/spdy-client.ts';
 import { openChannels } from '../../src/stream/testing/websocket-client.ts';
-import { execSync, runContainer, runPod, waitFor, type Pod } from '../client/pods.ts';
+import { execSync, removePod, runContainer, runPod, waitFor, type Pod } from '../client/pods.ts';
 import { attachUrl, execUrl, forwardUrl } from '../client/sessions.ts';
 import { usageOf, waitForUsage } from '../client/usage.ts';
 import { useDaemon } from './environment.ts';
@@ -71,7 +71,7 @@ const streamServer = async (): Promise<{ host: string; port: number }> => {
 };
 
 /** A raw connection that has sent some bytes. */
-function attacker(target: { host: string; port: number } | { path: string }, bytes: string | Uint8Array = ''): Socket {
+function attacker(target: NetConnectOpts, bytes: string | Uint8Array = ''): Socket {
   const socket = connectTcp(target);
   socket.on('error', () => {});
   socket.resume();
@@ -174,6 +174,42 @@ test('10,000 requests at once to the stream server are answered or turned away',
   });
 });
 
+const refusedUpgrades = [
+  'POST /exec/AAAAAAAA HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n',
+  // A body that does not come.
+  'POST /exec/AAAAAAAA HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nContent-Length: 9\r\n\r\n',
+];
+
+test('refused upgrades cost nothing, whether their clients send more, or stay', async () => {
+  const server = await streamServer();
+  await unharmed(async () => {
+    const talkative = Array.from({ length: 500 }, async (_, index) => {
+      const socket = attacker(server, refusedUpgrades[index % 2]);
+      await new Promise((resolve) => socket.once('data', resolve));
+      socket.end('x');
+      await closed(socket);
+    });
+    await Promise.all(talkative);
+  });
+  const before = usageOf(node.daemon.pid()).descriptors['socket'] ?? 0;
+  const held: Socket[] = [];
+  while (held.length < 3000) {
+    const wave = Array.from({ length: 250 }, (_, index) =>
+      attacker({ ...server, allowHalfOpen: true }, refusedUpgrades[index % 2]),
+    );
+    held.push(...wave);
+    await Promise.all(wave.map((socket) => new Promise((resolve) => socket.once('data', resolve))));
+    const open = (usageOf(node.daemon.pid()).descriptors['socket'] ?? 0) - before;
+    assert.ok(open <= 2000, `${open} connections`);
+  }
+  await waitFor(
+    'the end of all',
+    15_000,
+    () => held.every((socket) => socket.destroyed || socket.readableEnded) || undefined,
+  );
+  for (const socket of held) socket.destroy();
+});
+
 test('10,000 connections that say nothing, or no HTTP: the oldest go, and sessions still begin', async () => {
   const server = await streamServer();
   await unharmed(async () => {
@@ -259,7 +295,7 @@ test('frames that lie about their length end their session, or wait for the rest
       client.transport.destroy();
     }
     const waiting: SpdyClient[] = [];
-    for (const start of [dataHead(1, 0xffffff, true), control(1, 60_000, 0, 0, 0, 1), Buffer.of(0x80, 3, 0)]) {
+    for (const start of [dataHead(1, 0xffffff, true), control(1, 16_000, 0, 0, 0, 1), Buffer.of(0x80, 3, 0)]) {
       for (let count = 0; count < 30; count++) {
         const { client } = await dialSpdy(await forwardUrl(node.client, pod.id), ['portforward.k8s.io']);
         client.transport.write(start);
@@ -270,6 +306,21 @@ test('frames that lie about their length end their session, or wait for the rest
     for (const { transport } of waiting) transport.destroy();
   });
 });
+
+/** A raw connection that has asked for a WebSocket. */
+function beginWebSocket(target: string, protocol: string): Socket {
+  const url = new URL(target);
+  const head = [
+    `GET ${url.pathname} HTTP/1.1`,
+    `Host: ${url.host}`,
+    'Connection: Upgrade',
+    'Upgrade: websocket',
+    'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
+    'Sec-WebSocket-Version: 13',
+    `Sec-WebSocket-Protocol: ${protocol}`,
+  ];
+  return attacker({ host: url.hostname, port: Number(url.port) }, `${head.join('\r\n')}\r\n\r\n`);
+}
 
 test('WebSocket frames that lie end their session', async () => {
   const masked = [0, 0, 0, 0];
@@ -285,17 +336,7 @@ test('WebSocket frames that lie end their session', async () => {
   ];
   await unharmed(async () => {
     for (const lie of lies) {
-      const url = new URL(await execUrl(node.client, id, ['cat'], { stdin: true }));
-      const head = [
-        `GET ${url.pathname} HTTP/1.1`,
-        `Host: ${url.host}`,
-        'Connection: Upgrade',
-        'Upgrade: websocket',
-        'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
-        'Sec-WebSocket-Version: 13',
-        'Sec-WebSocket-Protocol: v5.channel.k8s.io',
-      ];
-      const socket = attacker({ host: url.hostname, port: Number(url.port) }, `${head.join('\r\n')}\r\n\r\n`);
+      const socket = beginWebSocket(await execUrl(node.client, id, ['cat'], { stdin: true }), 'v5.channel.k8s.io');
       await new Promise((resolve) => socket.once('data', resolve));
       socket.write(Buffer.from(lie));
       await closed(socket);
@@ -307,9 +348,9 @@ function compressed(block: Buffer): Buffer {
   return Buffer.concat([zlibHead, deflateRawSync(block, { dictionary, finishFlush: constants.Z_SYNC_FLUSH })]);
 }
 
-test('header bombs end their session after 64 KiB', async () => {
-  // 60 KB that would become 60 MB.
-  const bomb = synStreamFrame(1, compressed(Buffer.alloc(60 << 20)));
+test('header bombs end their session after 8 KiB', async () => {
+  // 15 KB that would become 15 MB.
+  const bomb = synStreamFrame(1, compressed(Buffer.alloc(15 << 20)));
   const many = synStreamFrame(
     1,
     compressed(serializeHeaders(Array.from({ length: 1000 }, (_, index) => [`h${index}`, '']))),
@@ -323,6 +364,98 @@ test('header bombs end their session after 64 KiB', async () => {
       client.transport.destroy();
     }
   });
+});
+
+test('headers that no client sends, and streams that come to nothing, end their session', async () => {
+  const block = compressed(serializeHeaders([['streamtype', 'error']]));
+  const reply = synReplyFrame(1, block);
+  const headers = Buffer.from(reply);
+  headers[3] = 8;
+  const refused = Buffer.concat(Array.from({ length: 1100 }, () => rstOfUsedId()));
+  await unharmed(async () => {
+    for (const flood of [reply, headers, refused]) {
+      const { client } = await dialSpdy(await forwardUrl(node.client, pod.id), ['portforward.k8s.io']);
+      if (flood === refused) client.open({ streamtype: 'error', port: '1', requestid: '0' });
+      client.transport.write(flood);
+      await waitFor(
+        'the end of the session',
+        10_000,
+        () => client.transport.readableEnded || client.transport.destroyed || undefined,
+      );
+      client.transport.destroy();
+    }
+  });
+
+  /** Opens a stream whose number has been used, with a block that goes on with the first one's. */
+  function rstOfUsedId(): Buffer {
+    return synStreamFrame(1, Buffer.from('000400fbff00000000000000ffff', 'hex'));
+  }
+});
+
+test('clients that read all answers while they flood: others are served', async () => {
+  await unharmed(async () => {
+    const pings = Buffer.concat(Array.from({ length: 5000 }, () => pingFrame(1)));
+    const { client } = await dialSpdy(await forwardUrl(node.client, pod.id), ['portforward.k8s.io']);
+    const channels = await openChannels(await execUrl(node.client, id, ['cat'], { stdin: true }), 'v5.channel.k8s.io');
+    let pongs = 0;
+    channels.socket.on('pong', () => pongs++);
+    const spdyFlood = async () => {
+      for (let count = 0; count < 40; count++) {
+        if (!client.transport.write(pings)) await new Promise((resolve) => client.transport.once('drain', resolve));
+      }
+      await waitFor('the answers', 20_000, () => client.frames.length === 40 * 5000 || undefined);
+    };
+    const webSocketFlood = async () => {
+      for (let count = 0; count < 200; count++) {
+        for (let burst = 0; burst < 200; burst++) channels.socket.ping('x'.repeat(100));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      await waitFor('an answer', 20_000, () => pongs > 0 || undefined);
+    };
+    await othersAreServed(Promise.all([spdyFlood(), webSocketFlood()]));
+    client.transport.destroy();
+    channels.socket.terminate();
+  });
+});
+
+test('a message of a million sizes is no size, and others are served', async () => {
+  await unharmed(async () => {
+    const command = ['sh', '-c', 'while read line; do stty size; done'];
+    const session = await openChannels(
+      await execUrl(node.client, id, command, { stdin: true, tty: true }),
+      'v5.channel.k8s.io',
+    );
+    session.send(4, '{"Width":91,"Height":37}');
+    const size = '{"Width":1,"Height":1}\n';
+    session.send(4, size.repeat(Math.floor((31 << 20) / size.length)));
+    const answer = async () => {
+      await waitFor('the message to be sent', 20_000, () => session.socket.bufferedAmount === 0 || undefined);
+      session.send(0, '\n');
+      await waitFor('the size', 10_000, () => /\d+ \d+\r\n/.test(session.text(1)) || undefined);
+    };
+    await othersAreServed(answer());
+    assert.match(session.text(1), /37 91\r\n/);
+    session.socket.terminate();
+  }, 3 * maxGrowthKiB);
+});
+
+test('port-forwards over channels that are gone before they have begun leave no connection', async () => {
+  const served = await runPod(node.client);
+  await runContainer(node.client, served, {
+    name: 'deaf',
+    command: ['nc', '-ll', '-p', '7000', '-e', 'sleep', '1000'],
+  });
+  await sleep(300);
+  await unharmed(async () => {
+    for (let count = 0; count < 200; count++) {
+      const socket = beginWebSocket(await forwardUrl(node.client, served.id, [7000]), 'v4.channel.k8s.io');
+      await new Promise((resolve) => socket.once('connect', resolve));
+      // Its request has been sent; what follows at once is a reset.
+      socket.resetAndDestroy();
+      await closed(socket);
+    }
+  });
+  await removePod(node.client, served.id);
 });
 
 test('clients that send streams and pings without end and never read are not read any more', async () => {

@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { dialSpdy, openRemoteCommand, SpdyClient, type ClientStream } from '../../src/stream/testing/spdy-client.ts';
 import { openChannels, openTunnel } from '../../src/stream/testing/websocket-client.ts';
 import { execSync, runContainer, runPod, waitFor, type Pod } from '../client/pods.ts';
-import { attachUrl, execUrl, forwardUrl, success } from '../client/sessions.ts';
-import { residentKiB } from '../client/usage.ts';
+import { attachUrl, execUrl, exitStatus, forwardUrl, success } from '../client/sessions.ts';
+import { residentKiB, usageOf, waitForUsage } from '../client/usage.ts';
 import { useDaemon } from './environment.ts';
 
 /**
@@ -20,11 +20,14 @@ const quietMs = 1500;
 
 let pod: Pod;
 let id: string;
+const inputs = 30;
 const node = useDaemon({}, async (client) => {
   pod = await runPod(client);
   const servers = [
     `nc -ll -p 8000 -e sh -c 'seq ${numbers}; touch /tmp/sent'`,
     `nc -ll -p 8001 -e sh -c 'while [ ! -e /tmp/go ]; do sleep 0.1; done; sha256sum'`,
+    // For clients that cannot end their input.
+    `nc -ll -p 8002 -e sh -c 'while [ ! -e /tmp/go ]; do sleep 0.1; done; head -c ${inputs << 20} | sha256sum'`,
   ];
   const command = ['sh', '-c', `${servers.join(' & ')} & sleep 1000`];
   id = await runContainer(client, pod, { name: 'flow', command });
@@ -33,7 +36,6 @@ const node = useDaemon({}, async (client) => {
 const printing = ['sh', '-c', `rm -f /tmp/sent; seq ${numbers}; touch /tmp/sent`];
 const swallowing = ['sh', '-c', 'rm -f /tmp/go; while [ ! -e /tmp/go ]; do sleep 0.1; done; sha256sum'];
 const input = Buffer.alloc(1 << 20, 'input that nobody reads yet\n');
-const inputs = 30;
 const inputHash = createHash('sha256');
 for (let count = 0; count < inputs; count++) inputHash.update(input);
 const swallowed = `${inputHash.digest('hex')}  -\n`;
@@ -128,6 +130,26 @@ describe('exec', () => {
       },
     );
   });
+
+  test('with a terminal: a client that stops reading, over both', async () => {
+    const tty = { tty: true };
+    const spdy = await openRemoteCommand(await execUrl(node.client, id, printing, tty), ['stdout', 'resize']);
+    const channels = await openChannels(await execUrl(node.client, id, printing, tty), 'v5.channel.k8s.io');
+    const clients = [spdy.client.transport, channels.socket];
+    for (const client of clients) client.pause();
+    const received = () => [spdy.stdout?.received ?? 0, channels.received];
+    const before = received();
+    await flat(async () => {
+      await sleep(quietMs);
+      assert.equal(await exists('/tmp/sent'), false);
+    });
+    for (const client of clients) client.resume();
+    // Beyond what the kernel had.
+    const goesOn = () => received().every((count, index) => count > (before[index] ?? 0) + totalBytes / 5) || undefined;
+    await waitFor('the rest', 30_000, goesOn);
+    spdy.client.transport.destroy();
+    channels.socket.terminate();
+  });
 });
 
 describe('port-forward', () => {
@@ -166,6 +188,28 @@ describe('port-forward', () => {
     const url = await forwardUrl(node.client, pod.id);
     await both(new SpdyClient(await openTunnel(url, 'SPDY/3.1+portforward.k8s.io')));
   });
+
+  for (const protocol of ['v4.channel.k8s.io', 'v4.base64.channel.k8s.io']) {
+    test(`channels of a WebSocket, ${protocol}: what nobody in the pod reads waits at the client`, async () => {
+      await clear();
+      const session = await openChannels(await forwardUrl(node.client, pod.id, [8002]), protocol);
+      const portBytes = 2;
+      await sendLate(
+        (data) => session.send(0, data),
+        () => session.socket.bufferedAmount,
+        async () => {
+          await waitFor(
+            'the hash',
+            20_000,
+            () => session.bytes(0).length === portBytes + swallowed.length || undefined,
+          );
+          return session.bytes(0).subarray(portBytes).toString();
+        },
+      );
+      session.socket.close();
+      await session.closed;
+    });
+  }
 
   test('channels of a WebSocket: the same', async () => {
     await clear();
@@ -234,5 +278,39 @@ describe('attach', () => {
     await execSync(node.client, container, ['touch', '/tmp/go']);
     session.stdin?.end();
     assert.equal(await session.stdout?.text, swallowed);
+  });
+});
+
+describe('a slow client', () => {
+  const quietOfPingersMs = 15_000;
+  const manyBytes = 1_000_000;
+  const failing = ['sh', '-c', `head -c ${manyBytes} /dev/zero; exit 7`];
+
+  test('that reads on after 15 s gets all output and the exit code of a command that ended long before', async () => {
+    const before = usageOf(node.daemon.pid());
+    const [spdy, silent, channels] = await Promise.all([
+      openRemoteCommand(await execUrl(node.client, id, failing), ['stdout', 'stderr']),
+      openRemoteCommand(await execUrl(node.client, id, failing), ['stdout', 'stderr']),
+      openChannels(await execUrl(node.client, id, failing), 'v5.channel.k8s.io'),
+    ]);
+    spdy.client.transport.pause();
+    silent.client.transport.pause();
+    channels.socket.pause();
+    const pings = setInterval(() => {
+      spdy.client.ping(1);
+      channels.socket.ping();
+    }, 1000);
+    await sleep(quietOfPingersMs);
+    clearInterval(pings);
+    spdy.client.transport.resume();
+    channels.socket.resume();
+    assert.equal((await bytesOf(spdy.stdout)).length, manyBytes);
+    assert.equal(await spdy.error.text, exitStatus(7));
+    assert.equal(await channels.closed, 1000);
+    assert.equal(channels.bytes(1).length, manyBytes);
+    assert.equal(channels.text(3), exitStatus(7));
+    // The one that did not even say that it is there has been given up.
+    await waitForUsage(node.daemon.pid(), before);
+    silent.client.transport.destroy();
   });
 });

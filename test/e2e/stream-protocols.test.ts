@@ -418,6 +418,16 @@ describe('port-forward', () => {
     }
     const none = await openChannels(await forwardUrl(node.client, served.id, []), 'v4.channel.k8s.io');
     assert.equal(await none.closed, 1000);
+    const many = (count: number) => forwardUrl(node.client, served.id, Array<number>(count).fill(8002));
+    for (const [protocol, most] of [
+      ['v4.channel.k8s.io', 128],
+      ['v4.base64.channel.k8s.io', 40],
+    ] as const) {
+      const all = await openChannels(await many(most), protocol);
+      assert.equal(await all.closed, 1000);
+      assert.match(all.text(2 * most - 1), /connection refused/);
+      await assert.rejects(openChannels(await many(most + 1), protocol), /^Error: 400/);
+    }
     await removePod(node.client, served.id);
   });
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { connect as connectTcp, createServer, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
@@ -10,9 +11,10 @@ import { dialSpdy, openRemoteCommand } from '../../src/stream/testing/spdy-clien
 import { makeAuthority } from '../client/certificates.ts';
 import { crictlFor } from '../client/crictl.ts';
 import { removePod, runContainer, runPod, waitFor, type Pod } from '../client/pods.ts';
+import { residentKiB, usageOf, waitForUsage } from '../client/usage.ts';
 import { buildTools } from '../conformance/build.ts';
 import { buildImages } from '../fixtures/build.ts';
-import { startDaemon, type Daemon } from '../run/daemon.ts';
+import { daemonFile, startDaemon, type Daemon } from '../run/daemon.ts';
 import { stageFolder } from '../run/stage.ts';
 import { useDaemon } from './environment.ts';
 
@@ -195,6 +197,41 @@ describe('TLS', () => {
     assert.equal(await busy.closed, 1000);
   });
 
+  test('the same for attach, port-forwards and their tunnels; what a command prints is payload', async () => {
+    const tls = clientTls;
+    const attach = await node.client.runtime.attach({ containerId: id, stdout: true, stderr: true });
+    const attached = await openChannels(attach.url, 'v5.channel.k8s.io', { tls });
+    const forwardUrl = async () => (await node.client.runtime.portForward({ podSandboxId: pod.id, port: [] })).url;
+    const { client: forward } = await dialSpdy(await forwardUrl(), ['portforward.k8s.io'], { tls });
+    const tunnel = await openChannels(await forwardUrl(), 'SPDY/3.1+portforward.k8s.io', { tls });
+    const command = ['sh', '-c', 'while :; do echo x; sleep 0.3; done'];
+    const printing = await openChannels(await execUrl(node.daemon, id, command), 'v5.channel.k8s.io', { tls });
+    await Promise.all([attached.closed, forward.closed]);
+    assert.equal(forward.frames.at(-1)?.type, 'goAway');
+    // Of a tunnel's ends clients take only this one for an end.
+    assert.equal(await tunnel.closed, 1000);
+    await sleep(1200);
+    assert.equal(printing.socket.readyState, printing.socket.OPEN);
+    printing.socket.terminate();
+    await printing.closed;
+  });
+
+  test('connections that never begin their handshake are as many as others without a session', async () => {
+    const { hostname, port } = new URL(await execUrl(node.daemon, id, ['true']));
+    const before = usageOf(node.daemon.pid());
+    const sockets: Socket[] = [];
+    while (sockets.length < 3000) {
+      const wave = Array.from({ length: 250 }, () => connectTcp(Number(port), hostname).on('error', () => {}));
+      sockets.push(...wave);
+      await Promise.all(wave.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
+      const open = (usageOf(node.daemon.pid()).descriptors['socket'] ?? 0) - (before.descriptors['socket'] ?? 0);
+      assert.ok(open <= 2250, `${open} connections`);
+    }
+    assert.ok((await handshake(node.daemon, ...asClient)).answered);
+    for (const socket of sockets) socket.destroy();
+    await waitForUsage(node.daemon.pid(), before);
+  });
+
   test('the end of the daemon ends open sessions and their commands, and does not wait for them', async () => {
     const tls = clientTls;
     const marker = '987.25';
@@ -232,24 +269,82 @@ describe('TLS', () => {
   });
 });
 
-describe('TLS 1.3 alone', () => {
-  test('nothing older is spoken, and crictl runs commands over it without a certificate', async () => {
-    await node.daemon.stop();
-    {
-      configure('tls_min_version = "VersionTLS13"');
-      await using daemon = await startDaemon();
-      const pod = await runPod(daemon.client);
-      const id = await runContainer(daemon.client, pod, { name: 'exec', command: ['sleep', '1000'] });
-      assert.ok((await handshake(daemon, '-tls1_3')).answered);
-      assert.ok(!(await handshake(daemon, '-tls1_2')).answered);
-      const { run } = crictlFor(crictl, () => daemon.socket);
-      for (const transport of ['spdy', 'websocket']) {
-        const args = ['exec', '--transport', transport, '-i', id, 'cat'];
-        assert.deepEqual((await run('over TLS\n', ...args)).slice(0, 2), [0, 'over TLS\n']);
-      }
-      await removePod(daemon.client, pod.id);
-    }
+describe('other settings', () => {
+  before(() => node.daemon.stop());
+  after(async () => {
     configure(limits);
     await node.daemon.restart('SIGTERM');
   });
+
+  test('TLS 1.3 alone: nothing older is spoken, and crictl runs commands over it without a certificate', async () => {
+    configure('tls_min_version = "VersionTLS13"');
+    await using daemon = await startDaemon();
+    const pod = await runPod(daemon.client);
+    const id = await runContainer(daemon.client, pod, { name: 'exec', command: ['sleep', '1000'] });
+    assert.ok((await handshake(daemon, '-tls1_3')).answered);
+    assert.ok(!(await handshake(daemon, '-tls1_2')).answered);
+    const { run } = crictlFor(crictl, () => daemon.socket);
+    for (const transport of ['spdy', 'websocket']) {
+      const args = ['exec', '--transport', transport, '-i', id, 'cat'];
+      assert.deepEqual((await run('over TLS\n', ...args)).slice(0, 2), [0, 'over TLS\n']);
+    }
+    await clientsThatStopReading(daemon, id);
+    await removePod(daemon.client, pod.id);
+  });
+
+  async function clientsThatStopReading(daemon: Daemon, id: string): Promise<void> {
+    const command = ['sh', '-c', 'seq 2000000; touch /tmp/sent'];
+    const bytes = 14_888_896;
+    const tls = { ca: clientTls.ca };
+    const spdy = await openRemoteCommand(
+      await execUrl(daemon, id, command),
+      ['stdout', 'stderr'],
+      'v4.channel.k8s.io',
+      { tls },
+    );
+    const channels = await openChannels(await execUrl(daemon, id, command), 'v5.channel.k8s.io', { tls });
+    const clients = [spdy.client.transport, channels.socket];
+    for (const client of clients) client.pause();
+    const before = residentKiB(daemon.pid());
+    await sleep(1500);
+    const grown = residentKiB(daemon.pid()) - before;
+    assert.ok(grown < 16 * 1024, `the daemon grew by ${grown} KiB`);
+    const reply = await daemon.client.runtime.execSync({ containerId: id, cmd: ['test', '-e', '/tmp/sent'] });
+    assert.equal(reply.exitCode, 1);
+    for (const client of clients) client.resume();
+    assert.equal(await spdy.error.text, '{"status":"Success"}');
+    assert.equal(await channels.closed, 1000);
+    assert.deepEqual([spdy.stdout?.received, channels.bytes(1).length], [bytes, bytes]);
+  }
+
+  test('stream_address and stream_port: an IPv6 address is in the URL, what cannot be listened on ends the start', async () => {
+    const taken = createServer();
+    await new Promise<void>((resolve) => taken.listen(0, '::1', resolve));
+    const address = taken.address();
+    const port = typeof address === 'object' && address !== null ? address.port : 0;
+    const listenOn = (text: string) =>
+      writeFileSync(dropIn, `[crio.api]\nstream_address = "::1"\nstream_port = "${text}"\n`);
+    listenOn(String(port));
+    const inVain = startInVain();
+    await new Promise((resolve) => taken.close(resolve));
+    assert.match(inVain, new RegExp(`level=fatal msg="listen for streams on .*::1:${port}.*EADDRINUSE`));
+    listenOn('70000');
+    assert.match(startInVain(), /stream_port .*70000.*: not a port/);
+    listenOn(String(port));
+    await using daemon = await startDaemon();
+    const pod = await runPod(daemon.client);
+    const id = await runContainer(daemon.client, pod, { name: 'exec', command: ['sleep', '1000'] });
+    const url = await execUrl(daemon, id, ['echo', 'hello']);
+    assert.ok(url.startsWith(`http://[::1]:${port}/exec/`), url);
+    const session = await openRemoteCommand(url, ['stdout', 'stderr']);
+    assert.equal(await session.stdout?.text, 'hello\n');
+    await removePod(daemon.client, pod.id);
+  });
+
+  /** What a daemon that does not start prints. */
+  function startInVain(): string {
+    const { status, stdout, stderr } = spawnSync(daemonFile, { encoding: 'utf8', timeout: 20_000 });
+    assert.equal(status, 1, stderr);
+    return stdout + stderr;
+  }
 });

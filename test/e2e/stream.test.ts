@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { dialSpdy, openRemoteCommand, type SpdyClient } from '../../src/stream/testing/spdy-client.ts';
+import { dialSpdy, openRemoteCommand, SpdyClient } from '../../src/stream/testing/spdy-client.ts';
+import { openTunnel } from '../../src/stream/testing/websocket-client.ts';
 import {
   createContainer,
   execSync,
@@ -256,6 +257,10 @@ describe('port-forward', () => {
     return (await dialSpdy(await forwardUrl(node.client, podSandboxId), ['portforward.k8s.io'])).client;
   }
 
+  async function openInTunnel(podSandboxId: string): Promise<SpdyClient> {
+    return new SpdyClient(await openTunnel(await forwardUrl(node.client, podSandboxId), 'SPDY/3.1+portforward.k8s.io'));
+  }
+
   async function pair(client: SpdyClient, port: number, requestid: string) {
     const error = client.open({ streamtype: 'error', port: String(port), requestid });
     error.end();
@@ -264,26 +269,28 @@ describe('port-forward', () => {
     return { error, data };
   }
 
-  test('passes a half-close on and gets the rest of the answer', async () => {
+  test('passes a half-close on and gets the rest of the answer, in a tunnel too', async () => {
     const pod = await serve('while :; do nc -l -p 8000 -e sh -c "cat; sleep 0.2; echo end"; done');
-    const client = await open(pod.id);
-    const { error, data } = await pair(client, 8000, '0');
-    data.send('question\n');
-    data.end();
-    assert.equal(await data.text, 'question\nend\n');
-    assert.equal(await error.text, '');
-    client.goAway();
-    await client.closed;
+    for (const client of [await open(pod.id), await openInTunnel(pod.id)]) {
+      const { error, data } = await pair(client, 8000, '0');
+      data.send('question\n');
+      data.end();
+      assert.equal(await data.text, 'question\nend\n');
+      assert.equal(await error.text, '');
+      client.goAway();
+      await client.closed;
+    }
   });
 
   const webServer = (address: string) =>
     `mkdir /tmp/www; seq 20000 >/tmp/www/file; exec httpd -f -p ${address} -h /tmp/www`;
   const get = 'GET /file HTTP/1.0\r\n\r\n';
 
-  test('serves 100 connections at once over one session, and then more', async () => {
+  test('serves 100 connections at once over one session, and then more, in a tunnel too', async () => {
     const pod = await serve(webServer('8000'));
-    const client = await open(pod.id);
-    for (let round = 0; round < 2; round++) {
+    const direct = await open(pod.id);
+    const tunnel = await openInTunnel(pod.id);
+    for (const client of [direct, direct, tunnel]) {
       const all = await Promise.all(Array.from({ length: 100 }, (_, index) => pair(client, 8000, String(index))));
       for (const { data } of all) data.send(get);
       for (const { data, error } of all) {
@@ -292,7 +299,7 @@ describe('port-forward', () => {
         data.end();
       }
     }
-    client.goAway();
+    for (const client of [direct, tunnel]) client.goAway();
   });
 
   test('reaches a server that listens on IPv6 only', async () => {

@@ -1,5 +1,8 @@
 import type { Duplex } from 'node:stream';
 import { CrioError } from '../../base/errors.ts';
+import { IdleTimer } from '../idle-timer.ts';
+import { InputGate } from '../input.ts';
+import { watchLastBytes } from '../last-bytes.ts';
 import {
   dataHead,
   FrameParser,
@@ -11,30 +14,23 @@ import {
   type Frame,
 } from './frames.ts';
 import { EmptyHeaders, HeaderDecoder, type Headers } from './header-block.ts';
+import { cut, receive, SpdyStream, type StreamPort } from './stream.ts';
 
-/** Data that nobody has read, of all streams of a connection; beyond it the socket is not read. */
-const maxUnreadBytes = 1 << 20;
-/** What a chunk takes besides its bytes; a flood of tiny ones counts too. */
-const chunkOverhead = 256;
-const smallChunk = 8192;
-/** Replies that the client does not take; each counts as a chunk. Beyond it the socket is not read: pings are cheap to send. */
-const maxOwedBytes = 256 * 1024;
 const maxStreams = 2048;
-/** While the socket is not read, only a failing write shows that the client has gone. */
-const probeMs = 10_000;
+/** Streams that come to nothing, in the life of a connection: unpacking their headers is work. */
+const maxRefused = 1000;
 const lastPingId = 0x7ffffffe;
-/** Time for the client to take the last bytes after the end. */
-const closeLimitMs = 10_000;
 
 export interface SpdyOptions {
   /** The transport: a socket after the upgrade, or a tunnel. */
   readonly transport: Duplex;
+  /** Grows with each byte that the client sends or takes. */
+  readonly traffic: () => number;
   /** Without payload in either direction for so long, the connection ends; pings do not count. */
   readonly idleTimeoutMs: number;
-  /**
-   * A stream that the client opens. Throwing refuses it. Called after the reply is sent, so that data may follow at once.
-   */
+  /** Of a stream that the client opens: false refuses it, throwing ends the connection. */
   readonly accept: (headers: Headers) => boolean;
+  /** Called after the reply is sent, so that data may follow at once. */
   readonly onStream: (stream: SpdyStream) => void;
 }
 
@@ -54,11 +50,10 @@ export class SpdyConnection {
   readonly #streams = new Map<number, SpdyStream>();
   readonly #drained = new Set<() => void>();
   readonly #idle: IdleTimer;
-  #probe: NodeJS.Timeout | undefined;
+  readonly #gate: InputGate;
   #nextPing = 2;
   #lastId = 0;
-  #unread = 0;
-  #owed = 0;
+  #refused = 0;
   #isEnding = false;
 
   constructor(options: SpdyOptions) {
@@ -67,6 +62,11 @@ export class SpdyConnection {
     this.closed = this.#abort.signal;
     this.#idle = new IdleTimer(options.idleTimeoutMs, () => this.#end('idle for too long'));
     const { transport } = options;
+    this.#gate = new InputGate({
+      pause: () => void transport.pause(),
+      resume: () => void transport.resume(),
+      probe: () => this.#ping(),
+    });
     transport.on('data', (piece: Buffer) => this.#onData(piece));
     transport.on('drain', () => this.#onDrain());
     transport.on('error', (error) => this.#lose(error.message));
@@ -88,8 +88,8 @@ export class SpdyConnection {
     this.#transport.end();
     // Goes on reading, and drops it: closing with unread input would take the last output from the client.
     this.#transport.resume();
-    const timer = setTimeout(() => this.#transport.destroy(), closeLimitMs);
-    this.#transport.once('close', () => clearTimeout(timer));
+    const stopWatching = watchLastBytes(this.#options.traffic, () => this.#transport.destroy());
+    this.#transport.once('close', stopWatching);
   }
 
   #lose(reason: string): void {
@@ -100,7 +100,7 @@ export class SpdyConnection {
   }
 
   #finish(reason: string): void {
-    clearInterval(this.#probe);
+    this.#gate.close();
     this.#idle.stop();
     this.#abort.abort(new CrioError('canceled', `stream connection: ${reason}`));
     for (const stream of this.#streams.values()) stream[cut]();
@@ -128,9 +128,8 @@ export class SpdyConnection {
         break;
       case 'headers':
       case 'synReply':
-        // Nothing that we need, but the decompressor must see every block.
-        this.#decoder.decode(frame.block);
-        if (frame.isLast) this.#streams.get(frame.id)?.[receive](undefined);
+        // No client of Kubernetes sends one, and unpacking is work.
+        this.#lose('headers outside a new stream');
         break;
       case 'data':
         if (frame.data.length > 0) this.#idle.touch();
@@ -154,16 +153,16 @@ export class SpdyConnection {
   #open(id: number, headers: Headers, isLast: boolean): void {
     if (id <= this.#lastId) {
       this.#streams.get(id)?.[cut]();
-      this.#reply(rstStreamFrame(id, resetStatus.protocolError));
+      this.#refuse(id, resetStatus.protocolError);
       return;
     }
     this.#lastId = id;
     if (this.#streams.size >= maxStreams) {
-      this.#reply(rstStreamFrame(id, resetStatus.refused));
+      this.#refuse(id, resetStatus.refused);
       return;
     }
     if (!this.#options.accept(headers)) {
-      this.#reply(rstStreamFrame(id, resetStatus.cancel));
+      this.#refuse(id, resetStatus.cancel);
       return;
     }
     const stream = new SpdyStream(id, headers, this.#port(id));
@@ -173,13 +172,17 @@ export class SpdyConnection {
     if (isLast) stream[receive](undefined);
   }
 
-  /** What a stream needs of its connection. */
+  #refuse(id: number, status: number): void {
+    this.#reply(rstStreamFrame(id, status));
+    if (++this.#refused > maxRefused) this.#end('too many refused streams');
+  }
+
   #port(id: number): StreamPort {
     return {
       send: (data, isLast) => this.#sendData(id, data, isLast),
       sendReset: () => this.#write(rstStreamFrame(id, resetStatus.cancel)),
       ready: () => this.#ready(),
-      count: (bytes) => this.#count(bytes),
+      count: (bytes) => this.#gate.count(bytes),
       forget: () => void this.#streams.delete(id),
     };
   }
@@ -212,175 +215,16 @@ export class SpdyConnection {
   /** What the client makes us send. */
   #reply(frame: Buffer): void {
     this.#write(frame);
-    if (!this.#transport.writableNeedDrain) return;
-    this.#owed += frame.length + chunkOverhead;
-    if (this.#owed > maxOwedBytes) this.#stopReading();
+    if (this.#transport.writableNeedDrain) this.#gate.owe(frame.length);
   }
 
   #onDrain(): void {
-    this.#owed = 0;
     this.#wakeWriters();
-    this.#readAgain();
+    this.#gate.paid();
   }
 
-  #count(bytes: number): void {
-    this.#unread += bytes;
-    if (this.#unread > maxUnreadBytes) this.#stopReading();
-    else this.#readAgain();
-  }
-
-  #readAgain(): void {
-    const isTaken = this.#unread < maxUnreadBytes / 2 && this.#owed <= maxOwedBytes;
-    if (this.#probe === undefined || this.#isEnding || !isTaken) return;
-    clearInterval(this.#probe);
-    this.#probe = undefined;
-    this.#transport.resume();
-  }
-
-  #stopReading(): void {
-    if (this.#isEnding) return;
-    this.#transport.pause();
-    this.#probe ??= setInterval(() => {
-      this.#write(pingFrame(this.#nextPing));
-      this.#nextPing = this.#nextPing >= lastPingId ? 2 : this.#nextPing + 2;
-    }, probeMs);
-  }
-}
-
-interface StreamPort {
-  send(data: Uint8Array, isLast: boolean): void;
-  sendReset(): void;
-  ready(): Promise<void> | undefined;
-  /** Unread bytes more or less. */
-  count(bytes: number): void;
-  forget(): void;
-}
-
-/** For the connection only. */
-const receive = Symbol('receive');
-const cut = Symbol('cut');
-
-/** One stream, opened by the client and answered. Each direction ends on its own. */
-export class SpdyStream {
-  readonly id: number;
-  readonly headers: Headers;
-  readonly #port: StreamPort;
-  readonly #chunks: Buffer[] = [];
-  readonly #cut = Promise.withResolvers<void>();
-  #wake: (() => void) | undefined;
-  #isReadEnded = false;
-  #isWriteEnded = false;
-  #isCut = false;
-
-  constructor(id: number, headers: Headers, port: StreamPort) {
-    this.id = id;
-    this.headers = headers;
-    this.#port = port;
-  }
-
-  /** Resolves when the client has reset the stream or gone, or we have reset it. */
-  get gone(): Promise<void> {
-    return this.#cut.promise;
-  }
-
-  /** The next data, one caller at a time; undefined at the end, which a reset is too. */
-  async read(): Promise<Buffer | undefined> {
-    while (this.#chunks.length === 0 && !this.#isReadEnded) {
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    }
-    const chunk = this.#chunks.shift();
-    if (chunk !== undefined) this.#port.count(-chunk.length - chunkOverhead);
-    return chunk;
-  }
-
-  /** Drops what has come and will come. */
-  ignoreInput(): void {
-    void this.#drop();
-  }
-
-  async #drop(): Promise<void> {
-    while ((await this.read()) !== undefined);
-  }
-
-  /** Sends, and waits while the client does not take it. False, and nothing is sent, when the client wants no more. */
-  async write(data: Uint8Array): Promise<boolean> {
-    if (this.#isWriteEnded) return false;
-    this.#port.send(data, false);
-    await this.#port.ready();
-    return !this.#isWriteEnded;
-  }
-
-  /** No more will come from us. */
-  end(): void {
-    if (this.#isWriteEnded) return;
-    this.#isWriteEnded = true;
-    this.#port.send(new Uint8Array(0), true);
-    if (this.#isReadEnded) this.#port.forget();
-  }
-
-  /** Ends both directions. */
-  reset(): void {
-    if (this.#isCut) return;
-    if (!this.#isWriteEnded) this.#port.sendReset();
-    this[cut]();
-  }
-
-  [receive](data: Buffer | undefined): void {
-    if (this.#isReadEnded) return;
-    if (data === undefined) {
-      this.#isReadEnded = true;
-      if (this.#isWriteEnded) this.#port.forget();
-    } else {
-      // A small part of a large piece would keep all of it in memory.
-      this.#chunks.push(data.length < smallChunk ? Buffer.from(data) : data);
-      this.#port.count(data.length + chunkOverhead);
-    }
-    this.#wake?.();
-    this.#wake = undefined;
-  }
-
-  [cut](): void {
-    if (this.#isCut) return;
-    this.#isCut = true;
-    this.#isReadEnded = true;
-    this.#isWriteEnded = true;
-    this.#port.forget();
-    this.#cut.resolve();
-    this.#wake?.();
-    this.#wake = undefined;
-  }
-}
-
-/** Calls back once when nothing has touched it for so long. */
-export class IdleTimer {
-  readonly #limitMs: number;
-  readonly #onIdle: () => void;
-  #lastMs = performance.now();
-  #timer: NodeJS.Timeout | undefined;
-
-  /** 0: never */
-  constructor(limitMs: number, onIdle: () => void) {
-    this.#limitMs = limitMs;
-    this.#onIdle = onIdle;
-    if (limitMs > 0) this.#arm(limitMs);
-  }
-
-  touch(): void {
-    this.#lastMs = performance.now();
-  }
-
-  stop(): void {
-    clearTimeout(this.#timer);
-  }
-
-  #arm(ms: number): void {
-    this.#timer = setTimeout(() => {
-      const leftMs = this.#lastMs + this.#limitMs - performance.now();
-      if (leftMs <= 0) this.#onIdle();
-      else this.#arm(leftMs);
-    }, ms);
-    this.#timer.unref();
+  #ping(): void {
+    this.#write(pingFrame(this.#nextPing));
+    this.#nextPing = this.#nextPing >= lastPingId ? 2 : this.#nextPing + 2;
   }
 }

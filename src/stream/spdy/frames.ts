@@ -15,7 +15,7 @@ const typeNumbers = {
 } as const;
 const finFlag = 1;
 /** Longer control frames than a header block of the largest size needs end the connection. */
-const maxControlBytes = 64 * 1024;
+const maxControlBytes = 16 * 1024;
 const maxId = 0x7fffffff;
 
 export const resetStatus = { protocolError: 1, refused: 3, cancel: 5 } as const;

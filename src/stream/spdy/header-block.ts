@@ -13,7 +13,7 @@ const dictionaryFlag = 0x20;
 export type Headers = ReadonlyMap<string, string>;
 
 /** What a client may make us unpack; the streams of Kubernetes need less than 200 bytes. */
-export const maxBlockBytes = 64 * 1024;
+export const maxBlockBytes = 8 * 1024;
 const maxHeaders = 100;
 
 /**
@@ -25,7 +25,7 @@ export class HeaderDecoder {
   #window = dictionary;
   #isFirst = true;
 
-  /** Throws on anything that is not a header block, and on more than 64 KiB or 100 headers; then the connection is over. */
+  /** Throws on anything that is not a header block, and on more than 8 KiB or 100 headers; then the connection is over. */
   decode(compressed: Buffer): Headers {
     const deflated = this.#isFirst ? withoutZlibHead(compressed) : compressed;
     this.#isFirst = false;

@@ -7,7 +7,7 @@ import { constants, deflateRawSync } from 'node:zlib';
 import fc from 'fast-check';
 import { CrioError } from '../../base/errors.ts';
 import { HeaderEncoder, serializeHeaders, SpdyClient } from '../testing/spdy-client.ts';
-import { SpdyConnection, type SpdyStream } from './connection.ts';
+import { SpdyConnection } from './connection.ts';
 import { dictionary } from './dictionary.ts';
 import {
   dataHead,
@@ -20,6 +20,7 @@ import {
   type Frame,
 } from './frames.ts';
 import { EmptyHeaders, HeaderDecoder, zlibHead } from './header-block.ts';
+import type { SpdyStream } from './stream.ts';
 
 test('the dictionary is the one of the protocol', () => {
   assert.equal(dictionary.length, 1423);
@@ -60,10 +61,12 @@ test('header blocks survive the way through one zlib stream in order', () => {
   );
 });
 
-test('a header bomb is refused after 64 KiB (CVE-2022-23471, CVE-2025-64329: bounded work per client)', () => {
+test('a header bomb is refused after 8 KiB (CVE-2022-23471, CVE-2025-64329: bounded work per client)', () => {
   const bomb = deflateRawSync(Buffer.alloc(64 << 20), { dictionary, finishFlush: constants.Z_SYNC_FLUSH });
   assert.ok(bomb.length < 70_000);
   assert.throws(() => new HeaderDecoder().decode(Buffer.concat([zlibHead, bomb])), /cannot be decompressed/);
+  const large = serializeHeaders([['a', 'x'.repeat(9000)]]);
+  assert.throws(() => new HeaderDecoder().decode(new HeaderEncoder().encodeBlock(large)), /cannot be decompressed/);
   const many = serializeHeaders(Array.from({ length: 101 }, (_, index) => [`h${index}`, '']));
   assert.throws(() => new HeaderDecoder().decode(new HeaderEncoder().encodeBlock(many)), /101 headers/);
 });
@@ -181,6 +184,7 @@ function connect(idleTimeoutMs = 60_000): Session {
   const streams: SpdyStream[] = [];
   const connection = new SpdyConnection({
     transport: far,
+    traffic: () => 0,
     idleTimeoutMs,
     accept: (names) => names.get('streamtype') !== 'bad',
     onStream: (stream) => streams.push(stream),
@@ -290,6 +294,16 @@ test('a client that never reads stops the writer', async () => {
   client.transport.destroy();
   connection.end();
   await writing;
+});
+
+test('headers outside a new stream end the connection, and so do a thousand refused streams', async () => {
+  const reply = connect();
+  reply.client.transport.write(synReplyFrame(1, new EmptyHeaders().next()));
+  await reply.client.closed;
+  const { client, connection } = connect();
+  for (let count = 0; count <= 1000; count++) client.open({ streamtype: 'bad' });
+  await client.closed;
+  assert.match(String(connection.closed.reason), /too many refused streams/);
 });
 
 test('streams without end are refused at some number', async () => {
