@@ -404,12 +404,16 @@ function watchContainerExits({ config, log, pods, containers, store }: Daemon): 
   });
 }
 
-/** In the background, until the daemon stops: after an unclean stop also at the contents of all images. */
-function lookForDamage({ config, store }: Daemon, wasClean: boolean): AsyncDisposable {
+/** In the background, until the daemon stops: after an unclean stop also at the contents of all images and artifacts. */
+function lookForDamage({ config, store, images }: Daemon, wasClean: boolean): AsyncDisposable {
   const stop = new AbortController();
-  const walk = config().crio.internalRepair
-    ? store.health.walk({ contents: !wasClean, signal: stop.signal })
-    : Promise.resolve();
+  const { signal } = stop;
+  const look = async () => {
+    if (!config().crio.internalRepair) return;
+    await store.health.walk({ contents: !wasClean, signal });
+    if (!wasClean) await images.lookAtArtifacts(signal);
+  };
+  const walk = look();
   return {
     async [Symbol.asyncDispose]() {
       stop.abort(new CrioError('canceled', 'the daemon is shutting down'));

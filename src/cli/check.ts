@@ -1,7 +1,10 @@
+import { join } from 'node:path';
 import { CrioError, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { boolFlag, flag, stringFlag } from '../config/flags.ts';
 import { parseDuration } from '../config/go-duration.ts';
+import { artifactDamage } from '../image/artifacts/artifact-damage.ts';
+import { ArtifactStore } from '../image/artifacts/artifact-store.ts';
 import type { Store, StoreDamage } from '../storage/store.ts';
 import type { Command, CommandContext } from './command.ts';
 import { removeStorage } from './store-access.ts';
@@ -43,14 +46,20 @@ async function check(context: CommandContext, { openStore }: StoreAccess): Promi
   const isForced = boolFlag(flags, 'force');
   await using resources = new AsyncDisposableStack();
   const store = resources.use(await openStore(context.loaded.config, log));
-  const damage = await store.health.check({ contents: !boolFlag(flags, 'quick'), maxAgeMs });
+  const contents = !boolFlag(flags, 'quick');
+  const artifacts = new ArtifactStore(join(store.graphRoot, 'artifacts'), log);
+  const artifactFaults = await artifactDamage(artifacts, { contents, signal: new AbortController().signal });
+  const storage = await store.health.check({ contents, maxAgeMs });
+  // CRI-O's text has no word for them.
+  const damage = { ...storage, images: new Map([...storage.images, ...artifactFaults]) };
   report(damage, log);
   const isDamaged = Object.values(countsOf(damage)).some((count) => count > 0);
   log.info(`Storage directory ${store.graphRoot} has errors: ${isDamaged}`);
   if (!isDamaged) return 0;
   if (!boolFlag(flags, 'repair')) throw counted(damage);
   try {
-    await store.health.repair(damage, { containers: isForced });
+    await store.health.repair(storage, { containers: isForced });
+    await removeArtifacts(artifacts, artifactFaults);
   } catch (error) {
     if (!boolFlag(flags, 'wipe')) throw error;
     await wipe(store, resources, isForced, log, error);
@@ -60,6 +69,11 @@ async function check(context: CommandContext, { openStore }: StoreAccess): Promi
   const left = { ...damage, layers: none, images: none, containers: isForced ? none : damage.containers };
   if (Object.values(countsOf(left)).some((count) => count > 0)) throw counted(left);
   return 0;
+}
+
+async function removeArtifacts(artifacts: ArtifactStore, damaged: ReadonlyMap<string, string>): Promise<void> {
+  for (const { digest, image } of await artifacts.contents())
+    if (damaged.has(image.id)) await artifacts.remove(digest, undefined);
 }
 
 function report(damage: StoreDamage, log: Logger): void {

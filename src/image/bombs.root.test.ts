@@ -12,8 +12,10 @@ import { defaultConfig } from '../config/config.ts';
 import { openStore } from '../storage/open-store.ts';
 import { buildTar, entryBytes } from '../storage/testing/build-tar.ts';
 import { createImages } from './create-images.ts';
+import { digestOf } from './digest.ts';
 import { mediaTypes } from './media-types.ts';
-import { putImage, startFakeRegistry } from './testing/fake-registry.ts';
+import { putArtifact, putImage, startFakeRegistry } from './testing/fake-registry.ts';
+import type { FakeRegistry } from './testing/fake-registry.ts';
 
 /** 640 MiB of zeros as a file, in less than a megabyte. */
 function bomb(compress: (data: Buffer) => Buffer): Buffer {
@@ -24,72 +26,112 @@ function bomb(compress: (data: Buffer) => Buffer): Buffer {
   ]);
 }
 
+/** Of 20,000 inodes of the disk a layer that wants 30,000. */
+function manyFiles(): Buffer {
+  return gzipSync(buildTar(Array.from({ length: 30_000 }, (_, at) => ({ name: `d${at % 10}/${at}`, data: '' }))));
+}
+
+const freeBytes = /stop unpacking after \d+ MiB: ENOSPC is near, less than 20 MiB of 400 MiB are free/;
+const freeInodes = /stop unpacking after 1[89]\d{3} files: ENOSPC is near, fewer than 1000 of 20000 inodes are free/;
+
+interface World {
+  readonly base: string;
+  readonly registry: FakeRegistry;
+  /** The id, or the text of the refusal. */
+  pull(name: string): Promise<string>;
+}
+
+/** A store on a tmpfs. */
+async function openWorld(undo: AsyncDisposableStack, mountOptions: string): Promise<World> {
+  const base = mkdtempSync(join(tmpdir(), 'bombs-'));
+  run('mount', ['-t', 'tmpfs', '-o', mountOptions, 'tmpfs', base]);
+  undo.defer(() => {
+    run('umount', ['--lazy', base]);
+    rmSync(base, { recursive: true });
+  });
+  const registry = undo.use(await startFakeRegistry());
+  writeFileSync(join(base, 'registries.conf'), `[[registry]]\nlocation = "${registry.host}"\ninsecure = true\n`);
+  writeFileSync(join(base, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
+  mkdirSync(join(base, 'run'));
+  const roots = { graphRoot: join(base, 'root'), runRoot: join(base, 'run'), imageStore: '' };
+  const storeOptions = ['overlay.skip_mount_home=true'];
+  const store = undo.use(await openStore({ ...roots, driver: 'overlay', options: storeOptions, log: silentLog }));
+  const images = undo.use(
+    await createImages({
+      store,
+      log: silentLog,
+      config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
+      places: {
+        registries: { file: join(base, 'registries.conf'), dropInDirs: [], aliasFile: '/nonexistent' },
+        policyFiles: [join(base, 'policy.json')],
+        authFiles: [],
+        certificateDirs: [],
+      },
+    }),
+  );
+  const pull = async (name: string): Promise<string> => {
+    const call = new Call({ name: 'PullImage', id: 't', log: silentLog });
+    const request = { namespace: '', cgroupParent: '', credentials: undefined };
+    return images.pull(call, { ...request, reference: `${registry.host}/${name}` }).then(({ id }) => id, messageOf);
+  };
+  return { base, registry, pull };
+}
+
 describe('a layer that would fill the disk', () => {
-  for (const [name, compress] of [
-    ['gzip', gzipSync],
-    ['zstd', zstdCompressSync],
+  for (const [name, compression, layer, refusal] of [
+    ['of zeros in gzip', 'gzip', () => bomb(gzipSync), freeBytes],
+    ['of zeros in zstd', 'zstd', () => bomb(zstdCompressSync), freeBytes],
+    ['of empty files', 'gzip', manyFiles, freeInodes],
   ] as const) {
-    it(`in ${name} ends with the disk as it was, and the next image is pulled`, { timeout: 60_000 }, async () => {
-      const base = mkdtempSync(join(tmpdir(), 'bombs-'));
-      run('mount', ['-t', 'tmpfs', '-o', 'size=400m', 'tmpfs', base]);
+    it(`${name} ends with the disk as it was, and the next image is pulled`, { timeout: 60_000 }, async () => {
       await using undo = new AsyncDisposableStack();
-      undo.defer(() => {
-        run('umount', ['--lazy', base]);
-        rmSync(base, { recursive: true });
-      });
-      const registry = undo.use(await startFakeRegistry());
-      const blob = registry.putBlob(bomb(compress));
+      const { base, registry, pull } = await openWorld(undo, 'size=400m,nr_inodes=20000');
+      const blob = registry.putBlob(layer());
       const { manifest } = putImage(registry, 'a', 'bomb', { layers: [buildTar([{ name: 'f', data: 'x' }])] });
-      const layers = [{ mediaType: `application/vnd.oci.image.layer.v1.tar+${name}`, ...blob }];
+      const layers = [{ mediaType: `application/vnd.oci.image.layer.v1.tar+${compression}`, ...blob }];
       registry.putManifest('a', 'bomb', { ...manifest, layers }, mediaTypes.ociManifest);
       putImage(registry, 'a', 'good', { layers: [buildTar([{ name: 'f', data: 'x' }])] });
-      writeFileSync(join(base, 'registries.conf'), `[[registry]]\nlocation = "${registry.host}"\ninsecure = true\n`);
-      writeFileSync(join(base, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
-      mkdirSync(join(base, 'run'));
-      const store = undo.use(
-        await openStore({
-          graphRoot: join(base, 'root'),
-          runRoot: join(base, 'run'),
-          imageStore: '',
-          driver: 'overlay',
-          options: ['overlay.skip_mount_home=true'],
-          log: silentLog,
-        }),
-      );
-      const images = undo.use(
-        await createImages({
-          store,
-          log: silentLog,
-          config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-          places: {
-            registries: { file: join(base, 'registries.conf'), dropInDirs: [], aliasFile: '/nonexistent' },
-            policyFiles: [join(base, 'policy.json')],
-            authFiles: [],
-            certificateDirs: [],
-          },
-        }),
-      );
-      const pull = async (tag: string): Promise<string> => {
-        const call = new Call({ name: 'PullImage', id: 't', log: silentLog });
-        const request = {
-          reference: `${registry.host}/a:${tag}`,
-          namespace: '',
-          cgroupParent: '',
-          credentials: undefined,
-        };
-        return images.pull(call, request).then(({ id }) => id, messageOf);
-      };
-      const before = statfsSync(base).bavail;
-      assert.match(
-        await pull('bomb'),
-        /stop unpacking after \d+ MiB: ENOSPC is near, less than 20 MiB of 400 MiB are free/,
-      );
-      assert.ok((before - statfsSync(base).bavail) * statfsSync(base).bsize < 1 << 20, 'what it wrote is taken back');
+      const before = statfsSync(base);
+      assert.match(await pull('a:bomb'), refusal);
+      const after = statfsSync(base);
+      assert.ok((before.bavail - after.bavail) * after.bsize < 1 << 20, 'what it wrote is taken back');
+      assert.ok(before.ffree - after.ffree < 100);
       assert.deepEqual(
         readdirSync(join(base, 'root/overlay')).filter((entry) => entry.length === 64),
         [],
       );
-      assert.match(await pull('good'), /^[0-9a-f]{64}$/);
+      assert.match(await pull('a:good'), /^[0-9a-f]{64}$/);
+    });
+  }
+});
+
+describe('an artifact whose last blob', () => {
+  for (const [what, bytes, refusal] of [
+    [
+      'takes what the disk must keep',
+      86 << 20,
+      /stop writing after \d+ MiB: ENOSPC is near, less than 5 MiB of 100 MiB/,
+    ],
+    ['finds the disk full', 60 << 20, /ENOSPC/],
+  ] as const) {
+    it(`${what} leaves nothing of itself`, async () => {
+      await using undo = new AsyncDisposableStack();
+      const { base, registry, pull } = await openWorld(undo, 'size=100m');
+      const last = 'x'.repeat(bytes);
+      putArtifact(registry, 'files', '1', { small: 'A', large: 'y'.repeat(10 << 20), last });
+      const filler = join(base, 'filler');
+      registry.handle = (request) => {
+        // Enough is left for the other blobs.
+        if (request.url?.endsWith(digestOf(Buffer.from(last))) === true && bytes < 64 << 20)
+          writeFileSync(filler, Buffer.alloc(statfsSync(base).bavail * 4096 - (12 << 20)));
+        return false;
+      };
+      assert.match(await pull('files:1'), refusal);
+      assert.deepEqual(readdirSync(join(base, 'root/artifacts/blobs/sha256')), []);
+      rmSync(filler, { force: true });
+      registry.handle = () => false;
+      putArtifact(registry, 'files', '2', { small: 'A' });
+      assert.match(await pull('files:2'), /^[0-9a-f]{64}$/);
     });
   }
 });

@@ -7,10 +7,11 @@ import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
 import { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
+import { dropDamagedBlobs } from './artifacts/artifact-damage.ts';
 import { defaultAuthFiles } from './auth/find-credentials.ts';
 import { removeUsedAuth } from './auth/namespaced-auth.ts';
 import { Catalog } from './catalog.ts';
-import { findImage, findRecord, indexOf, namesWithout } from './find-image.ts';
+import { findImage, indexOf } from './find-image.ts';
 import type { FoundImage, FoundRecord } from './find-image.ts';
 import type { Image, Images } from './images.ts';
 import { createPinFilter } from './pinned.ts';
@@ -21,10 +22,11 @@ import { registriesDFolders } from './policy/registries-d.ts';
 import { storedEvidence, verifyUse } from './policy/verify-use.ts';
 import type { PullObserver, PullProgress } from './pull-progress.ts';
 import { backgroundCall, PullService } from './pull-service.ts';
-import { formatReference, repositoryOf } from './reference.ts';
 import type { Reference } from './reference.ts';
 import { isInsecureHost } from './registries-conf.ts';
 import type { RegistriesConf } from './registries-conf.ts';
+import { findDamaged, removeArtifact, removeImage } from './remove-image.ts';
+import type { RemovalContext } from './remove-image.ts';
 import { loadRegistriesConf, registriesPaths } from './registries-file.ts';
 import type { RegistriesPaths } from './registries-file.ts';
 import { defaultCertificateDirs } from './registry/certificates.ts';
@@ -85,6 +87,8 @@ export interface ImageService extends Images, AsyncDisposable {
     call: Call,
     request: { readonly reference: string; readonly namespace: string; readonly maxBytes: number },
   ): Promise<Image>;
+  /** Reads all artifacts, slowly, and takes away blobs that are damaged. */
+  lookAtArtifacts(signal: AbortSignal): Promise<void>;
   /** Which rule decides for each name that `name` may stand for; with a signal the registry is asked, too. */
   explainPolicy(name: string, namespace: string, check?: AbortSignal): Promise<Explanation>;
   /** Takes over a new configuration and reads registries.conf again. On an error the old ones stay. */
@@ -111,6 +115,9 @@ class StoredImages implements ImageService {
   #image: Config['image'];
   #registries: RegistriesConf;
   readonly #watch: Disposable | undefined;
+  readonly #stop = new AbortController();
+  /** Of artifacts, in the background. */
+  readonly #cleanUp: Promise<void>;
 
   constructor(options: ImagesOptions, paths: RegistriesPaths, registries: RegistriesConf) {
     const { store, log, places } = options;
@@ -121,6 +128,7 @@ class StoredImages implements ImageService {
     this.#image = options.config.image;
     this.#catalog = new Catalog({ store, log, isPinned: pinFilter(this.#image) });
     this.#artifacts = new ArtifactCatalog(store.graphRoot, options.additionalArtifactStores ?? [], log);
+    this.#cleanUp = this.#artifacts.own.cleanUp(this.#stop.signal);
     this.#endpoints = new Endpoints({
       limits: places?.limits ?? defaultLimits,
       certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
@@ -179,22 +187,18 @@ class StoredImages implements ImageService {
   }
 
   async remove(call: Call, idOrName: string) {
+    const context = this.#removalContext();
     const image = await this.#findImage(idOrName);
-    if (image !== undefined) await this.#removeImage(call, image.image.id, image.name);
     const damaged = image === undefined ? await this.#findDamaged(idOrName) : undefined;
-    if (damaged !== undefined) await this.#removeImage(call, damaged.record.id, damaged.name);
-    const artifact = await this.#findArtifact(idOrName);
-    if (artifact === undefined) return;
-    await this.#removeArtifact(artifact);
+    const id = image?.image.id ?? damaged?.record.id;
+    if (id !== undefined) await removeImage(context, call, { id, name: (image ?? damaged)?.name });
+    const artifact = (await this.#findArtifact(idOrName)) ?? (await this.#findDamagedArtifact(idOrName));
+    if (artifact !== undefined) await removeArtifact(context, artifact);
   }
 
-  async #removeArtifact({ image, name }: FoundImage): Promise<void> {
-    if (image.digest === undefined) return;
-    if (await this.#artifacts.isAdditional(image.id))
-      throw new CrioError('failed-precondition', `artifact ${image.id} is in a read-only store`);
-    const left = name?.tag === undefined ? [] : image.repoTags.filter((tag) => tag !== formatReference(name));
-    this.#requireUnused(image.id, left);
-    await this.#artifacts.own.remove(image.digest, name?.tag === undefined ? undefined : formatReference(name));
+  #removalContext(): RemovalContext {
+    const { volumeUser, beforeDelete } = this.#options;
+    return { store: this.#store, artifacts: this.#artifacts, volumeUser, beforeDelete };
   }
 
   async damageOf(idOrName: string) {
@@ -202,24 +206,9 @@ class StoredImages implements ImageService {
     return damaged === undefined ? undefined : this.#store.health.damageOf(damaged.record.id);
   }
 
-  async #removeImage(call: Call, id: string, name: Reference | undefined): Promise<void> {
-    const records = [await this.#store.images.find(id), ...(await this.#store.images.damaged())];
-    const names = records.find((record) => record?.id === id)?.names ?? [];
-    const left = name === undefined ? [] : namesLeft(names, name);
-    if (left.length > 0) {
-      await this.#store.images.setNames(id, left);
-      return;
-    }
-    this.#requireUnused(id, left);
-    call.throwIfAborted();
-    await this.#options.beforeDelete?.(id);
-    await this.#store.images.delete(id);
-  }
-
-  /** A name may go while the image keeps another one. */
-  #requireUnused(imageId: string, namesLeft: readonly string[]): void {
-    const user = namesLeft.length > 0 ? undefined : this.#options.volumeUser?.(imageId);
-    if (user !== undefined) throw new CrioError('failed-precondition', `the image is in use by ${user}`);
+  async lookAtArtifacts(signal: AbortSignal) {
+    await this.#cleanUp;
+    await dropDamagedBlobs(this.#artifacts.own, signal, this.#options.log);
   }
 
   async usage() {
@@ -271,20 +260,26 @@ class StoredImages implements ImageService {
   }
 
   async [Symbol.asyncDispose]() {
+    this.#stop.abort(new CrioError('canceled', 'the daemon is shutting down'));
+    await this.#cleanUp;
     this.#watch?.[Symbol.dispose]();
     await this.#pulls.stop();
     this.#endpoints[Symbol.dispose]();
+    this.#artifacts.own[Symbol.dispose]();
   }
 
   async #findImage(idOrName: string): Promise<FoundImage | undefined> {
     return findImage(await this.#catalog.snapshot(), checkName(idOrName), (text) => this.#resolve(text));
   }
 
-  /** A damaged image is in no list, but can be named to remove it, or to be told what is wrong. */
-  async #findDamaged(idOrName: string): Promise<FoundRecord | undefined> {
-    const damaged = await this.#store.images.damaged();
-    if (damaged.length === 0) return undefined;
-    return findRecord(damaged, checkName(idOrName), (text) => this.#resolve(text));
+  #findDamaged(idOrName: string): Promise<FoundRecord | undefined> {
+    return findDamaged(this.#store, checkName(idOrName), (text) => this.#resolve(text));
+  }
+
+  async #findDamagedArtifact(idOrName: string): Promise<FoundImage | undefined> {
+    if (!this.#image.ociArtifactMountSupport) return undefined;
+    const damaged = await this.#artifacts.damaged();
+    return findImage(indexOf(damaged), checkName(idOrName), (text) => this.#resolve(text));
   }
 
   async #findArtifact(idOrName: string): Promise<FoundImage | undefined> {
@@ -301,16 +296,6 @@ class StoredImages implements ImageService {
   #resolve(name: string): readonly Reference[] {
     return resolveName(this.#registries, configuredMode(this.#image.shortNameMode), name);
   }
-}
-
-/** The names an image keeps. A digest that is no name of its own stands for all names of its repository. */
-function namesLeft(names: readonly string[], name: Reference): readonly string[] {
-  const left = namesWithout(names, name);
-  if (left.length < names.length || name.digest === undefined) return left;
-  const repository = repositoryOf(name);
-  return names.filter(
-    (candidate) => !candidate.startsWith(`${repository}:`) && !candidate.startsWith(`${repository}@`),
-  );
 }
 
 function checkName(idOrName: string): string {

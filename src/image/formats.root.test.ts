@@ -18,7 +18,7 @@ import { createImages } from './create-images.ts';
 import type { ImageService } from './create-images.ts';
 import { digestOf } from './digest.ts';
 import { mediaTypes } from './media-types.ts';
-import { startFakeRegistry } from './testing/fake-registry.ts';
+import { putSchema1, startFakeRegistry } from './testing/fake-registry.ts';
 import type { FakeRegistry } from './testing/fake-registry.ts';
 
 /** Every way to pack a layer or a manifest: pulled into a real store, then run by podman from it. */
@@ -209,21 +209,7 @@ describe('layers', () => {
 
 describe('Docker schema 1', () => {
   it('without a signature is converted, and run by podman', async () => {
-    const layer = registry.putBlob(gzipSync(tar));
-    const empty = registry.putBlob(gzipSync(Buffer.alloc(1024)));
-    const v1 = (more: object) => ({ v1Compatibility: JSON.stringify({ architecture: 'amd64', os: 'linux', ...more }) });
-    const manifest = {
-      schemaVersion: 1,
-      name: 'old',
-      tag: '1',
-      architecture: 'amd64',
-      fsLayers: [{ blobSum: empty.digest }, { blobSum: layer.digest }],
-      history: [
-        v1({ id: 'b', parent: 'a', throwaway: true, config: { Cmd: ['sh'], Env: ['PATH=/bin'] } }),
-        v1({ id: 'a', container_config: { Cmd: ['add'] } }),
-      ],
-    };
-    registry.putManifest('old', '1', manifest, mediaTypes.dockerSchema1);
+    putSchema1(registry, 'old', '1', tar);
     const name = `${registry.host}/old:1`;
     await pull(name);
     runs(name);

@@ -1,13 +1,15 @@
 import type { Digest } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import type { LayerStore } from '../storage/store.ts';
+import { bringOnce } from './bring-once.ts';
+import type { RunningBlobs } from './bring-once.ts';
 import { decryptLayer } from './encryption/encrypted-layer.ts';
 import type { LayerKey } from './encryption/encrypted-layer.ts';
-import type { JoinedWork } from './joined-work.ts';
 import type { Descriptor } from './manifest.ts';
 import type { LayerTracker } from './pull-progress.ts';
 import type { Place } from './registry/places.ts';
 import { useBlob } from './registry/use-blob.ts';
+import { sideBySide } from './side-by-side.ts';
 
 export interface PullLayersOptions {
   readonly layers: readonly Descriptor[];
@@ -17,10 +19,7 @@ export interface PullLayersOptions {
   /** Of each encrypted layer, by its digest. */
   readonly layerKeys: ReadonlyMap<Digest, LayerKey>;
   readonly store: LayerStore;
-  /** Layers that any pull is working on, by id. */
-  readonly running: JoinedWork<void>;
-  /** Of those layers, the tracker of the pull that brings it. */
-  readonly leaders: Map<string, LayerTracker>;
+  readonly running: RunningBlobs;
   readonly signal: AbortSignal;
   readonly log: Logger;
 }
@@ -38,24 +37,19 @@ const parallelLayers = 4;
 
 /** Brings all layers into the store and returns the id of the top one; undefined for an image without layers. */
 export async function pullLayers(options: PullLayersOptions): Promise<string | undefined> {
+  const { store, running, signal } = options;
   const plan = planLayers(options);
-  const failed = new AbortController();
-  const signal = AbortSignal.any([options.signal, failed.signal]);
-  const queue = plan.values();
-  const work = async () => {
-    for (const layer of queue) {
-      signal.throwIfAborted();
-      await pullLayer(layer, { ...options, signal });
-    }
-  };
-  const workers = Array.from({ length: Math.min(parallelLayers, plan.length) }, work);
-  for (const worker of workers) worker.catch((error: unknown) => failed.abort(error));
   // All must have ended before the caller may give up what they write to.
-  const results = await Promise.allSettled(workers);
-  options.signal.throwIfAborted();
-  if (failed.signal.aborted) throw failed.signal.reason;
-  const rejected = results.find((result) => result.status === 'rejected');
-  if (rejected !== undefined) throw rejected.reason;
+  await sideBySide(plan, { atOnce: parallelLayers, signal }, (layer, either) =>
+    bringOnce({
+      id: layer.id,
+      running,
+      tracker: layer.tracker,
+      signal: either,
+      isThere: async () => (await store.find(layer.id)) !== undefined,
+      bring: (workSignal) => streamLayer(layer, options, workSignal),
+    }),
+  );
   return plan.at(-1)?.id;
 }
 
@@ -69,37 +63,6 @@ function planLayers(options: PullLayersOptions): readonly PlannedLayer[] {
     parent = layer.id;
     return [layer];
   });
-}
-
-async function pullLayer(layer: PlannedLayer, options: PullLayersOptions): Promise<void> {
-  const { store, running, leaders, signal } = options;
-  for (;;) {
-    if ((await store.find(layer.id)) !== undefined) {
-      layer.tracker.setPhase('exists');
-      return;
-    }
-    const { isOwner, result } = running.join(layer.id, signal, (workSignal) => unpackLayer(layer, options, workSignal));
-    if (!isOwner) layer.tracker.setJoined(leaders.get(layer.id));
-    try {
-      await result;
-      layer.tracker.setPhase('done');
-      return;
-    } catch (error) {
-      // The other pull may have failed for a reason of its own, its credentials or its mirror: try it ourselves.
-      if (isOwner || signal.aborted) throw error;
-    }
-  }
-}
-
-/** `signal` ends when nobody waits for the layer any more. */
-async function unpackLayer(layer: PlannedLayer, options: PullLayersOptions, signal: AbortSignal): Promise<void> {
-  const { leaders } = options;
-  leaders.set(layer.id, layer.tracker);
-  try {
-    await streamLayer(layer, options, signal);
-  } finally {
-    if (leaders.get(layer.id) === layer.tracker) leaders.delete(layer.id);
-  }
 }
 
 async function streamLayer(layer: PlannedLayer, options: PullLayersOptions, signal: AbortSignal): Promise<void> {

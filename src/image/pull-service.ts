@@ -7,6 +7,7 @@ import type { Logger } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
 import type { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
+import type { RunningBlobs } from './bring-once.ts';
 import { configuredAuthFile } from './auth/configured-auth-file.ts';
 import { takeNamespacedAuth } from './auth/namespaced-auth.ts';
 import { readDecryptionKeys } from './encryption/decryption-keys.ts';
@@ -21,7 +22,7 @@ import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import { pullImage } from './pull.ts';
 import { placesFor } from './pull-places.ts';
 import { PullTracker } from './pull-progress.ts';
-import type { LayerTracker, PullObserver, PullProgress } from './pull-progress.ts';
+import type { PullObserver, PullProgress } from './pull-progress.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
 import type { RegistriesConf } from './registries-conf.ts';
@@ -68,8 +69,7 @@ const graceMs = 60_000;
 export class PullService {
   readonly #options: PullServiceOptions;
   readonly #pulls = new JoinedWork<ImageId>({ graceMs });
-  readonly #layers = new JoinedWork<void>({ graceMs: 0 });
-  readonly #layerLeaders = new Map<string, LayerTracker>();
+  readonly #running: RunningBlobs = { work: new JoinedWork({ graceMs: 0 }), leaders: new Map() };
   readonly #trackers = new Set<PullTracker>();
 
   constructor(options: PullServiceOptions) {
@@ -85,7 +85,7 @@ export class PullService {
   async stop(): Promise<void> {
     const reason = new CrioError('canceled', 'context canceled: the daemon is shutting down');
     await this.#pulls.abortAll(reason);
-    await this.#layers.abortAll(reason);
+    await this.#running.work.abortAll(reason);
   }
 
   async pull(caller: Call, request: Request): Promise<ImageId> {
@@ -140,8 +140,7 @@ export class PullService {
       {
         store,
         log,
-        runningLayers: this.#layers,
-        layerLeaders: this.#layerLeaders,
+        running: this.#running,
         signaturesOf: (fetched, signal) => this.#signatures(fetched, signal),
         decryptionKeys: () => readDecryptionKeys(this.#options.decryptionKeysPath(), log),
         artifacts:

@@ -5,6 +5,7 @@ import type { Digest, ImageId } from '../base/ids.ts';
 import type { Logger } from '../base/log.ts';
 import { systemClock } from '../base/clock.ts';
 import type { NewImage, Store } from '../storage/store.ts';
+import type { RunningBlobs } from './bring-once.ts';
 import { pullArtifact } from './artifacts/pull-artifact.ts';
 import type { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { digestOf } from './digest.ts';
@@ -13,7 +14,6 @@ import type { LayerKey } from './encryption/encrypted-layer.ts';
 import { fetchConfig, fetchManifest } from './fetch-image.ts';
 import type { FetchedManifest } from './fetch-image.ts';
 import type { ImageDocument } from './image-config.ts';
-import type { JoinedWork } from './joined-work.ts';
 import { checkPolicy, checkRejected } from './policy/decide.ts';
 import type { ImageEvidence } from './policy/decide.ts';
 import type { Policy } from './policy/policy-file.ts';
@@ -22,17 +22,15 @@ import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import { fetchSchema1 } from './fetch-schema1.ts';
 import type { ArtifactManifest, ImageManifest } from './manifest.ts';
 import { pullLayers } from './pull-layers.ts';
-import type { LayerTracker, PullTracker } from './pull-progress.ts';
+import type { PullTracker } from './pull-progress.ts';
 import { formatReference } from './reference.ts';
 import type { Reference } from './reference.ts';
 import type { Place } from './registry/places.ts';
 
 export interface PullDependencies {
   readonly store: Store;
-  /** Layers that any pull is working on, by id. */
-  readonly runningLayers: JoinedWork<void>;
-  /** Of those layers, the tracker of the pull that brings it. */
-  readonly layerLeaders: Map<string, LayerTracker>;
+  /** What all pulls are working on. */
+  readonly running: RunningBlobs;
   /** Undefined when artifacts are switched off. */
   readonly artifacts: ArtifactCatalog | undefined;
   readonly log: Logger;
@@ -136,7 +134,7 @@ async function pullFetched(
 const nothingKnown: ImageEvidence = { digests: [], signatures: async () => [] };
 
 async function pullAsArtifact(
-  { artifacts, log }: PullDependencies,
+  { artifacts, running, log }: PullDependencies,
   { call, policy, tracker, artifactOnly }: PullRequest,
   fetched: FetchedManifest<ArtifactManifest>,
   { reference, signatures }: Target,
@@ -161,6 +159,7 @@ async function pullAsArtifact(
     fetched,
     signatures,
     store: artifacts.own,
+    running,
     maxBytes: artifactOnly?.maxBytes,
     tracker,
     signal: call.signal,
@@ -249,7 +248,7 @@ async function bringLayers(
   image: FetchedImage,
   document: ImageDocument,
 ): Promise<string | undefined> {
-  const { store, runningLayers, layerLeaders, log } = dependencies;
+  const { store, running, log } = dependencies;
   const { tracker, call } = request;
   tracker.setPhase('layers');
   const layerKeys = await layerKeysOf(dependencies, image);
@@ -260,8 +259,7 @@ async function bringLayers(
     places: image.places,
     layerKeys,
     store: store.layers,
-    running: runningLayers,
-    leaders: layerLeaders,
+    running,
     signal: call.signal,
     log,
   });

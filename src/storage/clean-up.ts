@@ -1,7 +1,7 @@
 import { isId } from '../base/ids.ts';
+import type { CrashNote } from '../sys/crash-note.ts';
 import { deleteLayers, layersOfNobody } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
-import type { LooseLayers } from './loose-layers.ts';
 import { removeTree } from './remove-tree.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import { listNames, recoverTempDirs } from './temp-dirs.ts';
@@ -18,7 +18,7 @@ export async function cleanUp(context: {
   state: StoreState;
   driver: Driver;
   trash: Trash;
-  loose: LooseLayers;
+  loose: CrashNote;
 }): Promise<void> {
   const { state, driver, loose } = context;
   const { paths, log } = state;
@@ -38,7 +38,7 @@ async function removeLeftovers(context: {
   driver: Driver;
   trash: TempDir;
   transaction: Transaction;
-  loose: LooseLayers;
+  loose: CrashNote;
 }): Promise<void> {
   const { state, driver, trash } = context;
   const { paths, log } = state;

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, rename } from 'node:fs/promises';
+import { mkdir, rename } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import { readBounded } from '../base/read-bounded.ts';
+import type { CrashNote } from '../sys/crash-note.ts';
 import type { Quarantine } from './damage/quarantine.ts';
-import type { LooseLayers } from './loose-layers.ts';
 import type { AdditionalStore } from './additional-store.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
 import { bigDataFile } from './index/big-data-name.ts';
@@ -26,7 +27,8 @@ export interface ImageStoreOptions {
   readonly trash: Trash;
   readonly sources: LayerSource;
   readonly quarantine: Quarantine;
-  readonly loose: LooseLayers;
+  /** Layers in the index that no image has, for a while. */
+  readonly loose: CrashNote;
   readonly additional: readonly AdditionalStore[];
 }
 
@@ -47,7 +49,7 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
       const found = await find(imageId);
       if (found?.image.bigDataNames.includes(key) !== true) return undefined;
       const { image, folder } = found;
-      return readBigData(`${folder}/${image.id}/${bigDataFile(key)}`, image.bigDataSizes.get(key));
+      return readBigData(`${folder}/${image.id}/${bigDataFile(key)}`);
     },
     size: async (imageId) => {
       const image = (await find(imageId))?.image;
@@ -96,11 +98,9 @@ async function findImage(
   return undefined;
 }
 
-async function readBigData(path: string, size: number | undefined): Promise<Buffer | undefined> {
-  if ((size ?? 0) > maxBigData)
-    throw new CrioError('resource-exhausted', `read "${path}": larger than ${maxBigData} bytes`);
+async function readBigData(path: string): Promise<Buffer | undefined> {
   try {
-    return await readFile(path);
+    return await readBounded(path, maxBigData);
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined;
     throw error;

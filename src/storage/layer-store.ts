@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CrioError, wrap } from '../base/errors.ts';
 import { syncfsAsync } from '../sys/file.ts';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
+import type { CrashNote } from '../sys/crash-note.ts';
 import type { AdditionalStore } from './additional-store.ts';
 import { describeDamage } from './damage/quarantine.ts';
 import type { Quarantine } from './damage/quarantine.ts';
@@ -16,7 +17,6 @@ import type { LayerRecord, LayerStore, UnpackOptions } from './store.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import type { Trash } from './trash.ts';
 import type { LayerUsage } from './layer-usage.ts';
-import type { LooseLayers } from './loose-layers.ts';
 import { StagedLayers } from './staged-layers.ts';
 
 /** How images and containers see layers. */
@@ -42,7 +42,8 @@ export interface LayerStoreOptions {
   readonly usage: LayerUsage;
   readonly trash: Trash;
   readonly quarantine: Quarantine;
-  readonly loose: LooseLayers;
+  /** Layers in the index that no image has, for a while. */
+  readonly loose: CrashNote;
   readonly additional: readonly AdditionalStore[];
 }
 
@@ -128,7 +129,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   }
 
   hold(layerIds: readonly string[]): Disposable {
-    return this.#staged.hold(layerIds);
+    return this.#staged.holders.hold(layerIds);
   }
 
   async commit(topLayer: string | undefined): Promise<void> {
@@ -150,7 +151,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     if (layers.length === 0) return;
     const { state, usage, loose } = this.#options;
     const ids = layers.map(({ id }) => id);
-    using _held = this.#staged.hold(ids);
+    using _held = this.#staged.holders.hold(ids);
     try {
       await this.#add(layers);
     } catch (error) {
@@ -193,15 +194,15 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   async discard(layerIds: readonly string[]): Promise<void> {
     for (const id of layerIds) {
       const layer = this.#staged.get(id);
-      if (layer !== undefined && !this.#staged.isHeld(id)) await this.#staged.tryDrop(layer);
+      if (layer !== undefined && !this.#staged.holders.has(id)) await this.#staged.tryDrop(layer);
     }
     const { state, driver, trash, loose } = this.#options;
     const top = layerIds.findLast((id) => state.layers.get(id) !== undefined);
     if (top === undefined) return;
     const remove = async (transaction: Transaction) => {
-      const unused = unusedLayers(state, { topLayer: top, mappedLayers: [] }, this.#staged.held());
+      const unused = unusedLayers(state, { topLayer: top, mappedLayers: [] }, this.#staged.holders.all());
       await trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, unused));
-      loose.forget(layerIds.filter((id) => !this.#staged.isHeld(id)));
+      loose.forget(layerIds.filter((id) => !this.#staged.holders.has(id)));
     };
     try {
       await state.transact(remove, { alone: true });

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { CrioError, wrap } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
+import { CrashNote } from '../sys/crash-note.ts';
 import { AdditionalStore } from './additional-store.ts';
 import { cleanUp } from './clean-up.ts';
 import { createContainerStore } from './container-store.ts';
@@ -13,7 +14,6 @@ import { createImageStore } from './image-store.ts';
 import { Layers } from './layer-store.ts';
 import type { UnpackBlob } from './layer-store.ts';
 import { LayerUsage } from './layer-usage.ts';
-import { LooseLayers } from './loose-layers.ts';
 import { OverlayDriver } from './overlay/overlay-driver.ts';
 import { storePaths, tarSplitPath } from './paths.ts';
 import type { StorePaths } from './paths.ts';
@@ -57,7 +57,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
         ? trash
         : undo.use(new Trash(`${driver.home}/tempdirs`, options.log, state.graphCalls));
     const runTrash = undo.use(new Trash(`${paths.runContainers}/tmp`, options.log, state.runCalls));
-    const loose = undo.use(new LooseLayers(`${paths.layers}/crio-loose-layers`, options.log));
+    const loose = undo.use(new CrashNote(`${paths.layers}/crio-loose-layers`, options.log));
     await cleanUp({ state, driver, trash, loose });
     const additional = driverOptions.additionalRoots.map((root) =>
       undo.adopt(new AdditionalStore(root, driverName, options.log), (opened) => opened.close()),

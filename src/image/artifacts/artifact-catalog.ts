@@ -34,6 +34,11 @@ export class ArtifactCatalog {
     return [...byDigest.values()];
   }
 
+  /** Those of the own store that do not count as present: they can be named to remove them. */
+  async damaged(): Promise<readonly Image[]> {
+    return (await this.own.contents()).flatMap(({ image, fault }) => (fault === undefined ? [] : [image]));
+  }
+
   /** What an additional store has under this complete name. */
   async findAdditional(name: string): Promise<Image | undefined> {
     const images = await this.#listAdditional();

@@ -1,8 +1,9 @@
-import { mkdir, open, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CrioError, hasCode } from '../../base/errors.ts';
 import type { Digest } from '../../base/ids.ts';
 import type { Logger } from '../../base/log.ts';
+import { readBounded } from '../../base/read-bounded.ts';
 import { JsonReader, parseLooseJson } from '../json.ts';
 import { decodeSignature, encodeSignature, mergeSignatures } from '../policy/stored-signatures.ts';
 import type { SignaturesByDigest } from '../policy/stored-signatures.ts';
@@ -31,7 +32,7 @@ export class ArtifactSignatures {
   /** A file that cannot be read is as good as none: then a policy that asks for signatures refuses. */
   async read(digest: Digest): Promise<SignaturesByDigest> {
     try {
-      return decodeSignatureFile(await readBounded(this.#path(digest)));
+      return decodeSignatureFile(await readBounded(this.#path(digest), maxFileBytes));
     } catch (error) {
       if (!hasCode(error, 'ENOENT')) this.#log.warn(`Signatures of artifact ${digest} cannot be read`, error);
       return new Map();
@@ -80,11 +81,4 @@ export function decodeSignatureFile(data: Buffer): SignaturesByDigest {
       return [manifest.string('digest') ?? '', decoded.filter((signature) => signature !== undefined)];
     }),
   );
-}
-
-async function readBounded(path: string): Promise<Buffer> {
-  await using file = await open(path);
-  const { size } = await file.stat();
-  if (size > maxFileBytes) throw new CrioError('resource-exhausted', `larger than ${maxFileBytes} bytes`);
-  return file.readFile();
 }

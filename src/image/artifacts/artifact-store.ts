@@ -1,49 +1,65 @@
-import { mkdir, readFile, rm, stat } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { CrioError, hasCode } from '../../base/errors.ts';
+import { CrioError, messageOf } from '../../base/errors.ts';
+import { FreeSpaceGuard } from '../../base/free-space.ts';
+import { Holders } from '../../base/holders.ts';
 import type { Digest } from '../../base/ids.ts';
 import type { Logger } from '../../base/log.ts';
+import { readBounded } from '../../base/read-bounded.ts';
+import { CrashNote } from '../../sys/crash-note.ts';
 import { acquireFileLock } from '../../sys/lock.ts';
+import { checkDigest } from '../digest.ts';
 import type { Image } from '../images.ts';
-import { JsonReader, parseLooseJson, toPlain } from '../json.ts';
-import type { Json } from '../json.ts';
-import { mediaTypes } from '../media-types.ts';
 import { parseManifest } from '../manifest.ts';
 import type { ArtifactManifest } from '../manifest.ts';
 import type { SignaturesByDigest } from '../policy/stored-signatures.ts';
-import { names, writeDurably } from './artifact-files.ts';
+import { names, sizeOf, temporaryFiles, writeDurably } from './artifact-files.ts';
 import { toImage } from './artifact-image.ts';
+import { emptyIndex, encodeIndex, namedEntry, readIndex, versionOf } from './artifact-index.ts';
+import type { ArtifactIndex, IndexEntry } from './artifact-index.ts';
 import { ArtifactSignatures } from './artifact-signatures.ts';
 
-/** The annotation that holds a manifest's name in an index, OCI image layout. */
-const nameKey = 'org.opencontainers.image.ref.name';
-const maxIndexSize = 16 * 1024 * 1024;
-
-interface Entry {
-  readonly digest: Digest;
-  /** Complete reference; empty when it has none. */
-  readonly name: string;
-  /** The descriptor as it stands in the index. */
-  readonly json: Json;
-}
+/** As much as a registry may send. */
+const maxManifestBytes = 4 * 1024 * 1024;
+/** After a failed pull: podman may hold the lock for as long as it pulls. The next start deletes what stays. */
+const deleteWaitMs = 5000;
 
 type StoredManifest = Pick<ArtifactManifest, 'artifactType' | 'config' | 'layers' | 'annotations'>;
 
-interface Loaded {
-  readonly version: string;
-  readonly entries: readonly Entry[];
-  readonly images: readonly Image[];
+export interface StoredArtifact {
+  readonly digest: Digest;
+  readonly image: Image;
+  /** Its manifest and blobs; undefined when the manifest cannot be read. */
+  readonly blobs: readonly Digest[] | undefined;
+  /** Why it does not count as present. */
+  readonly fault: string | undefined;
 }
 
-/** OCI artifacts in `<root>/artifacts`, an OCI image layout that podman and CRI-O share; `index.lock` guards it. */
-export class ArtifactStore {
+/** Blobs of a pull that runs. Its end without `giveUp` means that they have a name. */
+export interface BlobHold extends Disposable {
+  /** Deletes those that nothing else needs. */
+  giveUp(): Promise<void>;
+}
+
+interface Loaded extends ArtifactIndex {
+  readonly version: string;
+  readonly artifacts: readonly StoredArtifact[];
+}
+
+const nothing: Loaded = { ...emptyIndex, version: '', artifacts: [] };
+
+/**
+ * OCI artifacts in `<root>/artifacts`, an OCI image layout that podman and CRI-O share; `index.lock` guards its index.
+ */
+export class ArtifactStore implements Disposable {
   readonly dir: string;
   readonly #log: Logger;
   readonly #signatures: ArtifactSignatures;
   readonly #isElsewhere: (digest: Digest) => Promise<boolean>;
-  /** Blobs of pulls that run: no index names them yet, and a removal must leave them. Each with its number of holders. */
-  readonly #held = new Map<Digest, number>();
-  #loaded: Loaded = { version: '', entries: [], images: [] };
+  /** Blobs of pulls that run: no index names them yet, and a removal must leave them. */
+  readonly #held = new Holders();
+  #loaded: Loaded = nothing;
+  #pulled: CrashNote | undefined;
 
   /** `isElsewhere` tells of artifacts in other stores: this one may keep signatures of them. */
   constructor(dir: string, log: Logger, isElsewhere: (digest: Digest) => Promise<boolean> = async () => false) {
@@ -58,39 +74,113 @@ export class ArtifactStore {
     return join(this.dir, 'blobs', algorithm, hex);
   }
 
-  /** All artifacts, never pinned; served from memory while the index does not change. */
+  /** All sound artifacts, never pinned; served from memory while the index does not change. */
   async list(): Promise<readonly Image[]> {
-    return (await this.#load()).images;
+    return (await this.contents()).flatMap(({ image, fault }) => (fault === undefined ? [image] : []));
   }
 
-  /** Keeps blobs from a removal that runs meanwhile. */
-  hold(digests: readonly Digest[]): Disposable {
-    for (const digest of digests) this.#held.set(digest, (this.#held.get(digest) ?? 0) + 1);
+  /** Also those whose manifest or blobs are not there or cut short. */
+  async contents(): Promise<readonly StoredArtifact[]> {
+    return (await this.#load()).artifacts;
+  }
+
+  /**
+   * Deletes what pulls left that were cut short: their temporary files and blobs. To be called before the first pull; it
+   * may wait long for another program. Errors are logged.
+   */
+  async cleanUp(signal: AbortSignal): Promise<void> {
+    try {
+      // At once, before a pull of this process makes some of its own.
+      const temporary = temporaryFiles(this.dir);
+      if ((await names(join(this.dir, 'blobs'))).length === 0) return;
+      const pulled = this.#pulledNote().list();
+      using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write', { signal });
+      for (const path of temporary) await rm(path, { force: true });
+      await this.#deleteUnused(pulled);
+      this.#forget(pulled);
+    } catch (error) {
+      if (!signal.aborted) this.#log.warn('Clean up artifacts', error);
+    }
+  }
+
+  /**
+   * Begins a pull: these blobs are kept from a removal that runs meanwhile, and deleted by the next start should this
+   * process end before `put`.
+   */
+  async begin(digests: readonly Digest[]): Promise<BlobHold> {
+    await mkdir(this.dir, { recursive: true, mode: 0o700 });
+    const held = this.#held.hold(digests);
+    await this.#pulledNote().note(digests);
+    let isGivenUp = false;
     return {
+      giveUp: () => {
+        isGivenUp = true;
+        held[Symbol.dispose]();
+        return this.#giveUp(digests);
+      },
       [Symbol.dispose]: () => {
-        for (const digest of digests) {
-          const left = (this.#held.get(digest) ?? 1) - 1;
-          if (left > 0) this.#held.set(digest, left);
-          else this.#held.delete(digest);
-        }
+        held[Symbol.dispose]();
+        if (!isGivenUp) this.#forget(digests);
       },
     };
   }
 
-  async hasBlob(digest: Digest, size: number): Promise<boolean> {
+  /** An error is logged: the next start deletes what is left. */
+  async #giveUp(digests: readonly Digest[]): Promise<void> {
     try {
-      return (await stat(this.blobPath(digest))).size === size;
+      const signal = AbortSignal.timeout(deleteWaitMs);
+      using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write', { signal });
+      await this.#deleteUnused(digests);
+      this.#forget(digests);
     } catch (error) {
-      if (hasCode(error, 'ENOENT')) return false;
-      throw error;
+      this.#log.warn('Delete blobs of an artifact that was not pulled', error);
     }
   }
 
-  /** Writes a blob durably; `write` fills the file and checks the content. */
+  #forget(digests: readonly Digest[]): void {
+    this.#pulledNote().forget(digests.filter((digest) => !this.#held.has(digest)));
+  }
+
+  [Symbol.dispose](): void {
+    this.#pulled?.[Symbol.dispose]();
+  }
+
+  /** Blobs that no artifact has, for a while. The folder exists. */
+  #pulledNote(): CrashNote {
+    this.#pulled ??= new CrashNote(join(this.dir, 'crio-pulled-blobs'), this.#log);
+    return this.#pulled;
+  }
+
+  /** Looks at the manifests and blobs anew, also when the index is as it was. */
+  forget(): void {
+    this.#loaded = nothing;
+  }
+
+  /** Takes a blob away whose content is not its own: its artifacts do not count as present until they are pulled again. */
+  async dropBlob(digest: Digest): Promise<void> {
+    using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write');
+    // A pull that runs believes it is there.
+    if (this.#held.has(digest)) return;
+    await rm(this.blobPath(digest), { force: true });
+    this.forget();
+  }
+
+  async hasBlob(digest: Digest, size: number): Promise<boolean> {
+    return (await sizeOf(this.blobPath(digest))) === size;
+  }
+
+  /** Writes a blob durably; `write` fills the file and checks the content. Ends before the disk is full. */
   async addBlob(digest: Digest, write: (append: (chunk: Uint8Array) => Promise<void>) => Promise<void>): Promise<void> {
     const path = this.blobPath(digest);
-    await mkdir(join(path, '..'), { recursive: true, mode: 0o700 });
-    await writeDurably(path, write);
+    const folder = join(path, '..');
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    const space = new FreeSpaceGuard(folder, 'writing');
+    await writeDurably(path, (append) =>
+      write((chunk) => {
+        space.wrote(chunk.length);
+        return append(chunk);
+      }),
+    );
   }
 
   /** What pulls found for a manifest and for the lists that named it; none of what another program brought. */
@@ -111,19 +201,13 @@ export class ArtifactStore {
     manifest: { readonly digest: Digest; readonly data: Uint8Array; readonly mediaType: string },
     signatures: SignaturesByDigest,
   ): Promise<void> {
-    await this.addBlob(manifest.digest, (append) => append(manifest.data));
-    await writeDurably(join(this.dir, 'oci-layout'), (append) => append(Buffer.from('{"imageLayoutVersion":"1.0.0"}')));
     const { digest, data, mediaType } = manifest;
-    const json: Json = new Map<string, Json>([
-      ['mediaType', mediaType],
-      ['digest', digest],
-      ['size', data.length],
-      ['annotations', new Map([[nameKey, name]])],
-    ]);
+    await this.addBlob(digest, (append) => append(data));
+    await writeDurably(join(this.dir, 'oci-layout'), (append) => append(Buffer.from('{"imageLayoutVersion":"1.0.0"}')));
     await this.#change(
       (entries) => [
         ...entries.filter((entry) => entry.name !== name && !(entry.digest === digest && entry.name === '')),
-        { digest, name, json },
+        namedEntry(name, { digest, size: data.length, mediaType }),
       ],
       // Before the index, which makes the artifact usable.
       () => this.#signatures.add(digest, signatures),
@@ -138,101 +222,92 @@ export class ArtifactStore {
   }
 
   async #change(
-    edit: (entries: readonly Entry[]) => readonly Entry[],
+    edit: (entries: readonly IndexEntry[]) => readonly IndexEntry[],
     prepare: () => Promise<void> = async () => {},
   ): Promise<void> {
     await mkdir(this.dir, { recursive: true, mode: 0o700 });
     using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write');
     await prepare();
-    const { entries } = await this.#load();
+    const { entries, others, artifacts } = await this.#load();
     const left = edit(entries);
-    const index = { schemaVersion: 2, manifests: left.map((entry) => toPlain(entry.json)) };
-    await writeDurably(join(this.dir, 'index.json'), (append) => append(Buffer.from(JSON.stringify(index))));
-    const removed = entries.filter((entry) => !left.some(({ digest }) => digest === entry.digest));
+    const data = encodeIndex({ entries: left, others });
+    await writeDurably(join(this.dir, 'index.json'), (append) => append(data));
+    const isLeft = (digest: Digest) => left.some((entry) => entry.digest === digest);
+    const removed = artifacts.filter(({ digest }) => !isLeft(digest));
     if (removed.length === 0) return;
-    await this.#deleteUnused(left);
-    const known = new Set(left.map((entry) => entry.digest));
-    await this.#signatures.deleteUnless(async (digest) => known.has(digest) || (await this.#isElsewhere(digest)));
+    await this.#deleteUnused(removed.flatMap(({ digest, blobs }) => blobs ?? [digest]));
+    await this.#signatures.deleteUnless(async (digest) => isLeft(digest) || (await this.#isElsewhere(digest)));
   }
 
-  async #deleteUnused(entries: readonly Entry[]): Promise<void> {
-    const used = new Set<string>(this.#held.keys());
-    for (const entry of entries) {
-      const manifest = await this.#tryReadManifest(entry.digest);
+  /**
+   * Those of the blobs that no artifact and no pull has. Others without a name may be of a program that is adding them: it
+   * need not hold the lock meanwhile, which is held here.
+   */
+  async #deleteUnused(digests: readonly Digest[]): Promise<void> {
+    const { artifacts, others } = await this.#load();
+    const used = new Set(this.#held.all());
+    for (const { blobs } of artifacts) {
       // Nobody knows which blobs it needs.
-      if (manifest === undefined) return;
-      for (const digest of [entry.digest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)])
-        used.add(digest);
+      if (blobs === undefined) return;
+      for (const digest of blobs) used.add(digest);
     }
-    for (const algorithm of await names(join(this.dir, 'blobs'))) {
-      for (const hex of await names(join(this.dir, 'blobs', algorithm))) {
-        // Temporary files belong to a pull that runs.
-        if (/^[a-f0-9]+$/.test(hex) && !used.has(`${algorithm}:${hex}`))
-          await rm(join(this.dir, 'blobs', algorithm, hex), { force: true });
-      }
-    }
+    if (others.length > 0) return;
+    for (const digest of digests) if (!used.has(digest)) await rm(this.blobPath(digest), { force: true });
   }
 
   async #load(): Promise<Loaded> {
     const path = join(this.dir, 'index.json');
     const version = await versionOf(path);
-    if (version === this.#loaded.version) return this.#loaded;
-    const entries = version === '' ? [] : readIndex(await readFile(path));
-    const images = await Promise.all(
-      [...Map.groupBy(entries, (entry) => entry.digest)].map(([digest, group]) => this.#read(digest, group)),
+    if (version !== '' && version === this.#loaded.version) return this.#loaded;
+    const index = version === '' ? emptyIndex : await readIndex(path);
+    const artifacts = await Promise.all(
+      [...Map.groupBy(index.entries, (entry) => entry.digest)].map(([digest, group]) => this.#read(digest, group)),
     );
-    this.#loaded = { version, entries, images: images.filter((image) => image !== undefined) };
+    for (const { image, fault } of artifacts)
+      if (fault !== undefined) this.#log.warn(`Artifact ${image.id} does not count as present: ${fault}`);
+    this.#loaded = { ...index, version, artifacts };
     return this.#loaded;
   }
 
-  async #read(digest: Digest, entries: readonly Entry[]): Promise<Image | undefined> {
-    const manifest = await this.#tryReadManifest(digest);
-    if (manifest === undefined) return undefined;
-    return toImage(
-      digest,
-      entries.map(({ name }) => name),
-      manifest,
-      (blob) => this.blobPath(blob),
-    );
-  }
-
-  async #tryReadManifest(digest: Digest): Promise<StoredManifest | undefined> {
+  async #read(digest: Digest, entries: readonly IndexEntry[]): Promise<StoredArtifact> {
+    const asImage = (manifest: StoredManifest): Image =>
+      toImage(
+        digest,
+        entries.map(({ name }) => name),
+        manifest,
+        (blob) => this.blobPath(blob),
+      );
     try {
-      return await this.#readManifest(digest);
+      const manifest = await this.#readManifest(digest);
+      const blobs = [digest, manifest.config.digest, ...manifest.layers.map((layer) => layer.digest)];
+      return { digest, image: asImage(manifest), blobs, fault: await this.#missing(manifest) };
     } catch (error) {
-      this.#log.warn(`Artifact ${digest} cannot be read`, error);
-      return undefined;
+      return { digest, image: asImage(unreadable), blobs: undefined, fault: messageOf(error) };
     }
   }
 
+  /** The config means nothing for an artifact: other programs may not have it. */
+  async #missing({ layers }: StoredManifest): Promise<string | undefined> {
+    for (const { digest, size } of layers) {
+      const actual = await sizeOf(this.blobPath(digest));
+      if (actual === undefined) return `blob ${digest} is missing`;
+      if (actual !== size) return `blob ${digest} has ${actual} bytes, expected ${size}`;
+    }
+    return undefined;
+  }
+
   async #readManifest(digest: Digest): Promise<StoredManifest> {
-    const manifest = parseManifest(await readFile(this.blobPath(digest)), '');
+    const data = await readBounded(this.blobPath(digest), maxManifestBytes);
+    checkDigest(data, digest, 'manifest');
+    const manifest = parseManifest(data, '');
     if (manifest.kind === 'index' || manifest.kind === 'schema1') throw new CrioError('invalid', 'it is no artifact');
     return { artifactType: manifest.config.mediaType, ...manifest };
   }
 }
 
-function readIndex(data: Buffer): readonly Entry[] {
-  if (data.length > maxIndexSize)
-    throw new CrioError('resource-exhausted', `read artifact index: more than ${maxIndexSize} bytes`);
-  const reader = new JsonReader(parseLooseJson(data, 'artifact index'), 'artifact index');
-  return reader.array('manifests').flatMap((json, position) => {
-    const entry = new JsonReader(json, `artifact index.manifests[${position}]`);
-    const digest = entry.string('digest') ?? '';
-    // A digest becomes a path: one that is no digest hides the entry.
-    if (!/^sha(?:256|384|512):[a-f0-9]{64,128}$/.test(digest) || entry.string('mediaType') === mediaTypes.ociIndex)
-      return [];
-    return [{ digest, name: entry.stringMap('annotations').get(nameKey) ?? '', json }];
-  });
-}
-
-/** Changes with every rename over the file; empty when there is none. */
-async function versionOf(path: string): Promise<string> {
-  try {
-    const { ino, mtimeNs, size } = await stat(path, { bigint: true });
-    return `${ino} ${mtimeNs} ${size}`;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return '';
-    throw error;
-  }
-}
+const unreadable: StoredManifest = {
+  artifactType: '',
+  config: { mediaType: '', digest: '', size: 0, annotations: new Map() },
+  layers: [],
+  annotations: new Map(),
+};

@@ -1,6 +1,6 @@
-import { open } from 'node:fs/promises';
 import type { Call } from '../../base/call.ts';
 import { CrioError } from '../../base/errors.ts';
+import { readBounded } from '../../base/read-bounded.ts';
 import type { Image } from '../images.ts';
 
 /** Of a whole artifact: known profiles have some ten kilobytes. */
@@ -20,9 +20,6 @@ export async function fetchSeccompProfile(
   const { artifact } = await images.pullArtifact(call, { ...request, maxBytes });
   const [blob] = artifact?.blobs ?? [];
   if (blob === undefined) throw new CrioError('invalid', 'the artifact has no blob');
-  await using file = await open(blob.path);
   // An additional store is not checked at a pull.
-  const { size } = await file.stat();
-  if (size > maxBytes) throw new CrioError('resource-exhausted', `larger than ${maxBytes} bytes`);
-  return file.readFile('utf8');
+  return (await readBounded(blob.path, maxBytes)).toString();
 }

@@ -174,3 +174,22 @@ export function putArtifact(
   };
   return registry.putManifest(repository, tag, manifest);
 }
+
+/** Puts an image of one layer in Docker's schema 1, unsigned; `tar` is its content. */
+export function putSchema1(registry: FakeRegistry, repository: string, tag: string, tar: Buffer): void {
+  const layer = registry.putBlob(gzipSync(tar));
+  const empty = registry.putBlob(gzipSync(Buffer.alloc(1024)));
+  const v1 = (more: object) => ({ v1Compatibility: JSON.stringify({ architecture: 'amd64', os: 'linux', ...more }) });
+  const manifest = {
+    schemaVersion: 1,
+    name: repository,
+    tag,
+    architecture: 'amd64',
+    fsLayers: [{ blobSum: empty.digest }, { blobSum: layer.digest }],
+    history: [
+      v1({ id: 'b', parent: 'a', throwaway: true, config: { Cmd: ['sh'], Env: ['PATH=/bin'] } }),
+      v1({ id: 'a', container_config: { Cmd: ['add'] } }),
+    ],
+  };
+  registry.putManifest(repository, tag, manifest, mediaTypes.dockerSchema1);
+}

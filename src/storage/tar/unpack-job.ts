@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
+import { FreeSpaceGuard } from '../../base/free-space.ts';
 import type { Decoder } from '../../sys/decoder.ts';
 import { createDecompressor, detectCompression, magicLength } from '../../sys/decompress.ts';
 import type { Compression } from '../../sys/decompress.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
 import { scratch } from './crc64.ts';
-import { FreeSpaceGuard } from './free-space.ts';
 import { LayerTree } from './layer-tree.ts';
 import { EntryPlacer } from './place-entry.ts';
 import type { WhiteoutForm } from './place-entry.ts';
@@ -53,7 +53,7 @@ export class UnpackJob implements Disposable {
     this.#tree = undo.use(new LayerTree(options.diffFolder));
     this.#tarSplit = undo.use(new TarSplitFile(options.tarSplit));
     this.#placer = new EntryPlacer(this.#tree, options);
-    this.#space = new FreeSpaceGuard(options.diffFolder);
+    this.#space = new FreeSpaceGuard(options.diffFolder, 'unpacking');
     this.#reader = new TarReader(this.#createHandler());
     undo.move();
   }
@@ -122,6 +122,7 @@ export class UnpackJob implements Disposable {
         names.add(entry);
         split.startFile(entry.name, entry.payload);
         this.#countIds(entry);
+        this.#space.placed();
         this.#placer.start(entry);
       },
       data: (bytes) => {
