@@ -1,37 +1,70 @@
-import { createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import {
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomBytes,
+  sign,
+  X509Certificate,
+} from 'node:crypto';
 import { isThere } from '../base/is-there.ts';
 import type { KeyObject } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { isIP, isIPv4 } from 'node:net';
 import { hostname } from 'node:os';
 import { dirname } from 'node:path';
-import { CrioError } from '../base/errors.ts';
+import { CrioError, hasCode, messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 
 /**
  * Writes a self-signed pair when neither file exists, for `names` (addresses or host names), this host and loopback.
- * One file without the other is an error: overwriting somebody's key is worse.
+ * One file without the other is an error, as overwriting somebody's key is worse, unless a crash left the other one of a pair
+ * that was being made here.
  */
 export async function ensureCertificate(
-  { cert, key }: { readonly cert: string; readonly key: string },
+  paths: { readonly cert: string; readonly key: string },
   names: readonly string[],
   log: Logger,
 ): Promise<void> {
+  const { cert, key } = paths;
   const [hasCert, hasKey] = await Promise.all([isThere(cert), isThere(key)]);
   if (hasCert && hasKey) return;
+  if (hasKey && (await finishPair(paths, log))) return;
   if (hasCert !== hasKey) {
     const [there, missing] = hasCert ? [cert, key] : [key, cert];
     throw new CrioError('invalid', `metrics certificate: "${there}" exists, but "${missing}" does not`);
   }
   const pair = selfSigned([...new Set([...names, hostname(), 'localhost', '127.0.0.1', '::1'])].filter(Boolean));
-  await writePrivate(key, pair.key, 0o600);
-  await writePrivate(cert, pair.cert, 0o644);
+  await writeNew(key, pair.key, 0o600);
+  await writeNew(cert, pair.cert, 0o644);
+  // The key first: with it and the file beside it the next start can go on from here.
+  await rename(newFile(key), key);
+  await rename(newFile(cert), cert);
   log.info(`Made a self-signed certificate for metrics: "${cert}"`);
 }
 
-async function writePrivate(path: string, text: string, mode: number): Promise<void> {
+/** A pair is written whole under these names before it gets its own. */
+function newFile(path: string): string {
+  return `${path}.new`;
+}
+
+async function writeNew(path: string, text: string, mode: number): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-  await writeFile(path, text, { mode, flag: 'wx' });
+  await rm(newFile(path), { force: true });
+  await writeFile(newFile(path), text, { mode, flag: 'wx', flush: true });
+}
+
+/** Gives the certificate its name when it is the one of the key that is there already. */
+async function finishPair({ cert, key }: { cert: string; key: string }, log: Logger): Promise<boolean> {
+  try {
+    const made = new X509Certificate(await readFile(newFile(cert)));
+    if (!made.checkPrivateKey(createPrivateKey(await readFile(key)))) return false;
+    await rename(newFile(cert), cert);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) log.debug(() => `Read "${newFile(cert)}": ${messageOf(error)}`);
+    return false;
+  }
+  log.info(`Finished the self-signed certificate for metrics that a crash left: "${cert}"`);
+  return true;
 }
 
 const validYears = 10;

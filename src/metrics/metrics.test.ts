@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { X509Certificate } from 'node:crypto';
-import { mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import { createServer, type AddressInfo } from 'node:net';
@@ -220,6 +220,32 @@ test('half a pair is an error and stays as it is', async () => {
   await writeFile(key, 'precious');
   await assert.rejects(ensureCertificate({ cert, key }, [], silentLog), /key.pem" exists, but ".*cert.pem" does not/);
   assert.equal(await readFile(key, 'utf8'), 'precious');
+});
+
+test('a crash at any step of making the pair is recovered from at the next start', async () => {
+  await using folder = await temporaryFolder();
+  const made = selfSigned(['localhost']);
+  const steps: readonly (readonly [string, Record<string, string>])[] = [
+    ['half a key', { 'key.pem.new': made.key.slice(0, 50) }],
+    ['half a certificate', { 'key.pem.new': made.key, 'cert.pem.new': made.cert.slice(0, 50) }],
+    ['both written', { 'key.pem.new': made.key, 'cert.pem.new': made.cert }],
+    ['the key in its place', { 'key.pem': made.key, 'cert.pem.new': made.cert }],
+  ];
+  for (const [step, files] of steps) {
+    const [cert, key] = [join(folder.path, step, 'cert.pem'), join(folder.path, step, 'key.pem')];
+    await mkdir(join(folder.path, step));
+    for (const [name, text] of Object.entries(files)) await writeFile(join(folder.path, step, name), text);
+    await ensureCertificate({ cert, key }, [], silentLog);
+    const certificate = new X509Certificate(await readFile(cert));
+    assert.ok(certificate.checkPrivateKey(createPrivateKey(await readFile(key))), step);
+    assert.deepEqual((await readdir(join(folder.path, step))).toSorted(), ['cert.pem', 'key.pem'], step);
+  }
+  const strange = join(folder.path, 'strange');
+  await mkdir(strange);
+  await writeFile(join(strange, 'key.pem'), selfSigned([]).key);
+  await writeFile(join(strange, 'cert.pem.new'), made.cert);
+  const paths = { cert: join(strange, 'cert.pem'), key: join(strange, 'key.pem') };
+  await assert.rejects(ensureCertificate(paths, [], silentLog), /does not/, 'the key of somebody else');
 });
 
 test('selfSigned makes certificates for any names', () => {
