@@ -10,6 +10,21 @@ import { mediaTypes } from './media-types.ts';
 import { hostPlatform } from './platform.ts';
 import { failure, noise, openBench } from './testing/bench.ts';
 import { putImage } from './testing/fake-registry.ts';
+import type { FakeRegistry } from './testing/fake-registry.ts';
+
+/** Sends the first bytes of a blob, and the others when it is released. */
+function holdBlob(registry: FakeRegistry, blob: Buffer, first = 0) {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const held = { digest: digestOf(blob), asked: 0, release: resolve };
+  registry.handle = (request, response) => {
+    if (request.url?.endsWith(`/blobs/${held.digest}`) !== true) return false;
+    held.asked += 1;
+    if (first > 0) response.write(blob.subarray(0, first));
+    void promise.then(() => response.end(blob.subarray(first)));
+    return true;
+  };
+  return held;
+}
 
 describe('pull', () => {
   it('stores config, manifest and layers, and lists the image', async () => {
@@ -140,31 +155,20 @@ describe('pull', () => {
     const base = Buffer.from('base');
     const names = ['a', 'b', 'c'];
     const made = names.map((name) => putImage(registry, name, '1', { layers: [base, Buffer.from(name)] }));
-    const blob = gzipSync(base);
-    const baseUrl = `/blobs/${digestOf(blob)}`;
-    let release = () => {};
-    const held = new Promise<void>((resolve) => (release = resolve));
-    let asked = 0;
-    registry.handle = (request, response) => {
-      if (request.url?.endsWith(baseUrl) !== true) return false;
-      asked += 1;
-      // Held back until the impatient one has gone.
-      void held.then(() => response.end(blob));
-      return true;
-    };
+    const held = holdBlob(registry, gzipSync(base));
     const deadline = new AbortController();
     const impatient = bench.pull(`${registry.host}/a:1`, { signal: deadline.signal });
     const patient = ['a', 'a', 'b', 'c'].map((name) => bench.pull(`${registry.host}/${name}:1`));
     await sleep(50);
     deadline.abort(new CrioError('deadline', 'context deadline exceeded'));
     assert.match(await failure(impatient), /context deadline exceeded/);
-    release();
+    held.release();
     assert.deepEqual(
       await Promise.all(patient),
       [0, 0, 1, 2].map((at) => made[at]?.id),
     );
-    assert.equal(asked, 1, 'one download');
-    assert.equal(store.unpacked.filter((digest) => digest === digestOf(blob)).length, 1, 'one unpack');
+    assert.equal(held.asked, 1, 'one download');
+    assert.equal(store.unpacked.filter((digest) => digest === held.digest).length, 1, 'one unpack');
   });
 
   it('goes on with a layer for the pull that is left, when the pull that began it ends', async () => {
@@ -176,53 +180,38 @@ describe('pull', () => {
     const base = Buffer.from('base');
     putImage(registry, 'a', '1', { layers: [base] });
     const other = putImage(registry, 'b', '1', { layers: [base, Buffer.from('b')] });
-    const blob = gzipSync(base);
-    const baseUrl = `/blobs/${digestOf(blob)}`;
-    let release = () => {};
-    const held = new Promise<void>((resolve) => (release = resolve));
-    let asked = 0;
-    registry.handle = (request, response) => {
-      if (request.url?.endsWith(baseUrl) !== true) return false;
-      asked += 1;
-      void held.then(() => response.end(blob));
-      return true;
-    };
+    const held = holdBlob(registry, gzipSync(base));
     const first = failure(bench.pull(`${registry.host}/a:1`));
-    while (asked === 0) await sleep(5);
+    while (held.asked === 0) await sleep(5);
     // Only the first pull has a limit.
     await images.reload({
       image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '', pullProgressTimeoutMs: 0 },
     });
     const second = bench.pull(`${registry.host}/b:1`);
     assert.match(await first, /no progress/);
-    release();
+    held.release();
     assert.equal(await second, other.id);
-    assert.equal(asked, 1, 'one download');
-    assert.equal(store.unpacked.filter((digest) => digest === digestOf(blob)).length, 1, 'one unpack');
+    assert.equal(held.asked, 1, 'one download');
+    assert.equal(store.unpacked.filter((digest) => digest === held.digest).length, 1, 'one unpack');
   });
 
-  it('counts what moves in the layer of another pull as its own progress', async () => {
-    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 400 }) });
-    const { registry } = bench;
+  it('shows what moves in the layer of another pull as its own', async () => {
+    await using bench = await openBench({ limits: { firstByteMs: 60_000, stallMs: 60_000 } });
+    const { registry, images } = bench;
     const blob = gzipSync(noise(4000));
-    const images = ['a', 'b'].map((name) => putImage(registry, name, '1', { layers: [noise(4000)] }));
-    registry.handle = (request, response) => {
-      if (request.url?.endsWith(`/blobs/${digestOf(blob)}`) !== true) return false;
-      // Longer than the limit in all, but never still for as long.
-      void (async () => {
-        for (let at = 0; at < blob.length; at += blob.length / 10) {
-          response.write(blob.subarray(Math.floor(at), Math.floor(at + blob.length / 10)));
-          await sleep(80);
-        }
-        response.end();
-      })();
-      return true;
-    };
+    const made = ['a', 'b'].map((name) => putImage(registry, name, '1', { layers: [noise(4000)] }));
+    const held = holdBlob(registry, blob, 1000);
     const pulls = ['a', 'b'].map((name) => bench.pull(`${registry.host}/${name}:1`));
+    const shown = () => images.pulls().map(({ layers }) => layers[0]?.downloadedBytes);
+    while (shown().join() !== '1000,1000') await sleep(5);
+    const phases = new Set(images.pulls().map(({ layers }) => layers[0]?.phase));
+    assert.deepEqual(phases, new Set(['downloading', 'joined']));
+    held.release();
     assert.deepEqual(
       await Promise.all(pulls),
-      images.map((image) => image.id),
+      made.map((image) => image.id),
     );
+    assert.equal(held.asked, 1, 'one download');
   });
 
   it('ends running pulls when the daemon stops', async () => {

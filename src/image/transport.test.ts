@@ -307,21 +307,21 @@ describe('pull_progress_timeout', () => {
   };
 
   it('does not end a pull that is slow but moves', async () => {
-    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 200 }) });
+    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 500 }) });
     const image = putImage(bench.registry, 'a', '1', { layers: [noise(8000)] });
-    slowBlob(bench.registry, 60);
+    slowBlob(bench.registry, 80);
     assert.equal(await bench.pull(`${bench.registry.host}/a:1`), image.id);
   });
 
   it('does not end the first reading of a schema 1 layer that is slow but moves, and shows it', async () => {
-    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 200 }) });
+    await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 500 }) });
     const { registry, images } = bench;
     const content = noise(8000);
     const layer = registry.putBlob(gzipSync(content));
     const v1Compatibility = JSON.stringify({ id: 'a', architecture: 'amd64', os: 'linux', config: { Cmd: ['sh'] } });
     const manifest = { schemaVersion: 1, fsLayers: [{ blobSum: layer.digest }], history: [{ v1Compatibility }] };
     registry.putManifest('a', '1', manifest, mediaTypes.dockerSchema1);
-    slowBlob(registry, 60);
+    slowBlob(registry, 80);
     const pulling = bench.pull(`${registry.host}/a:1`);
     const isShown = async (): Promise<boolean> => {
       const [shown] = images.pulls();
