@@ -19,6 +19,8 @@ export interface ContainerMount {
   readonly image: string | undefined;
   /** The name that the user wrote for `image`; policies go by it. */
   readonly userSpecifiedImage?: string;
+  /** Id of the image or artifact that `image` was when policies were asked: this one is mounted. */
+  readonly imageId?: string;
   readonly imageSubPath: string;
   readonly mountOptions: readonly string[];
 }

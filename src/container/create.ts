@@ -7,7 +7,7 @@ import type { PodConfig } from '../pod/config.ts';
 import type { Pod } from '../pod/pod.ts';
 import type { CreatedProcess } from '../runtime/runtime.ts';
 import { encodeSpec } from '../runtime/spec/spec-json.ts';
-import type { ContainerConfig } from './config.ts';
+import type { ContainerConfig, ContainerMount } from './config.ts';
 import type { Container } from './container.ts';
 import { describe, runtimeFor, type Context } from './context.ts';
 import { discardContainer } from './discard.ts';
@@ -96,8 +96,9 @@ async function createEntry(context: Context, call: Call, creation: Creation): Pr
   const { metadata } = podConfig;
   context.log.info(() => `Creating container: ${metadata.namespace}/${metadata.name}/${config.metadata.name}`);
   const image = await requireImage(context, config.image);
-  await verifyImages(context, creation, image);
-  const draft = draftOf(context, creation, image);
+  await verifyImage(context, creation, image);
+  const mounts = await verifyMounts(context, creation);
+  const draft = draftOf(context, { ...creation, config: { ...config, mounts } }, image);
   await using undo = new AsyncDisposableStack();
   await createStorage(context, call, draft, undo);
   const { prepared, created } = await makeProcess(context, call, draft, undo);
@@ -158,17 +159,24 @@ async function requireImage(context: Context, reference: string): Promise<Image>
 }
 
 /** What was pulled for one namespace, or by another tool, may be refused to this one. */
-async function verifyImages(context: Context, { config, pod }: Creation, image: Image): Promise<void> {
+async function verifyImage(context: Context, { config, pod }: Creation, image: Image): Promise<void> {
   const { namespace } = pod.metadata;
   await context.verifyImage({ imageId: image.id, userSpecifiedImage: config.userSpecifiedImage, namespace });
-  for (const { image: name, userSpecifiedImage = '' } of config.mounts) {
-    if (name === undefined) continue;
-    // As the mount looks: an artifact wins over an image of the same name.
-    const mounted = (await context.images.findArtifact(name)) ?? (await context.images.find(name));
-    // One that is not there is an error of the mount.
-    if (mounted === undefined) continue;
-    await context.verifyImage({ imageId: mounted.id, userSpecifiedImage, namespace });
+}
+
+/** The mounts, those of images with what their names are now: only that has been verified. */
+async function verifyMounts(context: Context, { config, pod }: Creation): Promise<ContainerMount[]> {
+  const { namespace } = pod.metadata;
+  const mounts: ContainerMount[] = [];
+  for (const mount of config.mounts) {
+    const { image: name, userSpecifiedImage = '' } = mount;
+    // An artifact wins over an image of the same name. One that is not there is an error of the mount.
+    const mounted =
+      name === undefined ? undefined : ((await context.images.findArtifact(name)) ?? (await context.images.find(name)));
+    mounts.push(mounted === undefined ? mount : { ...mount, imageId: mounted.id });
+    if (mounted !== undefined) await context.verifyImage({ imageId: mounted.id, userSpecifiedImage, namespace });
   }
+  return mounts;
 }
 
 async function createStorage(context: Context, call: Call, draft: Draft, undo: AsyncDisposableStack): Promise<void> {

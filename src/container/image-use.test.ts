@@ -39,6 +39,26 @@ test('createContainer asks the policy about its image and its image volumes, und
   ]);
 });
 
+test('what the policy was asked about is mounted, also when its name is another image’s by then', async () => {
+  using host = new FakeHost();
+  let current = { ...fakeImage, id: 'd'.repeat(64) };
+  const containers = host.startDaemon({
+    images: {
+      find: async (name) => (name === imageMount.image ? current : fakeImage),
+      findArtifact: async () => undefined,
+    },
+    async verifyImage({ imageId }) {
+      if (imageId === current.id) current = { ...fakeImage, id: 'e'.repeat(64) };
+    },
+  });
+  const config = containerConfig({ mounts: [imageMount] });
+  const id = await containers.create(host.call(), { podId, config, podConfig });
+  assert.deepEqual(
+    host.require(id).mounts.map(({ imageId }) => imageId),
+    ['d'.repeat(64)],
+  );
+});
+
 test('createContainer asks the policy about an artifact that it mounts, also where an image has its name', async () => {
   using host = new FakeHost();
   const artifact: Image = { ...fakeImage, id: 'c'.repeat(64), artifact: { artifactType: 'x', blobs: [] } };

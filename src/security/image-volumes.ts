@@ -52,7 +52,8 @@ export async function mountImageVolumes(request: ImageVolumesRequest): Promise<I
 
 async function mountOne(wanted: ContainerMount, request: ImageVolumesRequest): Promise<MountedVolume> {
   const image = wanted.image ?? '';
-  const found = await request.mountImage(image);
+  // A name may be another image's by now.
+  const found = await request.mountImage(wanted.imageId ?? image);
   if (found === undefined) throw new CrioError('not-found', `image "${image}" does not exist locally`);
   return 'files' in found ? bindArtifact(found, wanted, request) : mountLayers(found, wanted, request);
 }
