@@ -115,6 +115,11 @@ test('calls that are not built yet name themselves', async () => {
   }
 });
 
+test('a client that waits for events is told that there are none', async () => {
+  const failure = await failureOf(Array.fromAsync(node.client.runtime.getContainerEvents({})));
+  assert.deepEqual([failure.code, failure.details], [12, 'GetContainerEvents: pod events are off (enable_pod_events)']);
+});
+
 async function answerOrError(call: Promise<unknown>): Promise<void> {
   try {
     await call;
