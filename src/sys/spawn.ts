@@ -218,11 +218,11 @@ let signalledChildren = 0;
 /**
  * Somebody calls `reapOwnChild` at each SIGCHLD of this thread from now on: then a child needs no pidfd with a poll of its own,
  * half of what the start of a program costs here. `handle` is referenced while there are such children. When that ends
- * (undefined), those that are left get a pidfd.
+ * (undefined), those that are left get a pidfd; adopted ones keep this process from its end no longer.
  */
 export function reapBySignal(handle: KeepAlive | undefined): void {
   keepAlive = handle;
-  if (handle === undefined) for (const child of children.values()) child.watch(pidfdOpen(child.pid));
+  if (handle === undefined) for (const child of children.values()) child.watchAtEnd();
 }
 
 function register(pid: number, parts: Parts): ChildHandle {
@@ -250,12 +250,14 @@ class Child implements ChildHandle {
   #pidfd: number | undefined;
   #watch: DescriptorWatch | undefined;
   readonly #keepAlive: KeepAlive | undefined;
+  readonly #isAdopted: boolean;
   readonly #resolve: (status: ExitStatus) => void;
   #ended = false;
 
   /** With `keepAlive` its end is signalled; otherwise `watch` must be called. */
-  constructor(pid: number, parts: Parts, keepAlive?: KeepAlive) {
+  constructor(pid: number, parts: Parts, keepAlive?: KeepAlive, isAdopted = false) {
     this.pid = pid;
+    this.#isAdopted = isAdopted;
     this.#keepAlive = keepAlive;
     if (keepAlive !== undefined && signalledChildren++ === 0) keepAlive.ref();
     this.#memfds = parts.memfds;
@@ -274,6 +276,12 @@ class Child implements ChildHandle {
     }
     this.#pidfd = pidfd;
     this.#watch = watchDescriptor(pidfd, { readable: true }, () => this.reap());
+  }
+
+  /** Signals are no longer worked off. */
+  watchAtEnd(): void {
+    this.watch(pidfdOpen(this.pid));
+    if (this.#isAdopted) this.#watch?.unref();
   }
 
   /** waitpid(2) for this very pid; ECHILD would mean that somebody else took it. */
@@ -375,7 +383,7 @@ export function adopt(pid: number): ChildHandle {
   const isSignalled = c.waitid(P_PID, pid, null, WEXITED | WNOHANG | WNOWAIT | WNOTHREAD) === 0;
   const signalled = isSignalled ? keepAlive : undefined;
   const pidfd = signalled === undefined ? pidfdOpen(pid) : undefined;
-  const child = new Child(pid, { memfds: new Map(), pipes: new Map(), childEnds: [] }, signalled);
+  const child = new Child(pid, { memfds: new Map(), pipes: new Map(), childEnds: [] }, signalled, true);
   if (pidfd !== undefined) child.watch(pidfd);
   // It may have ended before it was registered, and the signal been worked off.
   else child.reap();
