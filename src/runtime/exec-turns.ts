@@ -5,8 +5,8 @@ import { Limiter } from './limiter.ts';
  * Starts of commands at once: more only make each slower, and each holds descriptors and a process of the runtime. One
  * container cannot take the places of all, so that a flood of commands in one delays the probes of others by little.
  */
-const inContainer = 16;
-const inAll = Math.max(64, 16 * availableParallelism());
+const inContainer = Math.max(4, 2 * availableParallelism());
+const inAll = 8 * inContainer;
 
 const all = new Limiter(inAll);
 const containers = new Map<string, { readonly limiter: Limiter; users: number }>();
@@ -22,5 +22,30 @@ export async function turnToStart(signal: AbortSignal, containerId: string): Pro
   });
   turn.use(await own.limiter.hold(signal));
   turn.use(await all.hold(signal));
+  await turnOfLoop();
+  signal.throwIfAborted();
   return turn.move();
+}
+
+let isTaken = false;
+const waiting: (() => void)[] = [];
+
+/**
+ * One start in each turn of the event loop: posix_spawn(3) waits until the child has got a CPU and loaded its program, on a
+ * busy node many milliseconds, and a dozen in a row would keep all others waiting for seconds.
+ */
+async function turnOfLoop(): Promise<void> {
+  if (isTaken) await new Promise<void>((resolve) => waiting.push(resolve));
+  else {
+    isTaken = true;
+    setImmediate(endTurn);
+  }
+}
+
+function endTurn(): void {
+  const next = waiting.shift();
+  isTaken = next !== undefined;
+  if (next === undefined) return;
+  setImmediate(endTurn);
+  next();
 }

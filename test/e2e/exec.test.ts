@@ -53,7 +53,7 @@ test('two thousand ExecSyncs at once are all answered, others meanwhile too, and
   await waitFor('the first answers', 60_000, () => answered > 10);
   // By a process of its own: this one has its hands full.
   const endpoint = `unix://${daemon.socket}`;
-  const script = '"$0" -r "$1" -i "$1" exec -s "$2" echo hi && date +%s%3N';
+  const script = '"$0" -t 60s -r "$1" -i "$1" exec -s "$2" echo hi && date +%s%3N';
   const { stdout } = await promisify(execFile)('sh', ['-c', script, crictl, endpoint, other]);
   await Promise.all(all);
   const [said, servedMs] = stdout.split('\n');
