@@ -17,6 +17,7 @@ import { startDaemon, type Daemon } from '../run/daemon.ts';
 import { write } from '../run/node-files.ts';
 import { stageFolder } from '../run/stage.ts';
 import { buildBenchImage, pushVariant, type BenchImage } from './pull-image.ts';
+import { watchListTimes } from './list-times.ts';
 import { cpuSecondsOf, residentMiB, watchMemory } from './pull-memory.ts';
 import { jsonLine, printTable, type PullFigures } from './pull-report.ts';
 import { median, percentiles } from './statistics.ts';
@@ -31,7 +32,6 @@ const { values } = parseArgs({
 });
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
 const containers = values.quick ? 2 : 20;
-const listEveryMs = 10;
 const laterMs = values.quick ? 3000 : 60_000;
 /** The daemon gives memory back 2 s after its start and after a pull. */
 const settleMs = values.quick ? 0 : 5000;
@@ -222,24 +222,15 @@ async function removeOwn(client: CriClient, names: readonly string[]): Promise<v
 
 /** One pull with a look at the daemon's memory and answers. */
 async function watchedPull(
-  { client, pid }: Daemon,
+  { client, pid, socket }: Daemon,
   source: Source,
-): Promise<{ readonly lists: number[]; readonly peakMiB: number }> {
+): Promise<{ readonly lists: readonly number[]; readonly peakMiB: number }> {
   const names = (await nextVariant(source)).slice(0, 1);
   await quiet();
   const memory = watchMemory(pid());
-  let isOver = false;
-  const pulling = client.image
-    .pullImage({ image: { image: names[0] ?? '' } }, { timeoutMs: 300_000 })
-    .finally(() => (isOver = true));
-  const lists: number[] = [];
-  for (let next = performance.now(); !isOver; next += listEveryMs) {
-    await sleep(Math.max(0, next - performance.now()));
-    const begin = performance.now();
-    await client.runtime.listContainers();
-    lists.push(performance.now() - begin);
-  }
-  await pulling;
+  const asking = await watchListTimes(socket);
+  await client.image.pullImage({ image: { image: names[0] ?? '' } }, { timeoutMs: 300_000 });
+  const lists = await asking.stop();
   const peakMiB = memory.stop();
   await removeOwn(client, names);
   return { lists, peakMiB };
