@@ -1,7 +1,5 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CrioError, wrap } from '../base/errors.ts';
-import { syncfsAsync } from '../sys/file.ts';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umountAsync } from '../sys/mount.ts';
 import type { CrashNote } from '../sys/crash-note.ts';
 import type { AdditionalStore } from './additional-store.ts';
@@ -18,6 +16,7 @@ import type { StoreState, Transaction } from './store-state.ts';
 import type { Trash } from './trash.ts';
 import type { LayerUsage } from './layer-usage.ts';
 import { StagedLayers } from './staged-layers.ts';
+import { WriteBack } from './write-back.ts';
 
 /** How images and containers see layers. */
 export interface LayerSource {
@@ -56,12 +55,14 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   readonly #options: LayerStoreOptions;
   readonly #unpacking = new Map<string, Promise<StagedLayer>>();
   readonly #staged: StagedLayers;
+  readonly #writeBack: WriteBack;
   #removal: NodeJS.Timeout | undefined;
   readonly idFor = layerIdFor;
 
   constructor(options: LayerStoreOptions) {
     this.#options = options;
     this.#staged = new StagedLayers(options.state.log);
+    this.#writeBack = new WriteBack([options.driver.stagingParent, options.state.paths.layers]);
   }
 
   async find(id: string): Promise<LayerRecord | undefined> {
@@ -176,10 +177,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
     }
     const isElsewhere = (id: string) => elsewhere.has(id);
-    await Promise.all([
-      syncFileSystems([driver.stagingParent, state.paths.layers]),
-      loose.note(layers.map(({ id }) => id)),
-    ]);
+    await Promise.all([this.#writeBack.sync(layers.map(({ mark }) => mark)), loose.note(layers.map(({ id }) => id))]);
     const isDamaged = ({ id }: StagedLayer) => state.layers.get(id) !== undefined && quarantine.hasLayer(id);
     const add = (transaction: Transaction) =>
       trash.use(async (folder) => {
@@ -243,9 +241,16 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const { driver, state, unpackBlob } = this.#options;
     const { parent } = options;
     try {
-      const unpack = (target: { diffFolder: string; tarSplit: string }) => unpackBlob({ ...options, ...target });
+      const mark = this.#writeBack.mark();
+      const onUnpacked = (bytes: number) => {
+        this.#writeBack.wrote(bytes);
+        options.onUnpacked?.(bytes);
+      };
+      const unpack = (target: { diffFolder: string; tarSplit: string }) =>
+        unpackBlob({ ...options, ...target, onUnpacked });
       const parentContent = driver.unpacksOntoParent ? await this.#parentContent(parent, options.signal) : undefined;
-      const staged = await stageLayer({ id, parent, driver, layersFolder: state.paths.layers, parentContent, unpack });
+      const layersFolder = state.paths.layers;
+      const staged = await stageLayer({ id, parent, driver, layersFolder, parentContent, mark, unpack });
       if (options.signal.aborted) {
         // Nobody waits for it any more, so nobody would add or discard it.
         await staged[Symbol.asyncDispose]();
@@ -284,21 +289,6 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const run = () => state.transact(remove, { alone: true }).catch(() => this.#removeIncomplete(attempt + 1));
     clearTimeout(this.#removal);
     this.#removal = setTimeout(() => void run(), delayMs).unref();
-  }
-}
-
-/** Each file system once. */
-async function syncFileSystems(folders: readonly string[]): Promise<void> {
-  const synced = new Set<number>();
-  for (const folder of folders) {
-    const fd = openSync(folder, 'r');
-    try {
-      const { dev } = fstatSync(fd);
-      if (!synced.has(dev)) await syncfsAsync(fd);
-      synced.add(dev);
-    } finally {
-      closeSync(fd);
-    }
   }
 }
 

@@ -20,6 +20,8 @@ export interface StagedLayer extends AsyncDisposable {
   readonly content: UnpackedContent;
   readonly diffFolder: string;
   readonly tarSplit: string;
+  /** Of `WriteBack`, from before anything was written */
+  readonly mark: number;
 }
 
 /** What unpacking found out. */
@@ -36,9 +38,10 @@ export async function stageLayer(options: {
   layersFolder: string;
   /** Content of the parent, for drivers that unpack onto it */
   parentContent: string | undefined;
+  mark: number;
   unpack: (target: { diffFolder: string; tarSplit: string }) => Promise<UnpackedContent>;
 }): Promise<StagedLayer> {
-  const { id, parent, driver } = options;
+  const { id, parent, driver, mark } = options;
   await using undo = new AsyncDisposableStack();
   const contentDir = undo.use(await createTempDir(driver.stagingParent));
   const tarSplitDir = undo.use(await createTempDir(`${options.layersFolder}/tmp`));
@@ -49,7 +52,8 @@ export async function stageLayer(options: {
   const content = await options.unpack({ diffFolder, tarSplit });
   const record = parseLayer(imageLayerJson(id, parent, content, systemClock.nowNs()));
   const owned = undo.move();
-  return { id, parent, record, content, diffFolder, tarSplit, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const dispose = () => owned.disposeAsync();
+  return { id, parent, record, content, diffFolder, tarSplit, mark, [Symbol.asyncDispose]: dispose };
 }
 
 /**
