@@ -12,6 +12,7 @@ import { negotiateSpdy, negotiateWebSocket } from './negotiation.ts';
 import { statusJson, TerminalSizes } from './remote-command.ts';
 import { problemOf } from './spdy-port-forward.ts';
 import { maxTokens, TokenCache, tokenLifetimeMs } from './tokens.ts';
+import { whenAborted } from './when-aborted.ts';
 
 test('a token is good once, for a minute', () => {
   let nowMs = 0;
@@ -142,6 +143,14 @@ test('a port-forward stream says its port and its type', () => {
   assert.equal(ask({ port: '0', streamtype: 'data' }), 'port "0" must be > 0');
   assert.equal(ask({ port: '1' }), '"streamType" header is required');
   assert.equal(ask({ port: '1', streamtype: 'x' }), 'invalid stream type "x"');
+});
+
+test('who asks late for an abort that has been hears of it at once', async () => {
+  await whenAborted(AbortSignal.abort());
+  const end = new AbortController();
+  const heard = whenAborted(end.signal);
+  end.abort();
+  await heard;
 });
 
 test('base64 of any length is decoded, and nothing else', () => {

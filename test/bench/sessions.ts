@@ -73,7 +73,7 @@ async function openPair(client: SpdyClient): Promise<OpenSession> {
 export async function attachCosts(daemon: Daemon, pod: Pod, count: number): Promise<Record<string, SessionCost>> {
   const { client } = daemon;
   const containerId = await runContainer(client, pod, { name: 'cat', command: ['cat'], config: { stdin: true } });
-  return costsOf(attachWays, (openOne) =>
+  return costsOf(daemon, attachWays, (openOne) =>
     costOf(daemon, count, async (sessions, wanted) => {
       const opened = await inTurn(wanted, async () => {
         const { url } = await client.runtime.attach({ containerId, stdin: true, stdout: true, stderr: true });
@@ -95,7 +95,7 @@ export async function attachCosts(daemon: Daemon, pod: Pod, count: number): Prom
 export async function portForwardCosts(daemon: Daemon, pod: Pod, count: number): Promise<Record<string, SessionCost>> {
   const { client } = daemon;
   await runContainer(client, pod, { name: 'echo', command: ['nc', '-ll', '-p', String(echoPort), '-e', 'cat'] });
-  return costsOf(forwardWays, (openOne) =>
+  return costsOf(daemon, forwardWays, (openOne) =>
     costOf(daemon, count, async (sessions, wanted) => {
       await inTurn(wanted, async () => {
         const { url } = await client.runtime.portForward({ podSandboxId: pod.id, port: [echoPort] });
@@ -111,11 +111,16 @@ export async function portForwardCosts(daemon: Daemon, pod: Pod, count: number):
 type OpenOne = (url: string) => Promise<OpenSession>;
 
 async function costsOf(
+  daemon: Daemon,
   ways: Readonly<Record<string, OpenOne>>,
   measure: (openOne: OpenOne) => Promise<SessionCost>,
 ): Promise<Record<string, SessionCost>> {
   const costs: Record<string, SessionCost> = {};
-  for (const [way, openOne] of Object.entries(ways)) costs[way] = await measure(openOne);
+  for (const [way, openOne] of Object.entries(ways)) {
+    // What the sessions before have left free would hide what these take.
+    await daemon.restart('SIGTERM');
+    costs[way] = await measure(openOne);
+  }
   return costs;
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { request } from 'node:http';
-import { createServer, type Server } from 'node:net';
+import { connect, createServer, type Server } from 'node:net';
 import { Duplex } from 'node:stream';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -245,6 +246,21 @@ describe('negotiation', () => {
     const good = await url(['true']);
     assert.equal((await ask(`${good}/?command=ls&tty=1`, 'POST', offer)).status, 101);
     assert.deepEqual(await short(good, 'POST'), [404, '404 page not found\n']);
+  });
+
+  test('a request whose body comes late is upgraded like another, and its body is not taken for SPDY', async () => {
+    const { hostname, port, pathname } = new URL(await url(['echo', 'hello']));
+    const socket = connect(Number(port), hostname);
+    const offer = 'X-Stream-Protocol-Version: v4.channel.k8s.io';
+    const head = [`POST ${pathname} HTTP/1.1`, 'Host: x', 'Connection: Upgrade', 'Upgrade: SPDY/3.1', offer];
+    socket.write(`${head.join('\r\n')}\r\nContent-Length: 4\r\n\r\n`);
+    const [answer] = (await once(socket, 'data')) as [Buffer];
+    assert.match(answer.toString(), /^HTTP\/1\.1 101 /);
+    socket.write('body');
+    const client = new SpdyClient(socket);
+    const streams = ['error', 'stdout', 'stderr'].map((streamtype) => client.open({ streamtype }));
+    assert.deepEqual(await Promise.all(streams.map(({ text }) => text)), [success, 'hello\n', '']);
+    await client.closed;
   });
 
   async function short(target: string, method: string): Promise<[number, string]> {
