@@ -2,6 +2,7 @@ import { isId } from '../base/ids.ts';
 import type { CrashNote } from '../sys/crash-note.ts';
 import { deleteLayers, layersOfNobody } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
+import { finishUpdates } from './image-update.ts';
 import { removeTree } from './remove-tree.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import { listNames, recoverTempDirs } from './temp-dirs.ts';
@@ -50,6 +51,7 @@ async function removeLeftovers(context: {
   );
   await removeTemporaryFiles(state);
   if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
+  await finishUpdates(state, context.transaction);
   const elsewhere = await transientIds(state);
   finishContainers(state, new Set(await driver.list()));
   await removeLoose(context);

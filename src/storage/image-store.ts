@@ -7,9 +7,10 @@ import type { Quarantine } from './damage/quarantine.ts';
 import type { AdditionalStore } from './additional-store.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
 import { bigDataFile } from './index/big-data-name.ts';
-import { imageJson, namesJson } from './index/image-record.ts';
+import { factsOf, imageJson } from './index/image-record.ts';
 import { isObject, isSize } from './index/json-fields.ts';
-import type { JsonObject } from './index/json-fields.ts';
+import { setNames, takeNames } from './image-names.ts';
+import { applyUpdate, prepareUpdate, updateFolder } from './image-update.ts';
 import { deleteLayers, unusedLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
 import type { LayerSource } from './layer-store.ts';
@@ -143,6 +144,7 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
     state.step('image data written');
     const record = await state.transact(() => addRecord(options, image, staged), { alone: true });
     state.step('image record written');
+    await removeTree(updateFolder(state, image.id));
     forgetLoose(options, image.topLayer);
     await options.quarantine.imageStored(image.id);
     return record;
@@ -183,43 +185,19 @@ async function addRecord(options: ImageStoreOptions, image: NewImage, staged: st
   if (topLayer !== undefined && (await options.sources.find(topLayer)) === undefined) {
     throw new CrioError('failed-precondition', `layer "${topLayer}" is not in storage`);
   }
+  const facts = factsOf(image);
+  if (before !== undefined) {
+    await prepareUpdate(state, facts, staged);
+    state.step('image update prepared');
+    return applyUpdate(state, facts);
+  }
   const folder = `${state.paths.images}/${image.id}`;
-  if (before === undefined) {
-    await removeTree(folder);
-    await rename(staged, folder);
-    await syncPath(state.paths.images);
-  } else {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
-    for (const { key } of image.bigData) await rename(`${staged}/${bigDataFile(key)}`, `${folder}/${bigDataFile(key)}`);
-    await syncPath(folder);
-  }
+  await removeTree(folder);
+  await rename(staged, folder);
+  await syncPath(state.paths.images);
   state.step('image data in place');
-  const raw = imageJson(image, state.images.raw(image.id));
   takeNames(state, image.id, image.addNames);
-  return state.images.put(raw, state.files.images);
-}
-
-function setNames(state: StoreState, image: ImageRecord, names: readonly string[]): void {
-  takeNames(state, image.id, names);
-  renameRecord(state, image, names);
-}
-
-/** A name belongs to one image: the one that had it keeps it in its history. */
-function takeNames(state: StoreState, imageId: string, names: readonly string[]): void {
-  for (const name of names) {
-    const owner = state.images.getByName(name);
-    if (owner === undefined || owner.id === imageId) continue;
-    renameRecord(
-      state,
-      owner,
-      owner.names.filter((candidate) => candidate !== name),
-    );
-  }
-}
-
-function renameRecord(state: StoreState, image: ImageRecord, names: readonly string[]): void {
-  const raw: JsonObject = { ...state.images.raw(image.id), ...namesJson(names, image.namesHistory) };
-  state.images.put(raw, state.files.images);
+  return state.images.put(imageJson(facts, undefined), state.files.images);
 }
 
 async function remove(options: ImageStoreOptions, imageId: string, transaction: Transaction): Promise<void> {

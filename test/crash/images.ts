@@ -16,11 +16,23 @@ export interface CrashImage extends TestImage {
 
 /** Two images with two layers in common, of files of many sizes: some small enough to be written late, some large. */
 export function crashImages(): readonly [CrashImage, CrashImage] {
-  const shared = [layerOf('base', 60, 30_000), layerOf('tools', 120, 3000)];
   return [
-    named('docker.io/crash/first:1', [...shared, layerOf('first', 3, 700_000), layerOf('top', 40, 100)]),
-    named('docker.io/crash/second:1', [...shared, layerOf('second', 80, 20_000)]),
+    named('docker.io/crash/first:1', firstLayers()),
+    named('docker.io/crash/second:1', [...sharedLayers(), layerOf('second', 80, 20_000)]),
   ];
+}
+
+/** The first of them with its layers packed otherwise: the same image under another manifest. */
+export function repackedImage(): CrashImage {
+  return { ...buildImage(firstLayers(), undefined, 1), name: 'docker.io/crash/repacked:1' };
+}
+
+function firstLayers(): readonly (readonly EntrySpec[])[] {
+  return [...sharedLayers(), layerOf('first', 3, 700_000), layerOf('top', 40, 100)];
+}
+
+function sharedLayers(): readonly (readonly EntrySpec[])[] {
+  return [layerOf('base', 60, 30_000), layerOf('tools', 120, 3000)];
 }
 
 function named(name: string, layers: readonly (readonly EntrySpec[])[]): CrashImage {

@@ -4,19 +4,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Registry } from '../fixtures/registry.ts';
 import { startDaemon } from '../run/daemon.ts';
 import type { Daemon } from '../run/daemon.ts';
-import { crashImages, serveImages } from './images.ts';
+import { crashImages, repackedImage, serveImages } from './images.ts';
 import { assertNoLeftovers, imageFaults, leftovers, listedImages } from './whole-store.ts';
 
 /** Ends the daemon with SIGKILL at every stage of a pull and of a removal, and looks at what the next one makes of it. */
 
 const graphRoot = '/var/lib/containers/storage';
 const [first, second] = crashImages();
+const repacked = repackedImage();
 const environment: NodeJS.ProcessEnv = {};
 let registry: Registry;
 let daemon: Daemon;
 
 before(async () => {
-  registry = await serveImages([first, second]);
+  registry = await serveImages([first, second, repacked]);
   daemon = await startDaemon({ env: environment, logLevel: 'info' });
 });
 after(async () => {
@@ -48,6 +49,7 @@ const halfDone = new Set([
   'layers added',
   'image data written',
   'image data in place',
+  'image update prepared',
   'image record removed',
   'image data removed',
   'layers marked',
@@ -84,6 +86,23 @@ for (const stage of pullStages) {
     await assertWhole();
     assert.deepEqual(await names(), [first.name]);
     await remove(first.name);
+    await assertWhole();
+    assert.deepEqual(await names(), []);
+  });
+}
+
+for (const stage of ['image data written', 'image update prepared', 'image data in place', 'image record written']) {
+  test(`a daemon killed at "${stage}" of a pull of the same image under another manifest leaves it whole`, async () => {
+    await pull(first.name);
+    await crashAt(stage, () => pull(repacked.name));
+    await assertWhole();
+    const left = stage === 'image data written' ? [first.name] : [first.name, repacked.name];
+    assert.deepEqual(await names(), left.toSorted());
+    await pull(repacked.name);
+    await assertWhole();
+    const { image } = await daemon.client.image.imageStatus({ image: { image: repacked.name } });
+    assert.ok(image?.repoDigests.some((digest) => digest.endsWith(repacked.digest)));
+    for (const { name } of [first, repacked]) await remove(name);
     await assertWhole();
     assert.deepEqual(await names(), []);
   });

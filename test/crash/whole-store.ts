@@ -162,7 +162,9 @@ export function leftovers(graphRoot: string): readonly string[] {
     ...layers.filter(({ flags }) => flags?.incomplete === true).map(({ id }) => `incomplete layer ${id}`),
     ...list('overlay/tempdirs'),
     ...list('overlay-layers/tmp'),
-    ...['overlay-images', 'overlay-layers', 'overlay-containers'].flatMap(list).filter((path) => /\/\.tmp-/.test(path)),
+    ...['overlay-images', 'overlay-layers', 'overlay-containers']
+      .flatMap(list)
+      .filter((path) => /\/\.(?:tmp|crio)-/.test(path)),
     ...[...list('overlay'), ...list('overlay-layers')].filter((path) => !isOf(ids, path)),
     ...list('overlay-images').filter((path) => !isOf(images, path)),
     ...list('overlay/l').filter((path) => !existsSync(`${graphRoot}/${path}`)),

@@ -58,6 +58,7 @@ export class ArtifactStore implements Disposable {
   readonly #isElsewhere: (digest: Digest) => Promise<boolean>;
   /** Blobs of pulls that run: no index names them yet, and a removal must leave them. */
   readonly #held = new Holders();
+  readonly #writing = new Map<Digest, Promise<void>>();
   #loaded: Loaded = nothing;
   #pulled: CrashNote | undefined;
 
@@ -127,6 +128,9 @@ export class ArtifactStore implements Disposable {
 
   /** An error is logged: the next start deletes what is left. */
   async #giveUp(digests: readonly Digest[]): Promise<void> {
+    // Nobody waits for them any more, so they end.
+    const unused = digests.filter((digest) => !this.#held.has(digest));
+    await Promise.allSettled(unused.flatMap((digest) => this.#writing.get(digest) ?? []));
     try {
       const signal = AbortSignal.timeout(deleteWaitMs);
       using _lock = await acquireFileLock(join(this.dir, 'index.lock'), 'write', { signal });
@@ -171,7 +175,19 @@ export class ArtifactStore implements Disposable {
 
   /** Writes a blob durably; `write` fills the file and checks the content. Ends before the disk is full. */
   async addBlob(digest: Digest, write: (append: (chunk: Uint8Array) => Promise<void>) => Promise<void>): Promise<void> {
-    const path = this.blobPath(digest);
+    const work = this.#writeBlob(this.blobPath(digest), write);
+    this.#writing.set(digest, work);
+    try {
+      await work;
+    } finally {
+      if (this.#writing.get(digest) === work) this.#writing.delete(digest);
+    }
+  }
+
+  async #writeBlob(
+    path: string,
+    write: (append: (chunk: Uint8Array) => Promise<void>) => Promise<void>,
+  ): Promise<void> {
     const folder = join(path, '..');
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const space = new FreeSpaceGuard(folder, 'writing');

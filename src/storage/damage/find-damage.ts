@@ -117,8 +117,8 @@ async function dataDamage({ images }: CheckContext, image: ImageRecord): Promise
 }
 
 /**
- * A re-pull under another manifest that was cut short leaves `manifest` newer than the record: it is whole, and one of
- * the image's own. Digests of signed schema 1 manifests are those of a part of them.
+ * A re-pull of another program under another manifest that was cut short leaves `manifest` newer than the record: it is
+ * whole, and one of the image's own. Digests of signed schema 1 manifests are those of a part of them.
  */
 function isAsRecorded(image: ImageRecord, key: string, data: Buffer): boolean {
   const digest = `sha256:${createHash('sha256').update(data).digest('hex')}`;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { NewImage } from '../store.ts';
 import { FieldError } from './json-fields.ts';
-import { imageJson, namesJson, parseImage } from './image-record.ts';
+import { factsOf, imageJson, namesJson, parseImage } from './image-record.ts';
 
 const id = 'a'.repeat(64);
 const digest = (letter: string) => `sha256:${letter.repeat(64)}`;
@@ -26,7 +26,7 @@ function newImage(change: Partial<NewImage> = {}): NewImage {
 }
 
 test('imageJson writes the keys of a new image in the order of the format', () => {
-  const raw = imageJson(newImage(), undefined);
+  const raw = imageJson(factsOf(newImage()), undefined);
   assert.deepEqual(Object.keys(JSON.parse(JSON.stringify(raw))), [
     'id',
     'digest',
@@ -44,7 +44,7 @@ test('imageJson writes the keys of a new image in the order of the format', () =
 });
 
 test('imageJson keeps the first digest of an image that is pulled again, and adds the new manifest', () => {
-  const first = JSON.parse(JSON.stringify({ ...imageJson(newImage(), undefined), flags: { kept: 1 } }));
+  const first = JSON.parse(JSON.stringify({ ...imageJson(factsOf(newImage()), undefined), flags: { kept: 1 } }));
   const manifest = digest('e');
   const again = newImage({
     digest: manifest,
@@ -54,7 +54,7 @@ test('imageJson keeps the first digest of an image that is pulled again, and add
       { key: 'manifest', data: Buffer.from('mm'), digest: manifest },
     ],
   });
-  const raw = imageJson(again, first);
+  const raw = imageJson(factsOf(again), first);
   const image = parseImage(raw);
   assert.equal(image.digest, digest('b'));
   assert.deepEqual(image.names, ['example.org/a:2', 'example.org/a:1']);

@@ -1,5 +1,6 @@
 import { formatTimeNs, parseTimeNs } from '../../base/clock.ts';
 import { isId } from '../../base/ids.ts';
+import type { Digest } from '../../base/ids.ts';
 import type { ImageRecord, NewImage } from '../store.ts';
 import { FieldError, isSize, isText, mapField, optionalText, textField, textListField } from './json-fields.ts';
 import type { JsonObject } from './json-fields.ts';
@@ -7,6 +8,15 @@ import type { JsonObject } from './json-fields.ts';
 export interface IndexedImage extends ImageRecord {
   /** Copies of the top layer with other id maps, made by other programs. */
   readonly mappedLayers: readonly string[];
+}
+
+/** A new image without the data itself. */
+export interface ImageFacts extends Omit<NewImage, 'bigData'> {
+  readonly bigData: readonly { readonly key: string; readonly size: number; readonly digest: Digest }[];
+}
+
+export function factsOf(image: NewImage): ImageFacts {
+  return { ...image, bigData: image.bigData.map(({ key, data, digest }) => ({ key, size: data.length, digest })) };
 }
 
 const digestForm = /^[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+$/;
@@ -38,14 +48,14 @@ export function parseImage(raw: JsonObject): IndexedImage {
 }
 
 /** Record of a new image, or of one pulled again: what it had stays, what the pull brings is added or replaced. */
-export function imageJson(image: NewImage, before: JsonObject | undefined): JsonObject {
+export function imageJson(image: ImageFacts, before: JsonObject | undefined): JsonObject {
   const old = before === undefined ? undefined : parseImage(before);
   const names = [...image.addNames.filter((name) => !old?.names.includes(name)), ...(old?.names ?? [])];
   const keys = new Set([...(old?.bigDataNames ?? []), ...image.bigData.map((item) => item.key)]);
   const sizes = new Map(old?.bigDataSizes);
   const digests = new Map<string, string>(old?.bigDataDigests);
-  for (const { key, data, digest } of image.bigData) {
-    sizes.set(key, data.length);
+  for (const { key, size, digest } of image.bigData) {
+    sizes.set(key, size);
     digests.set(key, digest);
   }
   const raw: JsonObject = { id: image.id, digest: old?.digest ?? image.digest };

@@ -26,10 +26,11 @@ const digestOf = (data: Uint8Array) => `sha256:${createHash('sha256').update(dat
 export function buildImage(
   layerEntries: readonly (readonly EntrySpec[])[],
   cmd: readonly string[] = ['/bin/sh'],
+  compressionLevel = 6,
 ): TestImage {
   const layers = layerEntries.map((entries) => {
     const tar = buildTar(entries);
-    const blob = gzipSync(tar);
+    const blob = gzipSync(tar, { level: compressionLevel });
     return { blob, blobDigest: digestOf(blob), diffId: digestOf(tar), tar };
   });
   const config = Buffer.from(

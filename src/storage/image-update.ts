@@ -1,0 +1,76 @@
+import { mkdir, readFile, readdir, rename } from 'node:fs/promises';
+import { hasCode } from '../base/errors.ts';
+import { isId } from '../base/ids.ts';
+import { atomicWrite, syncPath } from './index/atomic-write.ts';
+import { imageJson } from './index/image-record.ts';
+import type { ImageFacts } from './index/image-record.ts';
+import { takeNames } from './image-names.ts';
+import { removeTree } from './remove-tree.ts';
+import type { ImageRecord } from './store.ts';
+import type { StoreState, Transaction } from './store-state.ts';
+
+/**
+ * An image that is pulled again gets new data beside or in place of what it has, and a new record: several files, which do
+ * not change in one step. So data and facts are complete in a folder of their own first, durable; from then on the
+ * next start finishes what is cut short.
+ */
+const prefix = '.crio-update-';
+const factsFile = 'crio-facts.json';
+
+export function updateFolder(state: StoreState, imageId: string): string {
+  return `${state.paths.images}/${prefix}${imageId}`;
+}
+
+/** `staged`: a folder with the data, synced. It is the update's from here on. */
+export async function prepareUpdate(state: StoreState, facts: ImageFacts, staged: string): Promise<void> {
+  const folder = updateFolder(state, facts.id);
+  const { createdNs: _, ...rest } = facts;
+  await atomicWrite(`${staged}/${factsFile}`, Buffer.from(JSON.stringify(rest)), { durable: true });
+  await removeTree(folder);
+  await rename(staged, folder);
+  await syncPath(state.paths.images);
+}
+
+/** Puts data in place and the record into memory. What is in place already is not in the folder any more. */
+export async function applyUpdate(state: StoreState, facts: ImageFacts): Promise<ImageRecord> {
+  const from = updateFolder(state, facts.id);
+  const to = `${state.paths.images}/${facts.id}`;
+  await mkdir(to, { recursive: true, mode: 0o700 });
+  for (const name of await readdir(from)) if (name !== factsFile) await rename(`${from}/${name}`, `${to}/${name}`);
+  await syncPath(to);
+  state.step('image data in place');
+  const raw = imageJson(facts, state.images.raw(facts.id));
+  takeNames(state, facts.id, facts.addNames);
+  return state.images.put(raw, state.files.images);
+}
+
+/** All locks are held, and every record could be read. */
+export async function finishUpdates(state: StoreState, transaction: Transaction): Promise<void> {
+  for (const name of await readdir(state.paths.images)) {
+    const id = name.startsWith(prefix) ? name.slice(prefix.length) : '';
+    if (!isId(id)) continue;
+    const facts = await readFacts(state, id);
+    const image = state.images.get(id);
+    // Removed meanwhile, or another one: by podman, say.
+    if (facts !== undefined && image !== undefined && image.topLayer === facts.topLayer) {
+      state.log.warn(`image "${id}" was being stored again: finished`);
+      await applyUpdate(state, facts);
+      await transaction.save();
+    }
+    await removeTree(updateFolder(state, id));
+  }
+}
+
+/** Written by this program, in a folder that only root can change. */
+async function readFacts(state: StoreState, id: string): Promise<ImageFacts | undefined> {
+  const path = `${updateFolder(state, id)}/${factsFile}`;
+  try {
+    // The time is not used for an image that has a record.
+    const facts: ImageFacts = { ...JSON.parse(await readFile(path, 'utf8')), createdNs: 0n };
+    return facts.id === id ? facts : undefined;
+  } catch (error) {
+    // The folder is removed in any order of its files.
+    if (!hasCode(error, 'ENOENT') && !(error instanceof SyntaxError)) throw error;
+    return undefined;
+  }
+}
