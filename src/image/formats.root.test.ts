@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -11,15 +11,13 @@ import { startRegistry } from '../../test/fixtures/registry.ts';
 import { writeTar } from '../../test/fixtures/tar.ts';
 import { Call } from '../base/call.ts';
 import { silentLog } from '../base/log.ts';
-import { defaultConfig } from '../config/config.ts';
-import { openStore } from '../storage/open-store.ts';
 import type { Store } from '../storage/store.ts';
-import { createImages } from './create-images.ts';
 import type { ImageService } from './create-images.ts';
 import { digestOf } from './digest.ts';
 import { mediaTypes } from './media-types.ts';
 import { putSchema1, startFakeRegistry } from './testing/fake-registry.ts';
 import type { FakeRegistry } from './testing/fake-registry.ts';
+import { insecure, openImages, openOverlayStore, pull } from './testing/open-images.ts';
 
 /** Every way to pack a layer or a manifest: pulled into a real store, then run by podman from it. */
 const folder = mkdtempSync(join(tmpdir(), 'formats-'));
@@ -33,15 +31,8 @@ let images: ImageService;
 
 before(async () => {
   registry = await startFakeRegistry();
-  store = await openStore({
-    graphRoot: join(folder, 'root'),
-    runRoot,
-    imageStore: '',
-    driver: 'overlay',
-    options: ['overlay.skip_mount_home=true'],
-    log: silentLog,
-  });
-  images = await openImages([registry.host]);
+  store = await openOverlayStore(join(folder, 'root'), runRoot);
+  images = await openImages({ store, folder, toml: insecure(registry.host) });
 });
 
 after(async () => {
@@ -51,28 +42,6 @@ after(async () => {
   rmSync(folder, { recursive: true });
   rmSync(runRoot, { recursive: true });
 });
-
-function openImages(hosts: readonly string[]): Promise<ImageService> {
-  const file = join(folder, `registries-${hosts.length}.conf`);
-  writeFileSync(file, hosts.map((host) => `[[registry]]\nlocation = "${host}"\ninsecure = true\n`).join(''));
-  writeFileSync(join(folder, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
-  return createImages({
-    store,
-    log: silentLog,
-    config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-    places: {
-      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
-      policyFiles: [join(folder, 'policy.json')],
-      authFiles: [],
-      certificateDirs: [],
-    },
-  });
-}
-
-async function pull(reference: string, service = images): Promise<string> {
-  const call = new Call({ name: 'PullImage', id: 't', log: silentLog });
-  return (await service.pull(call, { reference, namespace: '', cgroupParent: '', credentials: undefined })).id;
-}
 
 const tar = writeTar(withParents(busyboxEntries('/bin/busybox')));
 const program = (name: string, args: readonly string[]) => (input: Buffer) =>
@@ -183,7 +152,7 @@ describe('layers', () => {
   for (const [index, row] of rows.entries()) {
     it(`in ${row.what} are unpacked, and run by podman`, async () => {
       const name = putImage(`${index}`, row);
-      await pull(name);
+      await pull(images, name);
       runs(name);
       await images.remove(new Call({ name: 'remove', id: 't', log: silentLog }), name);
     });
@@ -191,7 +160,7 @@ describe('layers', () => {
 
   it('in zstd:chunked, made by podman, are unpacked, and run by podman', async () => {
     const name = putImage('source', { what: '', layerType: oci, compress: (data) => data });
-    await pull(name);
+    await pull(images, name);
     mkdirSync(join(folder, 'registry'));
     await using real = await startRegistry({ storage: join(folder, 'registry') });
     const chunked = `${real.address}/made/chunked:1`;
@@ -200,8 +169,8 @@ describe('layers', () => {
     const raw = run('skopeo', ['inspect', '--raw', '--tls-verify=false', `docker://${chunked}`]);
     assert.match(raw, /tar\+zstd/);
     assert.match(raw, /zstd-chunked/);
-    await using service = await openImages([registry.host, real.address]);
-    await pull(chunked, service);
+    await using service = await openImages({ store, folder, toml: insecure(registry.host, real.address) });
+    await pull(service, chunked);
     runs(chunked);
     podman('rmi', chunked);
   });
@@ -211,7 +180,7 @@ describe('Docker schema 1', () => {
   it('without a signature is converted, and run by podman', async () => {
     putSchema1(registry, 'old', '1', tar);
     const name = `${registry.host}/old:1`;
-    await pull(name);
+    await pull(images, name);
     runs(name);
     podman('rmi', '--force', name);
   });

@@ -11,15 +11,12 @@ import { run } from '../../test/fixtures/process.ts';
 import { startRegistry } from '../../test/fixtures/registry.ts';
 import type { Registry } from '../../test/fixtures/registry.ts';
 import { Call } from '../base/call.ts';
-import { messageOf } from '../base/errors.ts';
 import { silentLog } from '../base/log.ts';
-import { defaultConfig } from '../config/config.ts';
-import { openStore } from '../storage/open-store.ts';
 import type { Store } from '../storage/store.ts';
-import { createImages } from './create-images.ts';
 import type { ImageService, ImagePlaces } from './create-images.ts';
 import { digestOf } from './digest.ts';
-import type { Credentials } from './images.ts';
+import { failure } from './testing/bench.ts';
+import { insecure, openImages, openOverlayStore, pull } from './testing/open-images.ts';
 import { makeCertificates, startSecureRegistry } from '../../test/fixtures/secure-registry.ts';
 
 /** Real docker-registry, skopeo and podman; everything lies in one temporary folder. */
@@ -35,49 +32,8 @@ let registry: Registry;
 let store: Store;
 let images: ImageService;
 
-function openImages(
-  host: string,
-  places: Partial<ImagePlaces> = {},
-  toml = `[[registry]]\nlocation = "${host}"\ninsecure = true\n`,
-): Promise<ImageService> {
-  const id = String(Math.random()).slice(2);
-  const file = join(folder, `registries-${id}.conf`);
-  const policy = join(folder, 'policy.json');
-  writeFileSync(file, toml);
-  writeFileSync(policy, '{"default":[{"type":"insecureAcceptAnything"}]}');
-  return createImages({
-    store,
-    log: silentLog,
-    config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-    places: {
-      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
-      policyFiles: [policy],
-      authFiles: [],
-      certificateDirs: [],
-      ...places,
-    },
-  });
-}
-
-async function pull(service: ImageService, reference: string, credentials?: Partial<Credentials>): Promise<string> {
-  const blank: Credentials = { username: '', password: '', identityToken: '', registryToken: '', serverAddress: '' };
-  const call = new Call({ name: 'PullImage', id: 't', log: silentLog });
-  const image = await service.pull(call, {
-    reference,
-    namespace: '',
-    cgroupParent: '',
-    credentials: credentials && { ...blank, ...credentials },
-  });
-  return image.id;
-}
-
-async function failure(promise: Promise<unknown>): Promise<string> {
-  try {
-    await promise;
-  } catch (error) {
-    return messageOf(error);
-  }
-  assert.fail('it succeeded');
+function open(host: string, places: Partial<ImagePlaces> = {}, toml = insecure(host)): Promise<ImageService> {
+  return openImages({ store, folder, toml, places });
 }
 
 /** An htpasswd(1) file; bcrypt of libxcrypt, through the Perl that every Debian has. */
@@ -110,15 +66,8 @@ before(async () => {
   const small = await buildImages('small');
   cpSync(small.storage, join(folder, 'registry'), { recursive: true });
   registry = await startRegistry({ storage: join(folder, 'registry') });
-  store = await openStore({
-    graphRoot: roots.root,
-    runRoot: roots.runroot,
-    imageStore: '',
-    driver: 'overlay',
-    options: ['overlay.skip_mount_home=true'],
-    log: silentLog,
-  });
-  images = await openImages(registry.address);
+  store = await openOverlayStore(roots.root, roots.runroot);
+  images = await open(registry.address);
 });
 
 after(async () => {
@@ -178,7 +127,7 @@ describe('an image pulled by us', () => {
 
   it('is made from Docker schema 1, signed by the registry, and found by the digest of the original', async () => {
     await using old = await startSecureRegistry(folder, { compatibility: { schema1: { enabled: true } } });
-    await using service = await openImages(old.host);
+    await using service = await open(old.host);
     const name = `${old.host}/made/schema1:1`;
     run('skopeo', [
       ...['copy', '--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false', '--format', 'v2s1'],
@@ -226,8 +175,8 @@ describe('registries with secrets', () => {
     await using closed = await startSecureRegistry(folder, { auth: { htpasswd: { realm: 'test', path: htpasswd } } });
     const authFile = join(folder, 'auth.json');
     run('skopeo', ['login', '--tls-verify=false', '--authfile', authFile, '-u', 'user', '-p', 'secret', closed.host]);
-    await using service = await openImages(closed.host, { authFiles: [authFile] });
-    await using stranger = await openImages(closed.host);
+    await using service = await open(closed.host, { authFiles: [authFile] });
+    await using stranger = await open(closed.host);
     const name = `${closed.host}/${source}:latest`;
     assert.match(await failure(pull(stranger, name)), /\(no credentials\): 401 unauthorized/);
     assert.match(
@@ -248,7 +197,7 @@ describe('registries with secrets', () => {
     const certificateDirs = [join(folder, 'default-port.d')];
     mkdirSync(join(folder, 'default-port.d', https.host), { recursive: true });
     cpSync(certs.authority, join(folder, 'default-port.d', https.host, 'ca.crt'));
-    await using service = await openImages(http.host, { certificateDirs });
+    await using service = await open(http.host, { certificateDirs });
     for (const { host } of [https, http]) {
       const name = `${host}/${source}:latest`;
       await pull(service, name, { username: 'user', password: 'secret' });
@@ -272,7 +221,7 @@ describe('registries with secrets', () => {
     const [first, second] = [makeCertificates(folder), makeCertificates(folder)];
     const before = await start(first);
     const { host } = before;
-    await using service = await openImages(host, { certificateDirs }, '');
+    await using service = await open(host, { certificateDirs }, '');
     const name = `${host}/${source}:latest`;
     install(first, join(folder, 'renewed.d', host));
     await pull(service, name);
@@ -309,7 +258,7 @@ describe('registries with secrets', () => {
     cpSync(certs.authority, join(dir, 'ca.crt'));
     cpSync(certs.client.cert, join(dir, 'client.cert'));
     cpSync(certs.client.key, join(dir, 'client.key'));
-    await using service = await openImages(tlsRegistry.host, { certificateDirs: [join(folder, 'tokens.d')] }, '');
+    await using service = await open(tlsRegistry.host, { certificateDirs: [join(folder, 'tokens.d')] }, '');
     // The token is no good: that it was fetched is what counts.
     assert.match(await failure(pull(service, `${tlsRegistry.host}/${source}:latest`)), /401 unauthorized/);
     assert.ok(shown.length > 0 && !shown.includes(true));
@@ -323,16 +272,16 @@ describe('registries with secrets', () => {
     const dir = join(folder, 'certs.d', tls.host);
     mkdirSync(dir, { recursive: true });
     const name = `${tls.host}/${source}:latest`;
-    await using stranger = await openImages(tls.host, {}, '');
+    await using stranger = await open(tls.host, {}, '');
     assert.match(
       await failure(pull(stranger, name)),
       /unable to get local issuer certificate|unable to verify the first certificate|self-signed certificate/,
     );
     cpSync(certs.authority, join(dir, 'ca.crt'));
-    await using known = await openImages(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
+    await using known = await open(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
     await assert.rejects(pull(known, name), 'without a client certificate');
     cpSync(certs.client.cert, join(dir, 'client.cert'));
-    await using incomplete = await openImages(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
+    await using incomplete = await open(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');
     assert.match(await failure(pull(incomplete, name)), /missing key client\.key for client certificate client\.cert/);
     cpSync(certs.client.key, join(dir, 'client.key'));
     await pull(incomplete, name);

@@ -3,11 +3,9 @@ import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { gzipSync } from 'node:zlib';
-import { mediaTypes } from './media-types.ts';
 import { failure, noise, openBench } from './testing/bench.ts';
 import type { Bench } from './testing/bench.ts';
-import { putImage, sendError, startFakeRegistry } from './testing/fake-registry.ts';
+import { putImage, putSchema1, sendError, startFakeRegistry } from './testing/fake-registry.ts';
 import type { FakeRegistry } from './testing/fake-registry.ts';
 
 const mirrorToml = (mirror: string) => (host: string) =>
@@ -317,10 +315,7 @@ describe('pull_progress_timeout', () => {
     await using bench = await openBench({ image: () => ({ pullProgressTimeoutMs: 500 }) });
     const { registry, images } = bench;
     const content = noise(8000);
-    const layer = registry.putBlob(gzipSync(content));
-    const v1Compatibility = JSON.stringify({ id: 'a', architecture: 'amd64', os: 'linux', config: { Cmd: ['sh'] } });
-    const manifest = { schemaVersion: 1, fsLayers: [{ blobSum: layer.digest }], history: [{ v1Compatibility }] };
-    registry.putManifest('a', '1', manifest, mediaTypes.dockerSchema1);
+    putSchema1(registry, 'a', '1', content);
     slowBlob(registry, 80);
     const pulling = bench.pull(`${registry.host}/a:1`);
     const isShown = async (): Promise<boolean> => {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, it } from 'node:test';
@@ -7,12 +7,10 @@ import { buildImages } from '../../../test/fixtures/build.ts';
 import { run } from '../../../test/fixtures/process.ts';
 import { startRegistry } from '../../../test/fixtures/registry.ts';
 import type { Registry } from '../../../test/fixtures/registry.ts';
-import { silentLog } from '../../base/log.ts';
-import { defaultConfig } from '../../config/config.ts';
-import { createImages } from '../create-images.ts';
 import type { ImageService } from '../create-images.ts';
-import { failure, testCall } from '../testing/bench.ts';
+import { failure } from '../testing/bench.ts';
 import { createFakeStore } from '../testing/fake-store.ts';
+import { insecure, openImages, pull } from '../testing/open-images.ts';
 
 /** Images that the real skopeo encrypted for keys of the real openssl. */
 const folder = mkdtempSync(join(tmpdir(), 'encrypted-'));
@@ -24,22 +22,8 @@ before(async () => {
   const small = await buildImages('small');
   cpSync(small.storage, join(folder, 'registry'), { recursive: true });
   registry = await startRegistry({ storage: join(folder, 'registry') });
-  const file = join(folder, 'registries.conf');
-  writeFileSync(file, `[[registry]]\nlocation = "${registry.address}"\ninsecure = true\n`);
-  writeFileSync(join(folder, 'policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}');
-  images = await createImages({
-    store: createFakeStore(folder),
-    log: silentLog,
-    decryptionKeysPath: () => keys,
-    config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-    places: {
-      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
-      policyFiles: [join(folder, 'policy.json')],
-      registriesD: [],
-      authFiles: [],
-      certificateDirs: [],
-    },
-  });
+  const options = { store: createFakeStore(folder), folder, decryptionKeysPath: () => keys };
+  images = await openImages({ ...options, toml: insecure(registry.address) });
 });
 
 after(async () => {
@@ -76,13 +60,12 @@ it('opens what skopeo encrypted for an RSA key, an EC key, and both', async () =
       `docker://${registry.address}/docker.io/library/busybox:latest`,
       `docker://${name}`,
     ]);
-    const pull = () =>
-      images.pull(testCall, { reference: name, credentials: undefined, namespace: '', cgroupParent: '' });
     keys = join(folder, 'stranger');
-    assert.match(await failure(pull()), /missing private key needed for decryption \(1 tried\)/);
+    assert.match(await failure(pull(images, name)), /missing private key needed for decryption \(1 tried\)/);
     for (const reader of readers) {
       keys = join(folder, reader);
-      assert.equal((await pull()).repoTags.includes(name), true);
+      const id = await pull(images, name);
+      assert.equal((await images.find(name))?.id, id);
     }
   }
 });

@@ -7,15 +7,13 @@ import { buildImages } from '../../../test/fixtures/build.ts';
 import { run } from '../../../test/fixtures/process.ts';
 import { startRegistry } from '../../../test/fixtures/registry.ts';
 import type { Registry } from '../../../test/fixtures/registry.ts';
-import { silentLog } from '../../base/log.ts';
-import { defaultConfig } from '../../config/config.ts';
-import { createImages } from '../create-images.ts';
 import type { ImageService } from '../create-images.ts';
 import { digestOf } from '../digest.ts';
 import { mediaTypes } from '../media-types.ts';
 import { hostPlatform } from '../platform.ts';
-import { failure, testCall } from '../testing/bench.ts';
+import { failure } from '../testing/bench.ts';
 import { createFakeStore } from '../testing/fake-store.ts';
+import { insecure, openImages, pull } from '../testing/open-images.ts';
 
 /** Keys and signatures of the real gpg and skopeo, images in a real docker-registry. */
 const folder = mkdtempSync(join(tmpdir(), 'signed-by-'));
@@ -44,19 +42,12 @@ before(async () => {
   registry = await startRegistry({ storage: join(folder, 'registry') });
   mkdirSync(join(folder, 'registries.d'));
   writeFileSync(join(folder, 'registries.d/a.yaml'), `default-docker:\n  sigstore: file://${folder}/sigs\n`);
-  const file = join(folder, 'registries.conf');
-  writeFileSync(file, `[[registry]]\nlocation = "${registry.address}"\ninsecure = true\n`);
-  images = await createImages({
+  images = await openImages({
     store: createFakeStore(folder),
-    log: silentLog,
-    config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-    places: {
-      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
-      policyFiles: [policy],
-      registriesD: [join(folder, 'registries.d')],
-      authFiles: [],
-      certificateDirs: [],
-    },
+    folder,
+    toml: insecure(registry.address),
+    policy,
+    places: { registriesD: [join(folder, 'registries.d')] },
   });
 });
 
@@ -80,21 +71,17 @@ function require(rule: object): void {
   writeFileSync(policy, JSON.stringify({ default: [{ type: 'signedBy', keyType: 'GPGKeys', ...rule }] }));
 }
 
-async function pull(reference: string): Promise<string> {
-  return (await images.pull(testCall, { reference, credentials: undefined, namespace: '', cgroupParent: '' })).id;
-}
-
 describe('an image that skopeo signed with gpg', () => {
   for (const key of ['rsa', 'ed', 'ec']) {
     it(`is accepted with the ${key} key that signed it, and refused with another`, async () => {
       const name = `${registry.address}/signed/${key}:1`;
       copySigned(key, name);
       require({ keyPath: join(folder, 'stranger.gpg') });
-      assert.match(await failure(pull(name)), /^SignatureValidationFailed: .*signed by key .* is not accepted/);
+      assert.match(await failure(pull(images, name)), /^SignatureValidationFailed: .*signed by key .* is not accepted/);
       require({ keyPaths: [join(folder, 'stranger.asc'), join(folder, `${key}.asc`)] });
-      const id = await pull(name);
+      const id = await pull(images, name);
       require({ keyPath: join(folder, `${key}.gpg`) });
-      assert.equal(await pull(name), id);
+      assert.equal(await pull(images, name), id);
     });
   }
 
@@ -104,7 +91,7 @@ describe('an image that skopeo signed with gpg', () => {
     copySigned('rsa', name);
     assert.ok(readdirSync(join(folder, 'sigs/signed')).some((entry) => entry.startsWith('two@sha256=')));
     require({ keyPath: join(folder, 'rsa.gpg') });
-    await pull(name);
+    await pull(images, name);
   });
 
   it('is refused under another tag, unless the policy takes the repository', async () => {
@@ -113,9 +100,9 @@ describe('an image that skopeo signed with gpg', () => {
     const options = ['--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false'];
     run('skopeo', ['copy', ...options, `docker://${name}:1`, `docker://${name}:2`]);
     require({ keyPath: join(folder, 'rsa.gpg') });
-    assert.match(await failure(pull(`${name}:2`)), /Signature for identity ".*moved:1" is not accepted/);
+    assert.match(await failure(pull(images, `${name}:2`)), /Signature for identity ".*moved:1" is not accepted/);
     require({ keyPath: join(folder, 'rsa.gpg'), signedIdentity: { type: 'matchRepository' } });
-    await pull(`${name}:2`);
+    await pull(images, `${name}:2`);
   });
 
   it('is refused when only the list that names it is signed, and accepted with a signature of its own, as by skopeo', async () => {
@@ -136,7 +123,7 @@ describe('an image that skopeo signed with gpg', () => {
     const verdicts = async () => {
       const to = join(folder, 'out-listed');
       const flags = ['--registries.d', join(folder, 'registries.d'), '--policy', policy, 'copy', '--remove-signatures'];
-      const ours = await pull(name).then(
+      const ours = await pull(images, name).then(
         () => 'accepted',
         () => 'refused',
       );
@@ -164,19 +151,19 @@ describe('an image that skopeo signed with gpg', () => {
     copySigned('late', name);
     gpg('--output', join(folder, 'late.gpg'), '--export', 'late@example.com');
     require({ keyPath: join(folder, 'late.gpg') });
-    await pull(name);
+    await pull(images, name);
     const fingerprint = /^fpr:+([0-9A-F]+)/m.exec(gpg('--with-colons', '--list-keys', 'late@example.com'))?.[1] ?? '';
     const revocation = join(gnupg, 'openpgp-revocs.d', `${fingerprint}.rev`);
     run('sed', ['-i', 's/^:---/---/', revocation]);
     gpg('--import', revocation);
     gpg('--output', join(folder, 'revoked.gpg'), '--export', 'late@example.com');
     require({ keyPath: join(folder, 'revoked.gpg') });
-    assert.match(await failure(pull(name)), /SignatureValidationFailed: .*revoked/);
+    assert.match(await failure(pull(images, name)), /SignatureValidationFailed: .*revoked/);
   });
 });
 
 describe('registries.d', () => {
-  const insecure = ['--src-tls-verify=false', '--dest-tls-verify=false'];
+  const anyTls = ['--src-tls-verify=false', '--dest-tls-verify=false'];
   const conf = join(folder, 'mirrors.conf');
   const places = join(folder, 'places');
   let mirrored: ImageService;
@@ -184,20 +171,10 @@ describe('registries.d', () => {
   before(async () => {
     mkdirSync(places);
     const { address } = registry;
-    writeFileSync(
-      conf,
-      `[[registry]]\nlocation = "${address}/origin"\ninsecure = true\n[[registry.mirror]]\nlocation = "${address}/copy"\ninsecure = true\n`,
-    );
+    const toml = `${insecure(`${address}/origin`)}[[registry.mirror]]\nlocation = "${address}/copy"\ninsecure = true\n`;
+    writeFileSync(conf, toml);
     const source = `docker://${address}/docker.io/library/busybox:latest`;
-    const withKeys = [
-      '--registries.d',
-      places,
-      'copy',
-      '--insecure-policy',
-      ...insecure,
-      '--sign-by',
-      'rsa@example.com',
-    ];
+    const withKeys = ['--registries.d', places, 'copy', '--insecure-policy', ...anyTls, '--sign-by', 'rsa@example.com'];
     for (const where of ['copy', 'origin', 'other']) {
       const store = join(folder, `at-${where}`);
       writeFileSync(join(places, 'a.yaml'), `default-docker:\n  lookaside: file://${store}\n`);
@@ -207,18 +184,8 @@ describe('registries.d', () => {
       for (const name of ['copy', 'origin'])
         if (name !== where) cpSync(join(store, where, signed), join(store, name, signed), { recursive: true });
     }
-    mirrored = await createImages({
-      store: createFakeStore(folder),
-      log: silentLog,
-      config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-      places: {
-        registries: { file: conf, dropInDirs: [], aliasFile: '/nonexistent' },
-        policyFiles: [policy],
-        registriesD: [places],
-        authFiles: [],
-        certificateDirs: [],
-      },
-    });
+    const store = createFakeStore(folder);
+    mirrored = await openImages({ store, folder, toml, policy, places: { registriesD: [places] } });
   });
   after(() => mirrored[Symbol.asyncDispose]());
 
@@ -231,14 +198,13 @@ describe('registries.d', () => {
     const [ours, skopeos]: string[][] = [[], []];
     for (const where of ['copy', 'origin', 'other']) {
       require({ keyPath: join(folder, 'rsa.gpg'), signedIdentity: exactly(`${where}/app`) });
-      const request = { reference: name, credentials: undefined, namespace: '', cgroupParent: '' };
-      await mirrored.pull(testCall, request).then(
+      await pull(mirrored, name).then(
         () => ours?.push(where),
         () => undefined,
       );
       const flags = ['--registries-conf', conf, '--registries.d', places, '--policy', policy];
       const [to, options] = [join(folder, `out-${where}`), { env, allow: [1] }];
-      run('skopeo', [...flags, 'copy', '--remove-signatures', ...insecure, `docker://${name}`, `dir:${to}`], options);
+      run('skopeo', [...flags, 'copy', '--remove-signatures', ...anyTls, `docker://${name}`, `dir:${to}`], options);
       if (readdirSync(folder).includes(`out-${where}`) && readdirSync(to).includes('manifest.json'))
         skopeos?.push(where);
       rmSync(to, { recursive: true, force: true });

@@ -15,12 +15,10 @@ import {
   sigstorePayload,
 } from '../../../test/fixtures/sigstore.ts';
 import fc from 'fast-check';
-import { silentLog } from '../../base/log.ts';
-import { defaultConfig } from '../../config/config.ts';
-import { createImages } from '../create-images.ts';
 import type { ImageService } from '../create-images.ts';
-import { failure, testCall } from '../testing/bench.ts';
+import { failure } from '../testing/bench.ts';
 import { createFakeStore } from '../testing/fake-store.ts';
+import { insecure, openImages, pull } from '../testing/open-images.ts';
 import { readCertificate } from './certificate.ts';
 import { readPem } from './pem.ts';
 
@@ -50,19 +48,12 @@ before(async () => {
   name = `${registry.address}/${repository}`;
   mkdirSync(join(folder, 'registries.d'));
   writeFileSync(join(folder, 'registries.d/a.yaml'), 'default-docker:\n  use-sigstore-attachments: true\n');
-  const file = join(folder, 'registries.conf');
-  writeFileSync(file, `[[registry]]\nlocation = "${registry.address}"\ninsecure = true\n`);
-  images = await createImages({
+  images = await openImages({
     store: createFakeStore(folder),
-    log: silentLog,
-    config: { image: { ...defaultConfig().image, namespacedAuthDir: '', signaturePolicyDir: '' } },
-    places: {
-      registries: { file, dropInDirs: [], aliasFile: '/nonexistent' },
-      policyFiles: [policy],
-      registriesD: [join(folder, 'registries.d')],
-      authFiles: [],
-      certificateDirs: [],
-    },
+    folder,
+    toml: insecure(registry.address),
+    policy,
+    places: { registriesD: [join(folder, 'registries.d')] },
   });
   for (const key of ['signer', 'stranger', 'rekor', 'rekor2']) make.key(key);
   make.certificate('root', { extensions: authorityExtensions, ...years });
@@ -126,12 +117,8 @@ function require(rule: object): void {
   writeFileSync(policy, JSON.stringify({ default: [requirement] }));
 }
 
-async function pull(): Promise<string> {
-  return (await images.pull(testCall, { reference: name, credentials: undefined, namespace: '', cgroupParent: '' })).id;
-}
-
 async function refuses(want: RegExp): Promise<void> {
-  assert.match(await failure(pull()), want);
+  assert.match(await failure(pull(images, name)), want);
 }
 
 describe('sigstoreSigned with keys', () => {
@@ -144,7 +131,7 @@ describe('sigstoreSigned with keys', () => {
       { keyDatas: [make.data('stranger.pub'), make.data('signer.pub')] },
     ]) {
       require(rule);
-      await pull();
+      await pull(images, name);
     }
     require({ keyDatas: [make.data('stranger.pub'), make.data('rekor.pub')] });
     await refuses(/^SignatureValidationFailed: .*made by none of the keys/);
@@ -159,14 +146,14 @@ describe('sigstoreSigned with keys', () => {
     await sign({ key: 'signer', log: 'rekor2' });
     await refuses(/cryptographic signature verification of Rekor SET failed/);
     await sign({ key: 'signer', log: 'rekor' });
-    await pull();
+    await pull(images, name);
     for (const rule of [
       { rekorPublicKeyPaths: [make.path('rekor2.pub'), make.path('rekor.pub')] },
       { rekorPublicKeyData: make.data('rekor.pub') },
       { rekorPublicKeyDatas: [make.data('rekor2.pub'), make.data('rekor.pub')] },
     ]) {
       require({ keyPaths: [make.path('stranger.pub'), make.path('signer.pub')], ...rule });
-      await pull();
+      await pull(images, name);
     }
     require({ keyPath: make.path('stranger.pub'), rekorPublicKeyPath: make.path('rekor.pub') });
     await refuses(/No public key verified against the RekorSET: publicKey in Rekor SET does not match/);
@@ -216,9 +203,9 @@ describe('sigstoreSigned with fulcio', () => {
   it('takes a certificate that was valid when the log took the signature, though it is not any more', async () => {
     await sign({ chain, log: 'rekor' });
     require(trust());
-    await pull();
+    await pull(images, name);
     require({ ...trust(), fulcio: { caData: make.data('root.crt'), oidcIssuer, subjectEmail: email } });
-    await pull();
+    await pull(images, name);
   });
 
   it('refuses another time, identity, issuer, log and authority', async () => {
@@ -353,7 +340,7 @@ describe('sigstoreSigned with fulcio', () => {
     make.certificate('leaf-below', { extensions: signer, issuer: 'below', ...minutes });
     require(trust());
     await sign({ key: 'leaf-narrow', chain: ['leaf-narrow', 'narrow', 'root'], log: 'rekor' });
-    await pull();
+    await pull(images, name);
     await sign({ key: 'leaf-below', chain: ['leaf-below', 'below', 'narrow', 'root'], log: 'rekor' });
     await refuses(/"CN=narrow": allows 0 authorities below it, not 1/);
   });
@@ -387,11 +374,11 @@ describe('sigstoreSigned with pki', () => {
   it('takes a certificate that is valid now, with its chain from the signature or the policy', async () => {
     await sign({ key: 'pki', chain: ['pki', 'middle', 'root'] });
     require({ pki: { ...roots(), subjectEmail: email } });
-    await pull();
+    await pull(images, name);
     require({
       pki: { caRootsData: make.data('root.crt'), subjectHostname: 'a.build.example.com', subjectEmail: email },
     });
-    await pull();
+    await pull(images, name);
     await sign({ key: 'pki', chain: ['pki'] });
     await refuses(/signed by unknown authority/);
     for (const more of [
@@ -399,7 +386,7 @@ describe('sigstoreSigned with pki', () => {
       { caIntermediatesData: make.data('middle.crt') },
     ]) {
       require({ pki: { ...roots(), ...more, subjectEmail: email } });
-      await pull();
+      await pull(images, name);
     }
   });
 
