@@ -6,24 +6,26 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { busyboxEntries, withParents } from '../../test/fixtures/debian.ts';
+import { podmanOn, podmanRunOptions } from '../../test/fixtures/podman.ts';
 import { run } from '../../test/fixtures/process.ts';
 import { startRegistry } from '../../test/fixtures/registry.ts';
 import { writeTar } from '../../test/fixtures/tar.ts';
 import { Call } from '../base/call.ts';
 import { silentLog } from '../base/log.ts';
 import type { Store } from '../storage/store.ts';
+import { openOverlayStore } from '../storage/testing/open-overlay-store.ts';
 import type { ImageService } from './create-images.ts';
 import { digestOf } from './digest.ts';
 import { mediaTypes } from './media-types.ts';
 import { putSchema1, startFakeRegistry } from './testing/fake-registry.ts';
 import type { FakeRegistry } from './testing/fake-registry.ts';
-import { insecure, openImages, openOverlayStore, pull } from './testing/open-images.ts';
+import { insecure, openImages, pull } from './testing/open-images.ts';
 
 /** Every way to pack a layer or a manifest: pulled into a real store, then run by podman from it. */
 const folder = mkdtempSync(join(tmpdir(), 'formats-'));
 /** podman refuses long names here. */
 const runRoot = mkdtempSync('/run/formats-');
-const podmanStore = ['--root', join(folder, 'root'), '--runroot', runRoot, '--storage-driver', 'overlay'];
+const podman = podmanOn({ root: join(folder, 'root'), runRoot, driver: 'overlay' });
 
 let registry: FakeRegistry;
 let store: Store;
@@ -138,14 +140,8 @@ function putImage(tag: string, { layerType, compress, plain = () => tar }: Row):
   return `${registry.host}/formats:${tag}`;
 }
 
-function podman(...args: readonly string[]): string {
-  return run('podman', [...podmanStore, '--cgroup-manager', 'cgroupfs', '--log-level', 'error', ...args]);
-}
-
 function runs(name: string): void {
-  const limits = ['--ulimit', 'nofile=1024:1024', '--ulimit', 'nproc=1024:1024'];
-  const flags = ['--rm', '--network', 'none', '--cgroups', 'disabled', ...limits, '--pull', 'never'];
-  assert.equal(podman('run', ...flags, name, 'echo', 'hello').trim(), 'hello');
+  assert.equal(podman('run', ...podmanRunOptions, name, 'echo', 'hello').trim(), 'hello');
 }
 
 describe('layers', () => {

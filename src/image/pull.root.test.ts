@@ -7,16 +7,18 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { TLSSocket } from 'node:tls';
 import { buildImages } from '../../test/fixtures/build.ts';
+import { podmanOn, podmanRunOptions } from '../../test/fixtures/podman.ts';
 import { run } from '../../test/fixtures/process.ts';
 import { startRegistry } from '../../test/fixtures/registry.ts';
 import type { Registry } from '../../test/fixtures/registry.ts';
 import { Call } from '../base/call.ts';
 import { silentLog } from '../base/log.ts';
 import type { Store } from '../storage/store.ts';
+import { openOverlayStore } from '../storage/testing/open-overlay-store.ts';
 import type { ImageService, ImagePlaces } from './create-images.ts';
 import { digestOf } from './digest.ts';
 import { failure } from './testing/bench.ts';
-import { insecure, openImages, openOverlayStore, pull } from './testing/open-images.ts';
+import { insecure, openImages, pull } from './testing/open-images.ts';
 import { makeCertificates, startSecureRegistry } from '../../test/fixtures/secure-registry.ts';
 
 /** Real docker-registry, skopeo and podman; everything lies in one temporary folder. */
@@ -24,7 +26,7 @@ const folder = mkdtempSync(join(tmpdir(), 'images-root-'));
 /** podman refuses long names here. */
 const runRoot = mkdtempSync('/run/images-');
 const roots = { root: join(folder, 'root'), runroot: runRoot };
-const podmanStore = ['--root', roots.root, '--runroot', roots.runroot, '--storage-driver', 'overlay'];
+const podman = podmanOn({ root: roots.root, runRoot: roots.runroot, driver: 'overlay' });
 const storageName = `containers-storage:[overlay@${roots.root}+${roots.runroot}]`;
 const source = 'docker.io/library/busybox';
 
@@ -43,24 +45,6 @@ function writePasswords(user: string, password: string): string {
   writeFileSync(file, `${user}:${hash}\n`);
   return file;
 }
-
-function podman(...args: string[]): string {
-  return run('podman', [...podmanStore, '--cgroup-manager', 'cgroupfs', '--log-level', 'error', ...args]);
-}
-
-const runFlags = [
-  '--rm',
-  '--network',
-  'none',
-  '--cgroups',
-  'disabled',
-  '--ulimit',
-  'nofile=1024:1024',
-  '--ulimit',
-  'nproc=1024:1024',
-  '--pull',
-  'never',
-];
 
 before(async () => {
   const small = await buildImages('small');
@@ -105,7 +89,7 @@ describe('an image pulled by us', () => {
         image?.repoDigests.includes(`${registry.address}/made/${tag}@${digestOf(Buffer.from(raw))}`),
         image?.repoDigests.join(' ') ?? 'no image',
       );
-      assert.equal(podman('run', ...runFlags, name, 'echo', 'hello').trim(), 'hello');
+      assert.equal(podman('run', ...podmanRunOptions, name, 'echo', 'hello').trim(), 'hello');
       assert.equal(podman('images', '--format', '{{.Digest}}', '--no-trunc', name).trim(), digestOf(Buffer.from(raw)));
       const out = join(folder, `out-${tag}`);
       run('skopeo', ['copy', '--insecure-policy', `${storageName}${name}`, `dir:${out}`]);
@@ -143,7 +127,7 @@ describe('an image pulled by us', () => {
     const id = await pull(service, name);
     assert.equal(await pull(service, `${old.host}/made/schema1@${digest}`), id);
     assert.equal((await service.find(`${old.host}/made/schema1@${digest}`))?.id, id);
-    assert.equal(podman('run', ...runFlags, name, 'echo', 'hello').trim(), 'hello');
+    assert.equal(podman('run', ...podmanRunOptions, name, 'echo', 'hello').trim(), 'hello');
     const out = join(folder, 'out-schema1');
     run('skopeo', ['copy', '--insecure-policy', `${storageName}${name}`, `dir:${out}`]);
     podman('rmi', id, '--force');

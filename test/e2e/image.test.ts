@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { before, describe, test } from 'node:test';
 import { execSync, removePod, runContainer, runPod } from '../client/pods.ts';
 import { buildImages, type ImageDigests } from '../fixtures/build.ts';
+import { podmanOn, podmanRunOptions } from '../fixtures/podman.ts';
 import { run } from '../fixtures/process.ts';
 import { failureOf, useDaemon } from './environment.ts';
 
@@ -13,28 +14,9 @@ before(async () => {
   digests = (await buildImages('test')).digests;
 });
 
-const store = ['--root', '/var/lib/containers/storage', '--runroot', '/run/containers/storage'];
 const formats = 'docker.io/library/formats';
 
-/** podman without what it does not need here: no network, no cgroup, and limits that a restricted host allows. */
-function podman(...args: readonly string[]): string {
-  return run('podman', [...store, '--cgroup-manager', 'cgroupfs', '--log-level', 'error', ...args]);
-}
-
-const podmanRun = [
-  'run',
-  '--rm',
-  '--network',
-  'none',
-  '--cgroups',
-  'disabled',
-  '--ulimit',
-  'nofile=1024:1024',
-  '--ulimit',
-  'nproc=1024:1024',
-  '--pull',
-  'never',
-];
+const podman = podmanOn({ root: '/var/lib/containers/storage', runRoot: '/run/containers/storage' });
 
 describe('pulling', () => {
   for (const tag of ['zstd', 'plain', 'docker', 'list', 'docker-list']) {
@@ -131,10 +113,10 @@ describe('other tools agree about the store', () => {
     const image = `${formats}:layers`;
     const { imageRef } = await client.image.pullImage({ image: { image } });
     assert.match(podman('images', '--no-trunc', '--quiet'), new RegExp(imageRef));
-    assert.equal(podman(...podmanRun, image, 'cat', '/data/replaced'), 'second\n');
+    assert.equal(podman('run', ...podmanRunOptions, image, 'cat', '/data/replaced'), 'second\n');
     const pod = await runPod(client);
     const id = await runContainer(client, pod, { image, command: ['sleep', '1000'] });
-    assert.equal(podman(...podmanRun, image, 'cat', '/data/kept'), 'one\n');
+    assert.equal(podman('run', ...podmanRunOptions, image, 'cat', '/data/kept'), 'one\n');
     assert.equal((await execSync(client, id, ['cat', '/data/kept'])).stdout, 'one\n');
     await removePod(client, pod.id);
   });

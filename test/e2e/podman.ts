@@ -12,16 +12,6 @@ const store = [
   ['--log-level', 'error'],
 ].flat();
 
-/** Before any image: no network, no cgroup, no limit that a restricted host refuses. */
-export const podmanRunOptions = [
-  ['--rm'],
-  ['--network', 'none'],
-  ['--cgroups', 'disabled'],
-  ['--ulimit', 'nofile=1024:1024'],
-  ['--ulimit', 'nproc=1024:1024'],
-  ['--pull', 'never'],
-].flat();
-
 /** Locks of podman would stay in /dev/shm for good. */
 export function preparePodman(): void {
   write('/etc/containers/containers.conf', '[engine]\nlock_type = "file"\n');

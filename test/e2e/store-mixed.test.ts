@@ -5,7 +5,8 @@ import { serviceError } from '../client/client.ts';
 import { busybox, execSync, removeAllPods, removePod, runContainer, runPod } from '../client/pods.ts';
 import { daemonFile } from '../run/daemon.ts';
 import { useDaemon } from './environment.ts';
-import { podman, podmanMajor, podmanOk, podmanRunOptions, preparePodman, runAsync } from './podman.ts';
+import { podmanRunOptions } from '../fixtures/podman.ts';
+import { podman, podmanMajor, podmanOk, preparePodman, runAsync } from './podman.ts';
 import { storeFaults } from './store-faults.ts';
 
 /**

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { Call } from '../../base/call.ts';
 import { silentLog } from '../../base/log.ts';
 import { defaultConfig } from '../../config/config.ts';
-import { openStore } from '../../storage/open-store.ts';
 import type { Store } from '../../storage/store.ts';
 import { createImages } from '../create-images.ts';
 import type { ImagePlaces, ImageService, ImagesOptions } from '../create-images.ts';
@@ -45,12 +44,6 @@ export function openImages({ store, folder, toml, policy, places, ...more }: Ope
 /** Of registries.conf: these hosts speak plain HTTP. */
 export function insecure(...hosts: readonly string[]): string {
   return hosts.map((host) => `[[registry]]\nlocation = "${host}"\ninsecure = true\n`).join('');
-}
-
-/** A real store that podman can share. */
-export function openOverlayStore(graphRoot: string, runRoot: string): Promise<Store> {
-  const options = ['overlay.skip_mount_home=true'];
-  return openStore({ graphRoot, runRoot, imageStore: '', driver: 'overlay', options, log: silentLog });
 }
 
 /** Returns the image's id. */
