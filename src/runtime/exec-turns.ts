@@ -5,8 +5,8 @@ import { Limiter } from './limiter.ts';
  * Starts of commands at once: more only make each slower, and each holds descriptors and a process of the runtime. One
  * container cannot take the places of all, so that a flood of commands in one delays the probes of others by little.
  */
-const inContainer = Math.max(4, 2 * availableParallelism());
-const inAll = 8 * inContainer;
+export const inContainer = Math.max(16, 4 * availableParallelism());
+const inAll = 4 * inContainer;
 
 const all = new Limiter(inAll);
 const containers = new Map<string, { readonly limiter: Limiter; users: number }>();
