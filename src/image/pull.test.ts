@@ -44,6 +44,19 @@ describe('pull', () => {
     assert.deepEqual(listed?.config.cmd, ['sh']);
   });
 
+  it('gives up its layers when the image cannot be stored, and keeps them for the next try when one did not come', async () => {
+    await using bench = await openBench();
+    const { registry, store } = bench;
+    const broken = putImage(registry, 'a', 'broken', { layers: [Buffer.from('one'), Buffer.from('two')] });
+    registry.blobs.delete(broken.layerDigests[1] ?? '');
+    await failure(bench.pull(`${registry.host}/a:broken`));
+    assert.deepEqual(store.discarded, []);
+    putImage(registry, 'a', '1', { layers: [Buffer.from('one'), Buffer.from('three')] });
+    Object.assign(store.images, { put: () => Promise.reject(new CrioError('already-exists', 'another top layer')) });
+    assert.match(await failure(bench.pull(`${registry.host}/a:1`)), /another top layer/);
+    assert.equal(store.discarded.length, 2);
+  });
+
   it('goes through nested lists to the entry for this machine and keeps the lists', async () => {
     await using bench = await openBench();
     const { registry, store } = bench;

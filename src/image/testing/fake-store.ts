@@ -10,6 +10,8 @@ export interface FakeStore extends Store {
   readonly layerContents: ReadonlyMap<string, Buffer>;
   /** Blobs that were unpacked, in order. */
   readonly unpacked: readonly Digest[];
+  /** Ids of layers that pulls gave up, in order. */
+  readonly discarded: readonly string[];
 }
 
 export function createFakeStore(graphRoot: string): FakeStore {
@@ -18,6 +20,7 @@ export function createFakeStore(graphRoot: string): FakeStore {
   const layers = new Map<string, LayerRecord>();
   const layerContents = new Map<string, Buffer>();
   const unpacked: Digest[] = [];
+  const discarded: string[] = [];
   let list: readonly ImageRecord[] = [];
   const save = (record: ImageRecord) => {
     records.set(record.id, record);
@@ -39,6 +42,7 @@ export function createFakeStore(graphRoot: string): FakeStore {
     driverName: 'overlay',
     layerContents,
     unpacked,
+    discarded,
     images: {
       list: () => Promise.resolve(list),
       find: (id) => Promise.resolve(records.get(id)),
@@ -75,7 +79,10 @@ export function createFakeStore(graphRoot: string): FakeStore {
       },
       sync: () => Promise.resolve(),
       hold: () => ({ [Symbol.dispose]: () => undefined }),
-      discard: () => Promise.resolve(),
+      discard(ids) {
+        discarded.push(...ids);
+        return Promise.resolve();
+      },
       usage: () => Promise.resolve({ bytes: 7, inodes: 3 }),
       mountReadOnly: unused,
     },

@@ -1,22 +1,10 @@
-import { closeSync } from 'node:fs';
 import { chmod, chown, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { hasCode, wrap } from '../../base/errors.ts';
 import { isId } from '../../base/ids.ts';
+import { isThere } from '../../base/is-there.ts';
 import type { Logger } from '../../base/log.ts';
 import type { IdMapping } from '../../pod/config.ts';
-import {
-  MNT_DETACH,
-  MOUNT_ATTR_IDMAP,
-  MS_PRIVATE,
-  OPEN_TREE_CLONE,
-  UMOUNT_NOFOLLOW,
-  mount,
-  mountAsync,
-  mountSetattr,
-  moveMount,
-  openTree,
-  umountAsync,
-} from '../../sys/mount.ts';
+import { MNT_DETACH, UMOUNT_NOFOLLOW, mount, mountAsync, umountAsync } from '../../sys/mount.ts';
 import { directCalls, fileCallsFor } from '../file-calls.ts';
 import type { FileCalls } from '../file-calls.ts';
 import type { Driver, MountOptions, ReplaceOptions } from '../driver.ts';
@@ -35,6 +23,7 @@ import {
 } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
 import { inspectLayerDirs } from './inspect-layer.ts';
+import { mapLowers } from './map-lowers.ts';
 import { maxMountData, mountWithShortPaths } from './mount-short.ts';
 import { planMount } from './mount-plan.ts';
 import type { PlanInput } from './mount-plan.ts';
@@ -285,7 +274,7 @@ export class OverlayDriver implements Driver, Disposable {
     else await mountAsync('overlay', target, 'overlay', flags, data);
   }
 
-  /** Lowers through a copy of their tree's mount that maps ids; the copies go when overlay holds them. */
+  /** Lowers with their ids mapped. */
   async #mountMapped(
     folder: string,
     lowers: readonly string[],
@@ -294,24 +283,9 @@ export class OverlayDriver implements Driver, Disposable {
     target: string,
   ): Promise<void> {
     const userNamespaceFd = await this.#namespaces.get(options.uidMap, options.gidMap);
-    await mkdir(`${folder}/mapped`, { recursive: true, mode: 0o700 });
-    const roots = [...new Set(lowers.map((lower) => this.#homeOfLower(lower)))];
-    await using undo = new AsyncDisposableStack();
-    for (const [position, root] of roots.entries()) {
-      const copy = `${folder}/mapped/${position}`;
-      await mkdir(copy, { recursive: true, mode: 0o700 });
-      mountMappedCopy(root, copy, userNamespaceFd);
-      undo.defer(() => umountAsync(copy, MNT_DETACH | UMOUNT_NOFOLLOW));
-    }
-    const mapped = lowers.map((lower) => {
-      const root = this.#homeOfLower(lower);
-      return `${folder}/mapped/${roots.indexOf(root)}${lower.slice(root.length)}`;
-    });
-    await this.#mountOverlay(plan(mapped), target);
-  }
-
-  #homeOfLower(lower: string): string {
-    return this.#homes.find((home) => lower.startsWith(`${home}/`)) ?? this.home;
+    const rootOf = (lower: string) => this.#homes.find((home) => lower.startsWith(`${home}/`)) ?? this.home;
+    await using mapped = await mapLowers({ lowers, rootOf, folder: `${folder}/mapped`, userNamespaceFd });
+    await this.#mountOverlay(plan(mapped.lowers), target);
   }
 
   /** Full paths of the short names: in each home in turn, the first hit wins. Missing ones are made again once. */
@@ -356,19 +330,6 @@ interface MadeLayer {
   isFresh: boolean;
 }
 
-function mountMappedCopy(source: string, target: string, userNamespaceFd: number): void {
-  const tree = openTree(undefined, source, OPEN_TREE_CLONE);
-  try {
-    // Private: a copy that shares events with its source would take the new overlay along when it is detached.
-    mountSetattr(tree, '', { set: MOUNT_ATTR_IDMAP, userNamespaceFd, propagation: MS_PRIVATE });
-    moveMount(tree, undefined, target);
-  } catch (error) {
-    throw wrap(`id-map "${source}"`, error);
-  } finally {
-    closeSync(tree);
-  }
-}
-
 /** The folder exists and belongs to the root of the mapping; its mode stays. */
 async function ensureOwned(path: string, mode: number, owner: { uid: number; gid: number }): Promise<void> {
   try {
@@ -377,15 +338,5 @@ async function ensureOwned(path: string, mode: number, owner: { uid: number; gid
   } catch (error) {
     if (!hasCode(error, 'ENOENT')) throw error;
     await makeFolder(path, mode, owner);
-  }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
-    throw error;
   }
 }
