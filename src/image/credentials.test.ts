@@ -150,6 +150,25 @@ describe('credentials', () => {
     assert.match(await failure(bench.pull(`${registry.host}/a:1`, { namespace: 'prod' })), /401/);
   });
 
+  it('of a namespace are there until the last place has been asked', async () => {
+    await using mirror = await startFakeRegistry();
+    await using bench = await openBench({
+      image: (dir) => ({ namespacedAuthDir: join(dir, 'auth') }),
+      toml: (host) =>
+        `[[registry]]\nlocation = "${host}"\ninsecure = true\n[[registry.mirror]]\nlocation = "${mirror.host}"\ninsecure = true`,
+    });
+    const { registry, dir } = bench;
+    const name = `prod-${createHash('sha256').update(`${registry.host}/a`).digest('hex')}.json`;
+    mkdirSync(join(dir, 'auth'));
+    const auth = Buffer.from('n:s').toString('base64');
+    writeFileSync(join(dir, 'auth', name), JSON.stringify({ auths: { [registry.host]: { auth } } }));
+    const image = putImage(registry, 'a', '1');
+    registry.handle = demandPassword;
+    assert.equal(await bench.pull(`${registry.host}/a:1`, { namespace: 'prod' }), image.id);
+    assert.ok(mirror.requests.length > 0);
+    assert.deepEqual(await readdir(join(dir, 'auth/in-use')), []);
+  });
+
   it('of a pull that a crash ended are deleted at the next start, and nothing else is', async () => {
     const key = 'a'.repeat(64);
     const left = `prod-${key}-00000000-0000-4000-8000-000000000000.json`;

@@ -136,7 +136,8 @@ export class PullService {
     await using namespaced =
       request.authFile === undefined ? await this.#takeAuth(settings, request.namespace, candidates) : undefined;
     const explicit = request.authFile ?? namespaced?.path ?? configuredAuthFile(settings.image, request.reference);
-    return pullImage(
+    // Awaited here: the file of the namespace is deleted when this scope ends, and the last place may need it.
+    return await pullImage(
       {
         store,
         log,
