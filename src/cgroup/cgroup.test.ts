@@ -112,6 +112,22 @@ test('expandSlice follows the dashes', () => {
   assert.equal(parentPath('cgroupfs', 'kubepods/pod1/'), '/kubepods/pod1');
 });
 
+test('processes reads all pids of a cgroup and those below it, however many they are', () => {
+  const root = mkdtempSync(`${tmpdir()}/crio-ts-cgroup-`);
+  try {
+    const pids = Array.from({ length: 20_000 }, (_, index) => 4_100_000 + index);
+    mkdirSync(`${root}/c/below`, { recursive: true });
+    writeFileSync(`${root}/c/cgroup.procs`, pids.map((pid) => `${pid}\n`).join(''));
+    writeFileSync(`${root}/c/below/cgroup.procs`, '7\n');
+    const hierarchies = { version: 'v2', controllers: new Map(), roots: [root], unified: root } as const;
+    const cgroups = openCgroups({ manager: 'cgroupfs', hierarchies });
+    assert.deepEqual(cgroups.processes('/c'), [...pids, 7]);
+    assert.deepEqual(cgroups.processes('/absent'), []);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+});
+
 test('readCgroupStats reads v1 and v2 files, and nothing where there is no cgroup', () => {
   const root = mkdtempSync(`${tmpdir()}/crio-ts-cgroup-`);
   try {
