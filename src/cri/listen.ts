@@ -36,6 +36,8 @@ export async function listenOnSocket(options: {
   const sockets = new Set<Socket>();
   const http2Sockets = new Set<Socket>();
   const onHttp2 = (socket: Socket) => {
+    // A client that was killed says no goodbye. HTTP/1 may still be answered after the end of a request.
+    socket.allowHalfOpen = false;
     http2Sockets.add(socket);
     socket.once('close', () => http2Sockets.delete(socket));
     options.onHttp2(socket);
@@ -69,6 +71,7 @@ function sniff(socket: Socket, onHttp2: (socket: Socket) => void, onHttp1: (sock
   socket.on('error', () => socket.destroy());
   socket.setTimeout(firstBytesTimeoutMs, () => socket.destroy());
   let head: Buffer = Buffer.alloc(0);
+  const onEnd = () => socket.destroy();
   const onReadable = () => {
     const chunk: unknown = socket.read();
     if (!Buffer.isBuffer(chunk)) return;
@@ -77,6 +80,7 @@ function sniff(socket: Socket, onHttp2: (socket: Socket) => void, onHttp1: (sock
     const isPrefix = head.subarray(0, compared).equals(http2Preface.subarray(0, compared));
     if (isPrefix && head.length < http2Preface.length) return;
     socket.off('readable', onReadable);
+    socket.off('end', onEnd);
     socket.setTimeout(0);
     socket.removeAllListeners('timeout');
     socket.unshift(head);
@@ -84,6 +88,7 @@ function sniff(socket: Socket, onHttp2: (socket: Socket) => void, onHttp1: (sock
     else onHttp1(socket);
   };
   socket.on('readable', onReadable);
+  socket.on('end', onEnd);
 }
 
 function listen(server: Server, path: string): Promise<void> {

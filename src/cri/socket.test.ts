@@ -6,6 +6,7 @@ import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, credentials, Server, ServerCredentials, type ServiceError } from '@grpc/grpc-js';
 import { CrioError } from '../base/errors.ts';
 import { silentLog } from '../base/log.ts';
@@ -149,4 +150,20 @@ test('a request that is running is answered before the socket counts as drained,
   answer.resolve();
   assert.ok((await running).length > 0);
   await drained;
+});
+
+test('a client that goes without a goodbye leaves no connection, whatever it has sent', async () => {
+  await using server = await startServer();
+  const settings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+  const preface = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), settings]);
+  for (const sent of [Buffer.alloc(0), preface.subarray(0, 2), preface.subarray(0, 20), preface]) {
+    for (const pauseMs of [0, 50]) {
+      const socket = connect({ path: server.path, allowHalfOpen: true });
+      socket.write(sent);
+      await sleep(pauseMs);
+      socket.end();
+      socket.resume();
+      await once(socket, 'end', { signal: AbortSignal.timeout(20_000) });
+    }
+  }
 });
