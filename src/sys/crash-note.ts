@@ -1,4 +1,12 @@
-import { fdatasync as fdatasyncCallback, ftruncateSync, readFileSync, write as writeCallback } from 'node:fs';
+import {
+  closeSync,
+  fdatasync as fdatasyncCallback,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  write as writeCallback,
+  writeSync,
+} from 'node:fs';
 import { promisify } from 'node:util';
 import { hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
@@ -15,14 +23,17 @@ const write: (
 ) => Promise<{ bytesWritten: number }> = promisify(writeCallback);
 /** Above this the file is written anew. */
 const maxBytes = 1 << 20;
+/** The file keeps a block, in which a disk that is full takes a note, too. */
+const blank = Buffer.alloc(4096, '\n');
 
 /**
  * Ids of what is on disk for a while without anybody who would ever delete it, as layers and blobs of a pull before its
  * image. They are in a file, on disk before what they stand for, so that the start after a crash knows them. What another
  * program brings is not in it: that may be in the middle of its work.
  *
- * The file is locked by the process that opens it first, until it ends. Another one, as `crio check` beside the daemon,
- * has nothing to finish and notes nothing.
+ * The file is locked by the process that opens it first, until it ends, with a lock for reading: a file system with a file
+ * open for writing cannot be remounted read-only. Another process, as `crio check` beside the daemon, has nothing to
+ * finish and notes nothing.
  */
 export class CrashNote implements Disposable {
   readonly #lock: LockHandle | undefined;
@@ -37,8 +48,8 @@ export class CrashNote implements Disposable {
   constructor(path: string, log: Logger) {
     this.#path = path;
     this.#log = log;
-    this.#lock = lockOrWarn(path, log);
-    const text = this.#lock === undefined ? '' : readFileSync(this.#lock.fd, 'utf8');
+    const { lock, text } = open(path, log);
+    this.#lock = lock;
     this.#size = Buffer.byteLength(text);
     // A crash may leave half a line.
     this.#ids = new Set(text.split('\n').filter((line) => /^[a-z0-9:]+$/.test(line)));
@@ -66,7 +77,7 @@ export class CrashNote implements Disposable {
     for (const id of ids) isChanged = this.#ids.delete(id) || isChanged;
     if (!isChanged || this.#ids.size > 0) return;
     this.#writing = this.#writing.then(() => {
-      if (this.#ids.size === 0) this.#truncate();
+      if (this.#ids.size === 0) this.#empty();
     });
   }
 
@@ -77,20 +88,25 @@ export class CrashNote implements Disposable {
   async #write(added: readonly string[]): Promise<void> {
     if (this.#lock === undefined) return;
     const isFull = this.#size > maxBytes;
-    if (isFull) this.#truncate();
+    if (isFull) this.#empty();
     // The line before may be half a one.
     const data = Buffer.from(`\n${(isFull ? [...this.#ids] : added).join('\n')}\n`);
-    for (let done = 0; done < data.length;)
-      done += (await write(this.#lock.fd, data, done, data.length - done, this.#size + done)).bytesWritten;
-    this.#size += data.length;
-    await fdatasync(this.#lock.fd);
+    const fd = openSync(this.#path, 'r+');
+    try {
+      for (let done = 0; done < data.length;)
+        done += (await write(fd, data, done, data.length - done, this.#size + done)).bytesWritten;
+      this.#size += data.length;
+      await fdatasync(fd);
+    } finally {
+      closeSync(fd);
+    }
   }
 
   /** Not synced: a line too many does no harm, since what somebody has stays. */
-  #truncate(): void {
+  #empty(): void {
     if (this.#lock === undefined) return;
     try {
-      ftruncateSync(this.#lock.fd, 0);
+      makeBlank(this.#path);
       this.#size = 0;
     } catch (error) {
       this.#log.warn(`empty "${this.#path}"`, error);
@@ -98,12 +114,30 @@ export class CrashNote implements Disposable {
   }
 }
 
-function lockOrWarn(path: string, log: Logger): LockHandle | undefined {
+/** Without a lock when another process has the file open. */
+function open(path: string, log: Logger): { readonly lock: LockHandle | undefined; readonly text: string } {
+  const nothing = { lock: undefined, text: '' };
   try {
-    return tryAcquireFileLock(path, 'write');
+    const alone = tryAcquireFileLock(path, 'write');
+    if (alone === undefined) return nothing;
+    const text = readFileSync(alone.fd, 'utf8').trimEnd();
+    alone.release();
+    const lock = tryAcquireFileLock(path, 'read');
+    if (lock !== undefined && text === '') makeBlank(path);
+    return { lock, text };
   } catch (error) {
     if (!hasCode(error, 'EROFS', 'ENOSPC', 'EDQUOT')) throw error;
     log.warn(`open "${path}"`, error);
-    return undefined;
+    return nothing;
+  }
+}
+
+function makeBlank(path: string): void {
+  const fd = openSync(path, 'r+');
+  try {
+    writeSync(fd, blank, 0, blank.length, 0);
+    ftruncateSync(fd, blank.length);
+  } finally {
+    closeSync(fd);
   }
 }
