@@ -60,6 +60,7 @@ async function check(context: CommandContext, { openStore }: StoreAccess): Promi
   try {
     await store.health.repair(storage, { containers: isForced });
     await removeArtifacts(artifacts, artifactFaults);
+    log.info('Repaired: what is damaged will be pulled again when it is asked for');
   } catch (error) {
     if (!boolFlag(flags, 'wipe')) throw error;
     await wipe(store, resources, isForced, log, error);
@@ -84,7 +85,7 @@ function report(damage: StoreDamage, log: Logger): void {
     ['read-only image', damage.readOnlyImages],
     ['container', damage.containers],
   ] as const;
-  for (const [kind, reasons] of kinds) for (const [id, reason] of reasons) log.debug(`${kind} ${id}: ${reason}`);
+  for (const [kind, reasons] of kinds) for (const [id, reason] of reasons) log.info(`${kind} ${id}: ${reason}`);
 }
 
 /** A duration or whole seconds, in ms; the sign is ignored, as CRI-O does. */

@@ -125,7 +125,7 @@ describe('crio policy explain', () => {
     assert.equal(accepted.code, 0);
     assert.match(accepted.stdout, /result: accepted\n$/);
     const missing = await explain(flags, `${registry.host}/b:2`, '--check');
-    assert.match(missing.stdout, /result: refused: read manifest 2: .*404 not found/);
+    assert.match(missing.stdout, /result: not decided: read manifest 2: .*404 not found/);
   });
 
   it('asks the running daemon, unless its flags name other files or there is none', async () => {

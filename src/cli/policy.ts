@@ -36,7 +36,7 @@ export const policyCommand: Command = {
   ],
 };
 
-/** With one of these the question is about other files than the daemon's. */
+/** With one of these the question is about other files than the daemon's, unless a daemon is named. */
 const ownFiles = [
   'config',
   'config-dir',
@@ -60,8 +60,9 @@ async function explain(context: CommandContext): Promise<number> {
   if (name === '' || more.length > 0) throw new CrioError('invalid', 'expected one image');
   const namespace = stringFlag(flags, 'namespace') ?? '';
   const question = { name, namespace, isChecked: boolFlag(flags, 'check') };
-  const own = ownFiles.find((file) => globals.get(file)?.source.startsWith('-') === true);
   const socket = daemonSocket(context);
+  const isNamed = (stringFlag(flags, 'socket') ?? '') !== '';
+  const own = isNamed ? undefined : ownFiles.find((file) => globals.get(file)?.source.startsWith('-') === true);
   const answer = own === undefined ? await askTheDaemon(socket, question) : { absent: `as --${own} was given` };
   const { text, isRefused, by } =
     'absent' in answer

@@ -12,7 +12,7 @@ const maxSocketPath = 108;
 
 /** The body of a GET, whatever the status code says: CRI-O's own client ignores it. */
 async function get(context: CommandContext, path: string): Promise<Buffer> {
-  const socket = stringFlag(context.parentFlags, 'socket') ?? defaultSocket;
+  const socket = stringFlag(context.parentFlags, 'socket') ?? context.loaded.config.api.listen;
   if (Buffer.byteLength(socket) > maxSocketPath)
     throw new CrioError('invalid', `unix socket path "${socket}" is too long`);
   // Loaded here: it takes 20 ms, which no other command needs.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { CrioError } from '../base/errors.ts';
-import { silentLog } from '../base/log.ts';
+import { Logger, silentLog } from '../base/log.ts';
 import { defaultConfig, emptyHandler, fieldsOf, groupNames, optionsOf } from './config.ts';
 import { decodeFile } from './decode.ts';
 import { withoutEffect } from './effect.ts';
@@ -265,6 +265,15 @@ test('validateFull fills in handlers, drops those it cannot use, and insists on 
     errorOf(() => validateFull(bare, { host: bare.host, log: silentLog })),
     /handler "crun": runtime "crun" is not in \$PATH$/,
   );
+});
+
+test('a collector that does not exist is a warning', () => {
+  const lines: string[] = [];
+  const log = new Logger({ level: 'warn', filter: undefined, format: 'text', write: (line) => lines.push(line) });
+  const { config } = decode('[crio.metrics]\nmetrics_collectors = ["operation_total", "crio_operations_total"]');
+  validateLight(config, { host: hostWith(programs), log });
+  assert.equal(lines.length, 1);
+  assert.match(lines.join(''), /"operation_total\\?" is no metric: nothing is collected for it/);
 });
 
 test('validateLight names the section and the value', () => {

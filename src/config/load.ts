@@ -121,6 +121,7 @@ function optionValue(key: string, value: FlagValue['value']): unknown {
   return value.map(stripCollector);
 }
 
+/** `container_runtime_crio_operations_total`, `crio_operations_total` and `operations_total` are the same one. */
 export function stripCollector(name: string): string {
   return name.replace(/^container_runtime_/, '').replace(/^crio_/, '');
 }

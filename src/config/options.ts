@@ -657,7 +657,7 @@ const network = {
 } satisfies Options;
 
 /** In the order in which they are registered; what `metrics_collectors` holds by default. */
-const collectors = [
+export const collectors = [
   'image_pulls_layer_size',
   'containers_events_dropped_total',
   'containers_oom_total',

@@ -7,8 +7,9 @@ import { validateHandlers, withMonitorDefaults } from './handlers.ts';
 import type { Workload } from './handler.ts';
 import { lookPath } from './host.ts';
 import type { ValidationContext } from './handlers.ts';
+import { stripCollector } from './load.ts';
 import type { LoadedConfig } from './load.ts';
-import { groups } from './options.ts';
+import { collectors, groups } from './options.ts';
 import { isKnownCipherSuite } from './tls.ts';
 
 /** Every check that a rule makes reads `config`; what it returns replaces it. */
@@ -68,6 +69,7 @@ const lightRules: readonly Section[] = [
   { name: 'network', rules: [checkGracePeriod, mergePluginDir] },
   { name: 'api', rules: [defaultMessageSizes, checkStreamTls, checkTlsVersion] },
   { name: 'stats', rules: [checkPodMetrics] },
+  { name: 'metrics', rules: [warnOfCollectors] },
 ];
 
 const daemonRules: readonly Section[] = [
@@ -292,6 +294,14 @@ function checkPodMetrics({ stats }: UncheckedConfig): undefined {
   const names = stats.includedPodMetrics;
   if (names.includes('all') && names.length > 1) throw invalid('included_pod_metrics: "all" must stand alone');
   for (const name of names) if (name !== 'all') oneOf('included_pod_metrics', name, podMetrics);
+}
+
+/** A warning only: CRI-O takes any name, and has no metric for it. */
+function warnOfCollectors({ metrics }: UncheckedConfig, { log }: ValidationContext): undefined {
+  for (const name of metrics.metricsCollectors) {
+    if (!collectors.includes(stripCollector(name)))
+      log.warn(`metrics_collectors: "${name}" is no metric: nothing is collected for it`);
+  }
 }
 
 function checkLogDir({ crio }: UncheckedConfig): undefined {

@@ -1,5 +1,6 @@
 import type { TlsSettings } from '../base/certificate-files.ts';
 import type { Config } from '../config/config.ts';
+import { stripCollector } from '../config/load.ts';
 import { tlsLimits } from '../config/tls.ts';
 
 export interface MetricsSettings {
@@ -24,11 +25,6 @@ export function metricsSettings({ metrics, api }: Pick<Config, 'metrics' | 'api'
     tls: isSecure
       ? { owner: 'metrics server', cert: metricsCert, key: metricsKey, ca: '', ...tlsLimits(api) }
       : undefined,
-    collectors: new Set(metricsCollectors.map(withoutPrefix)),
+    collectors: new Set(metricsCollectors.map(stripCollector)),
   };
-}
-
-/** `container_runtime_crio_operations_total`, `crio_operations_total` and `operations_total` are the same one. */
-function withoutPrefix(name: string): string {
-  return name.replace(/^container_runtime_/, '').replace(/^crio_/, '');
 }

@@ -30,7 +30,8 @@ test('watchExits removes the file of a container that nobody knows, and only tha
       assert.ok(performance.now() < end, 'in time');
       await sleep(5);
     }
-    assert.equal(asked.filter((id) => id === late).length, 2);
+    // Once more when a look falls between the second answer and the removal.
+    assert.ok(asked.filter((id) => id === late).length >= 2);
     assert.equal(asked.filter((id) => id === known).length, 1);
     assert.ok(existsSync(`${dir}/${stored}`));
     assert.ok(existsSync(`${dir}/${known}`));

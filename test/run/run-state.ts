@@ -72,11 +72,6 @@ export function tables(): string[] {
     .map((line) => line.replace(/^table /, ''));
 }
 
-export function nodeHasNetwork(): boolean {
-  const folder = '/etc/cni/net.d';
-  return existsSync(folder) && readdirSync(folder).some((name) => /\.(conf|conflist|json)$/.test(name));
-}
-
 export function runtimePaths(): { crun: string; runc: string; conmon: string } {
   const find = (name: string): string => run('sh', ['-c', 'command -v "$0"', name]).trim();
   return { crun: find('crun'), runc: find('runc'), conmon: find('conmon') };

@@ -8,7 +8,7 @@ shift 2
 if [ -e "$folder/hugetlb" ]; then
   mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb || echo "no hugetlb hierarchy" >&2
 fi
-if [ -d "$folder/cni-state" ]; then mount --bind "$folder/cni-state" /var/lib/cni; fi
+mount --bind "$folder/cni-state" /var/lib/cni
 mount --make-rshared /
 docker-registry serve "$registry" &
 registry_pid=$!

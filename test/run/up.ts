@@ -12,7 +12,6 @@ import { bridgeNetwork, registriesConf, write } from './node-files.ts';
 import {
   bridgeName,
   belongsTo,
-  nodeHasNetwork,
   otherCheckout,
   recordBefore,
   recordFile,
@@ -100,18 +99,16 @@ async function startDaemon(cri: CriClient): Promise<void> {
 
 /** The default configuration of `make run`: nothing of the machine's own is read or written. */
 function writeConfig(registry: string): void {
-  const ownNetwork = !nodeHasNetwork();
   const { crun, runc, conmon } = runtimePaths();
   write(join(runFolder, 'registries.conf'), registriesConf(registry, ['registry.k8s.io/pause', 'localhost']));
   write(join(runFolder, 'policy.json'), JSON.stringify({ default: [{ type: 'insecureAcceptAnything' }] }));
-  if (ownNetwork) {
-    write(
-      join(runFolder, 'net.d/10-crio-ts.conflist'),
-      JSON.stringify(bridgeNetwork({ name: 'crio-ts', bridge: bridgeName, subnet: '10.89.0.0/16' })),
-    );
-    mkdirSync(join(runFolder, 'cni-state'), { recursive: true });
-    mkdirSync('/var/lib/cni', { recursive: true });
-  }
+  // A network of its own even where the node has one: the daemon deletes attachments of pods that it does not know.
+  write(
+    join(runFolder, 'net.d/10-crio-ts.conflist'),
+    JSON.stringify(bridgeNetwork({ name: 'crio-ts', bridge: bridgeName, subnet: '10.83.0.0/16' })),
+  );
+  mkdirSync(join(runFolder, 'cni-state'), { recursive: true });
+  mkdirSync('/var/lib/cni', { recursive: true });
   mkdirSync(join(runFolder, 'crio.conf.d'), { recursive: true });
   const handler = (name: string, path: string): string[] => [
     `[crio.runtime.runtimes.${name}]`,
@@ -143,7 +140,7 @@ function writeConfig(registry: string): void {
     `pause_image = "${pauseImageName}"`,
     '[crio.network]',
     'plugin_dirs = ["/usr/lib/cni"]',
-    ...(ownNetwork ? [`network_dir = "${runFolder}/net.d"`] : []),
+    `network_dir = "${runFolder}/net.d"`,
   ];
   write(join(runFolder, 'crio.conf'), `${lines.join('\n')}\n`);
 }
@@ -151,7 +148,13 @@ function writeConfig(registry: string): void {
 async function runFirstPod(cri: CriClient): Promise<void> {
   const { runtimeName, runtimeVersion } = await cri.runtime.version({});
   console.log(`${runtimeName} ${runtimeVersion} answers on ${runSocket}`);
-  await ensureImage(cri, wanted);
+  try {
+    await ensureImage(cri, wanted);
+  } catch (error) {
+    console.error(`run: pull "${wanted}": ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = 1;
+    return;
+  }
   console.log(`pulled ${wanted}`);
   const name = `hello-${Date.now().toString(36).slice(-4)}`;
   const defaults = podConfig({ name });

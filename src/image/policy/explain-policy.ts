@@ -1,6 +1,7 @@
 import { messageOf } from '../../base/errors.ts';
 import type { Config } from '../../config/config.ts';
 import { fetchManifest } from '../fetch-image.ts';
+import type { FetchedManifest } from '../fetch-image.ts';
 import { toPlain } from '../json.ts';
 import { formatReference } from '../reference.ts';
 import type { Reference } from '../reference.ts';
@@ -118,8 +119,13 @@ async function check(
   const { endpoints, signal } = options;
   const { policy, reference, signatures: config } = known;
   const found: string[] = [];
+  let image: FetchedManifest;
   try {
-    const image = await fetchManifest(reference, options.placesFor(reference), signal);
+    image = await fetchManifest(reference, options.placesFor(reference), signal);
+  } catch (error) {
+    return { text: join([...lines, `result: not decided: ${messageOf(error)}`]), isRefused: true };
+  }
+  try {
     found.push(`manifest: ${image.digest} from ${image.places[0]?.describe() ?? ''}`);
     await checkPolicy(policy, reference, {
       digests: [image.digest],

@@ -47,8 +47,19 @@ function* causes(error: unknown, depth = 0): Iterable<unknown> {
   if (error instanceof Error) yield* causes(error.cause, depth + 1);
 }
 
+/** What OpenSSL says of a first answer that is no TLS record. */
+function isPlainHttp(error: unknown): boolean {
+  return hasCause(
+    error,
+    (cause) =>
+      hasCode(cause, 'EPROTO', 'ERR_SSL_WRONG_VERSION_NUMBER') && /wrong version number/.test(messageOf(cause)),
+  );
+}
+
 /** Node leaves the message of an AggregateError empty. */
 function causeText(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join(', ');
+  if (isPlainHttp(error))
+    return 'the server speaks plain HTTP where TLS is expected; if it may, set insecure = true for it in registries.conf';
   return messageOf(error);
 }
