@@ -8,6 +8,7 @@ import { describeFailures } from './failures.ts';
 import type { Failure } from './failures.ts';
 import { healthyFirst } from './places.ts';
 import type { Place } from './places.ts';
+import { giveBack } from './received-memory.ts';
 
 export interface BlobStreamOptions {
   readonly digest: Digest;
@@ -93,20 +94,11 @@ async function* streamOnce(
     state.offset += wanted.length;
     options.onBytes(wanted.length);
     if (wanted.length > 0) yield wanted;
-    if (options.releasesPieces === true) release(chunk);
+    if (options.releasesPieces === true) giveBack(chunk);
   }
   if (options.size !== undefined && state.offset < options.size) {
     throw new CrioError('unavailable', `ended after ${state.offset} of ${options.size} bytes`);
   }
-}
-
-/**
- * Gives the memory of a piece back now. The collector sees only the small object in front of it: after some megabytes of
- * pieces it would stop the program to look through the whole heap.
- */
-function release({ buffer, byteLength }: Buffer): void {
-  // A piece that is a part of something larger shares that with others.
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0);
 }
 
 /** The content is wrong: nothing that is read after it can make it right. */

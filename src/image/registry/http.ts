@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { CrioError } from '../../base/errors.ts';
 import type { TransportLimits } from './limits.ts';
+import { giveBackReceived } from './received-memory.ts';
 
 export interface HttpRequest {
   readonly url: URL;
@@ -55,6 +56,7 @@ export function sendRequest(options: HttpRequest): Promise<HttpResponse> {
   });
   request.on('response', (response) => {
     timer.stop();
+    giveBackReceived(response);
     resolve({
       status: response.statusCode ?? 0,
       headers: response.headers,
