@@ -106,19 +106,21 @@ describe('a layer that would fill the disk', () => {
 });
 
 describe('an artifact whose last blob', () => {
-  for (const [what, bytes, refusal] of [
+  for (const [what, bytes, besideBytes, refusal] of [
     [
       'takes what the disk must keep',
-      86 << 20,
+      // By itself more than may be taken, whatever is written beside it.
+      97 << 20,
+      1 << 20,
       /stop writing after \d+ MiB: ENOSPC is near, less than 5 MiB of 100 MiB/,
     ],
-    ['finds the disk full', 60 << 20, /ENOSPC/],
+    ['finds the disk full', 60 << 20, 10 << 20, /ENOSPC/],
   ] as const) {
     it(`${what} leaves nothing of itself`, async () => {
       await using undo = new AsyncDisposableStack();
       const { base, registry, pull } = await openWorld(undo, 'size=100m');
       const last = 'x'.repeat(bytes);
-      putArtifact(registry, 'files', '1', { small: 'A', large: 'y'.repeat(10 << 20), last });
+      putArtifact(registry, 'files', '1', { small: 'A', large: 'y'.repeat(besideBytes), last });
       const filler = join(base, 'filler');
       registry.handle = (request) => {
         // Enough is left for the other blobs.
