@@ -19,13 +19,13 @@ test('a quick benchmark of streaming has every key, and 1,000 execs leave nothin
   assert.deepEqual(Object.keys(report), keys);
   const numbers = new Map(keys.map((key) => [key, Number(report[key])]));
   for (const [key, number] of numbers) assert.ok(Number.isFinite(number), `${key} is ${number}`);
-  // Descriptors of what came before the first measurement may still go.
+  // Descriptors and timers of what came before the first measurement may still go.
   assert.ok(Number(report['fdGrowth']) <= 0, stdout);
   assert.ok(Number(report['rssGrowthMiB']) < maxRssGrowthMiB, stdout);
   assert.ok(Number(report['sessionKiB']) < maxSessionKiB, stdout);
   for (const kind of ['processes', 'timers']) {
     const [, before, after] = new RegExp(`^ +${kind} +(\\d+) +(\\d+)$`, 'm').exec(stdout) ?? [];
-    assert.ok(before !== undefined && before === after, stdout);
+    assert.ok(Number(after) <= Number(before), stdout);
   }
   for (const line of lines.filter((text) => text.includes('sessions:')))
     assert.match(line, /; (0|-\d+) descriptors left/);
