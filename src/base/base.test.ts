@@ -28,6 +28,13 @@ test('SysError names the call, the path and the code', () => {
   assert.ok(hasCode(error, 'ENOENT', 'EBUSY'));
 });
 
+test('a quota that is used up has its name, which libuv does not know', () => {
+  const text = 'Unknown system error -122';
+  const error = Object.assign(new Error(`${text}: ${text}, mkdir '/x'`), { code: text, errno: -122 });
+  assert.ok(hasCode(error, 'EDQUOT'));
+  assert.equal(wrap('make folder', error).message, "make folder: EDQUOT: disk quota exceeded, mkdir '/x'");
+});
+
 test('newId never starts with twelve decimal digits', () => {
   for (let i = 0; i < 1000; i += 1) {
     const id = newId();

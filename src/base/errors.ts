@@ -1,3 +1,5 @@
+import { constants } from 'node:os';
+
 /** The closed set of error kinds. `cri/status.ts` holds the only table from kind to gRPC code. */
 export type ErrorKind =
   | 'not-found'
@@ -49,9 +51,13 @@ export function wrap(message: string, cause: unknown, kind?: ErrorKind): CrioErr
   return new CrioError(kind ?? kindOf(cause), `${message}: ${messageOf(cause)}`, { cause });
 }
 
+/** libuv has no name for it; its errors have this as their code, and twice in their text. */
+const quotaCode = `Unknown system error -${constants.errno.EDQUOT}`;
+
 /** The text of anything that was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Error)) return String(error);
+  return error.message.replace(`${quotaCode}: ${quotaCode}`, 'EDQUOT: disk quota exceeded');
 }
 
 /** The kind of anything that was thrown; errors of the system and of libraries are `unknown`. */
@@ -64,5 +70,5 @@ export function kindOf(error: unknown): ErrorKind {
 /** True when `error` is a failed system call (Node's or ours) with one of these codes. */
 export function hasCode(error: unknown, ...codes: readonly string[]): boolean {
   if (!(error instanceof Error) || !('code' in error)) return false;
-  return typeof error.code === 'string' && codes.includes(error.code);
+  return typeof error.code === 'string' && codes.includes(error.code === quotaCode ? 'EDQUOT' : error.code);
 }
