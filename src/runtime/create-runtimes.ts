@@ -1,5 +1,7 @@
-import { basename } from 'node:path';
+import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import type { Config, RuntimeHandlerConfig } from '../config/config.ts';
+import { messageOf } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import { runtimeEnvironment } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
@@ -26,6 +28,7 @@ export interface HandlerRuntime {
 /** One runtime per configured handler. Programs are asked for their abilities once each, all at the same time. */
 export async function createRuntimes(options: CreateRuntimesOptions): Promise<Map<string, HandlerRuntime>> {
   const { config, log, processesOf, onCreated } = options;
+  const temporary = temporaryFolder(config, log);
   const asked = new Map<string, Promise<RuntimeFeatures>>();
   const runtimes = new Map<string, HandlerRuntime>();
   const entries = [...config.runtime.runtimes].filter(([handler, settings]) => isOci(handler, settings, log));
@@ -35,7 +38,7 @@ export async function createRuntimes(options: CreateRuntimesOptions): Promise<Ma
   for (const [handler, settings] of entries) {
     const features = await asked.get(settings.runtimePath);
     if (features === undefined) continue;
-    const command = commandOf(config, handler, settings);
+    const command = commandOf(config, handler, { settings, temporary });
     const created = onCreated === undefined ? undefined : (id: string, dir: string) => onCreated(handler, id, dir);
     const monitor = monitorOf(config, settings);
     const runtime = createOciRuntime({
@@ -59,13 +62,35 @@ function isOci(handler: string, { runtimeType }: RuntimeHandlerConfig, log: Logg
   return false;
 }
 
-function commandOf(config: Config, handler: string, settings: RuntimeHandlerConfig): RuntimeCommand {
+/**
+ * Where crun makes a file, at each start, over which it binds itself (CVE-2019-5736); else that is in /tmp, and a crun that
+ * is killed leaves it there. What earlier ones left goes now.
+ */
+function temporaryFolder({ runtime }: Config, log: Logger): string {
+  const folder = join(dirname(runtime.containerExitsDir), 'runtime-tmp');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  for (const name of readdirSync(folder)) {
+    try {
+      rmSync(join(folder, name));
+    } catch (error) {
+      // One that starts at this moment.
+      log.debug(() => `delete ${join(folder, name)}: ${messageOf(error)}`);
+    }
+  }
+  return folder;
+}
+
+function commandOf(
+  config: Config,
+  handler: string,
+  { settings, temporary }: { readonly settings: RuntimeHandlerConfig; readonly temporary: string },
+): RuntimeCommand {
   return {
     handler,
     path: settings.runtimePath,
     root: stateRootOf(settings),
     systemdCgroup: config.runtime.cgroupManager === 'systemd',
-    env: runtimeEnvironment(settings.monitorEnv, process.env),
+    env: { _LIBCONTAINER_STATEDIR: temporary, ...runtimeEnvironment(settings.monitorEnv, process.env) },
     execCpuAffinity: settings.execCpuAffinity,
     cpuset: config.runtime.infraCtrCpuset,
   };
