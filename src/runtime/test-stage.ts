@@ -53,7 +53,8 @@ export async function createStage(program: string, log: Logger = silentLog): Pro
     path: `/usr/bin/${program}`,
     root: join(folder, 'state'),
     systemdCgroup: false,
-    env: runtimeEnvironment([], process.env),
+    // As the daemon does: a crun that is killed leaves a file there.
+    env: { _LIBCONTAINER_STATEDIR: folder, ...runtimeEnvironment([], process.env) },
     cpuset: '',
   };
   const monitor: MonitorSettings = {
