@@ -1,5 +1,5 @@
-import { access, writeFile } from 'node:fs/promises';
-import { hasCode } from '../base/errors.ts';
+import { writeFile } from 'node:fs/promises';
+import { isThere } from '../base/is-there.ts';
 import type { Logger } from '../base/log.ts';
 import { runtimeVersion } from '../base/version.ts';
 import { boolFlag, flag } from '../config/flags.ts';
@@ -42,7 +42,7 @@ async function wipe(context: CommandContext, { openStore }: StoreAccess): Promis
   const wipesImages = isForced || (await saysOtherRelease(config.crio.versionFilePersist, runtimeVersion));
   if (wipesContainers && !(await wasStoppedCleanly(config.crio.cleanShutdownFile))) {
     log.info(`File ${config.crio.cleanShutdownFile} not found: the last stop was not clean`);
-    if (await exists(doneMarker)) return 0;
+    if (await isThere(doneMarker)) return 0;
     const { graphRoot } = store;
     await resources.disposeAsync();
     await removeStorage(graphRoot);
@@ -85,15 +85,5 @@ async function writeMarker(log: Logger): Promise<void> {
     await writeFile(doneMarker, 'done', { mode: 0o644 });
   } catch (error) {
     log.warn(`Unable to write "${doneMarker}"`, error);
-  }
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
-    throw error;
   }
 }

@@ -1,6 +1,6 @@
-import { access, mkdir, open, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { hasCode } from '../base/errors.ts';
+import { isThere } from '../base/is-there.ts';
 
 /**
  * The marker that tells a clean stop from a crash (cli 5): `<file>` exists between a clean stop and the next start,
@@ -8,7 +8,7 @@ import { hasCode } from '../base/errors.ts';
  */
 export async function wasStoppedCleanly(path: string): Promise<boolean> {
   if (path === '') return true;
-  return !(await exists(`${path}.supported`)) || (await exists(path));
+  return !(await isThere(`${path}.supported`)) || (await isThere(path));
 }
 
 /** From now on a missing marker means a crash. Durable before the daemon serves. */
@@ -25,16 +25,6 @@ export async function markStopped(path: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });
   await touch(path);
   await syncFolder(dirname(path));
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
-    throw error;
-  }
 }
 
 async function touch(path: string): Promise<void> {

@@ -60,9 +60,7 @@ async function measure(
     places: fetched.places,
     signal,
     log,
-    onBytes: (count: number) => tracker.addBytes(count),
-    onEndpoint: (label: string) => tracker.setEndpoint(label),
-    onRestart: () => tracker.restart(),
+    ...tracker.callbacks,
   };
   const layer = await useBlob(source, (blob) => measureLayer(blob, { digest, maxPlainSize: maxLayerSize }));
   tracker.setPhase('waiting');

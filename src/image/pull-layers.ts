@@ -76,9 +76,7 @@ async function streamLayer(layer: PlannedLayer, options: PullLayersOptions, sign
     signal,
     log: options.log,
     releasesPieces: true,
-    onBytes: (count: number) => tracker.addBytes(count),
-    onEndpoint: (label: string) => tracker.setEndpoint(label),
-    onRestart: () => tracker.restart(),
+    ...tracker.callbacks,
   };
   await useBlob(source, async (received) => {
     await options.store.unpack({

@@ -116,6 +116,12 @@ export class LayerTracker {
   #phase: LayerPhase = 'waiting';
   #endpoint = '';
   readonly #speed = new SpeedMeter();
+  /** To be told by the stream of the layer's blob. */
+  readonly callbacks = {
+    onBytes: (count: number) => this.addBytes(count),
+    onEndpoint: (label: string) => this.setEndpoint(label),
+    onRestart: () => this.restart(),
+  };
 
   constructor(layer: CountedLayer, listener: LayerListener) {
     this.#layer = layer;

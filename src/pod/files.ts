@@ -1,7 +1,8 @@
 import { chownSync, closeSync, fstatSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { lstat, mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { lstat, mkdir, open, rename, rm } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import { isThere } from '../base/is-there.ts';
 
 const hostResolvConf = '/etc/resolv.conf';
 const maxResolvConfBytes = 1 << 20;
@@ -70,7 +71,7 @@ export function chooseLogDirectory(options: { requested: string; logDir: string;
 export async function prepareLog(directory: string, logPath: string): Promise<void> {
   try {
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    if ((await isLink(logPath)) && !(await exists(logPath))) await rm(logPath);
+    if ((await isLink(logPath)) && !(await isThere(logPath))) await rm(logPath);
   } catch (error) {
     throw wrap(`prepare log directory "${directory}"`, error);
   }
@@ -81,16 +82,6 @@ async function isLink(path: string): Promise<boolean> {
     return (await lstat(path)).isSymbolicLink();
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return false;
-    throw error;
-  }
-}
-
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return false;
     throw error;
   }
 }

@@ -1,13 +1,13 @@
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { Call } from '../base/call.ts';
+import { isThere } from '../base/is-there.ts';
 import { isNamespaceFile } from '../network/netns-file.ts';
 import type { Spec } from '../runtime/spec/oci.ts';
 import { endProcesses } from '../sys/end-processes.ts';
 import { decodeSpec } from '../runtime/spec/spec-json.ts';
 import type { ContainerRecord } from '../storage/store.ts';
 import type { Context } from './context.ts';
-import { exists } from './files.ts';
 import { isInfraAlive } from './infra.ts';
 import { planNamespaces } from './namespace-plan.ts';
 import { unpinPodNamespaces } from './namespaces.ts';
@@ -113,8 +113,8 @@ async function readEitherSpec(places: { directory: string; runDirectory: string 
 async function restoreLife(pod: Pod): Promise<void> {
   const folder = stateDirectory(pod);
   const [isStopped, isNetworkStopped, state] = await Promise.all([
-    exists(`${folder}/stopped`),
-    exists(`${folder}/network-stopped`),
+    isThere(`${folder}/stopped`),
+    isThere(`${folder}/network-stopped`),
     readState(`${folder}/state.json`),
   ]);
   pod.isNetworkStopped = pod.hostNetwork || isNetworkStopped;

@@ -75,9 +75,7 @@ async function streamToStore(blob: Descriptor, tracker: LayerTracker, options: P
     places: fetched.places,
     signal,
     log,
-    onBytes: (count: number) => tracker.addBytes(count),
-    onEndpoint: (label: string) => tracker.setEndpoint(label),
-    onRestart: () => tracker.restart(),
+    ...tracker.callbacks,
   };
   await useBlob(source, (received) =>
     store.addBlob(blob.digest, async (append) => {
