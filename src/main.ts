@@ -47,6 +47,7 @@ import { openStore } from './storage/open-store.ts';
 import { createStreaming } from './stream/streaming.ts';
 import { releaseUnusedMemory } from './sys/memory.ts';
 import { closeOnExecInherited, setChildSubreaper } from './sys/process.ts';
+import { runFirst } from './sys/priority.ts';
 import { startReaper } from './sys/reaper.ts';
 
 /**
@@ -69,6 +70,11 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   umask(0o022);
   closeOnExecInherited();
   setChildSubreaper();
+  try {
+    runFirst();
+  } catch (error) {
+    log.debug(() => `The main thread runs with the usual priority: ${messageOf(error)}`);
+  }
   const config = () => start.config;
   await using stack = new AsyncDisposableStack();
   stack.use(endOnUncaughtErrors(log));

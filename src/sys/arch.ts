@@ -7,6 +7,7 @@ export interface Architecture {
   readonly O_DIRECTORY: number;
   readonly O_NOFOLLOW: number;
   readonly SYS_ioprio_set: number;
+  readonly SYS_sched_setattr: number;
   /** Native seccomp architecture and OCI platform architecture. */
   readonly goArch: string;
 }
@@ -19,6 +20,7 @@ const architectures: Readonly<Record<string, Architecture>> = {
     O_DIRECTORY: 0o200000,
     O_NOFOLLOW: 0o400000,
     SYS_ioprio_set: 251,
+    SYS_sched_setattr: 314,
     goArch: 'amd64',
   },
   arm64: {
@@ -27,6 +29,7 @@ const architectures: Readonly<Record<string, Architecture>> = {
     O_DIRECTORY: 0o40000,
     O_NOFOLLOW: 0o100000,
     SYS_ioprio_set: 30,
+    SYS_sched_setattr: 274,
     goArch: 'arm64',
   },
 };
@@ -38,7 +41,7 @@ export function architectureOf(name: string): Architecture {
 }
 
 export const architecture = architectureOf(arch);
-export const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW, SYS_ioprio_set } = architecture;
+export const { O_DIRECT, O_DIRECTORY, O_NOFOLLOW, SYS_ioprio_set, SYS_sched_setattr } = architecture;
 
 /** asm-generic/fcntl.h: the same on both. */
 export const O_RDONLY = 0;

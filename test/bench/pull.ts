@@ -137,7 +137,9 @@ function eachOf<T>(value: (program: keyof Round) => T): Record<keyof Round, T> {
 function otherStores(fileSystem: 'ext4' | 'tmpfs', undo: DisposableStack): readonly string[] {
   if (fileSystem === 'ext4') {
     const file = join(stageFolder(), 'pull-bench.ext4');
-    undo.use(mountLoop({ file, mountPoint: storeFolder, size: diskBytes, mkfs: ext4 }));
+    const { device } = undo.use(mountLoop({ file, mountPoint: storeFolder, size: diskBytes, mkfs: ext4 }));
+    // Otherwise the page cache takes everything twice.
+    run('losetup', ['--direct-io=on', device]);
   } else {
     run('mount', ['-t', 'tmpfs', 'tmpfs', storeFolder]);
     undo.defer(() => run('umount', ['--lazy', storeFolder]));

@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { CrioError, messageOf, wrap } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { releaseUnusedMemory } from '../../sys/memory.ts';
+import { startNicely } from '../../sys/priority.ts';
 import type { UnpackedContent } from '../staged-layer.ts';
 import type { WhiteoutForm } from './place-entry.ts';
 import type { UnpackReply, UnpackRequest } from './unpack-messages.ts';
@@ -13,6 +14,8 @@ const window = 3;
 const idleMs = 2000;
 /** Each takes about 25 MB while it works. */
 const maxWorkers = 3;
+/** The main thread answers kubelet at the same time, perhaps on the same core. */
+const workerNice = 5;
 
 export interface UnpackTask {
   readonly diffFolder: string;
@@ -142,12 +145,16 @@ class UnpackWorker {
   constructor(options: { log: Logger; onEnd: () => void }) {
     this.#log = options.log;
     this.#onEnd = options.onEnd;
-    this.#worker = new Worker(new URL('./unpack-worker.ts', import.meta.url), {
-      name: 'unpack',
-      // Descriptors that native calls opened are closed by Node's: its book-keeping would warn for each.
-      trackUnmanagedFds: false,
-      resourceLimits: { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 4 },
-    });
+    this.#worker = startNicely(
+      workerNice,
+      () =>
+        new Worker(new URL('./unpack-worker.ts', import.meta.url), {
+          name: 'unpack',
+          // Descriptors that native calls opened are closed by Node's: its book-keeping would warn for each.
+          trackUnmanagedFds: false,
+          resourceLimits: { maxOldGenerationSizeMb: 512, maxYoungGenerationSizeMb: 4 },
+        }),
+    );
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#ended = promise;
     let cause: unknown = new CrioError('internal', 'unpack worker ended');

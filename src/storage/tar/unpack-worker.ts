@@ -1,6 +1,5 @@
 import { parentPort } from 'node:worker_threads';
 import { CrioError, kindOf, messageOf } from '../../base/errors.ts';
-import { setThreadPriority } from '../../sys/process.ts';
 import { TarError } from './tar-header.ts';
 import { UnpackJob } from './unpack-job.ts';
 import type { UnpackReply, UnpackRequest } from './unpack-messages.ts';
@@ -8,8 +7,6 @@ import type { UnpackReply, UnpackRequest } from './unpack-messages.ts';
 /** The unpack worker: runs jobs side by side, each fed by messages; what a message brings is worked off before the next. */
 const port = parentPort;
 if (port === null) throw new Error('unpack-worker.ts only runs as a worker');
-// The main thread answers kubelet at the same time, perhaps on the same core.
-setThreadPriority(5);
 const jobs = new Map<number, UnpackJob>();
 
 port.on('message', (request: UnpackRequest) => {
