@@ -15,6 +15,8 @@ export interface RuntimeCommand {
   readonly env: Readonly<Record<string, string>>;
   /** `first`: commands start on the first CPU of a container that is bound to some. */
   readonly execCpuAffinity?: string;
+  /** `exec` may run from a sealed copy of the program, see sealed-program.ts. */
+  readonly mayBeSealed?: boolean;
   /** CPUs that all programs are bound to with taskset(1); empty: none. */
   readonly cpuset: string;
 }

@@ -7,6 +7,7 @@ import { runtimeEnvironment } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import type { MonitorSettings } from './conmon.ts';
 import { detectFeatures } from './features.ts';
+import { sealsItself } from './sealed-program.ts';
 import { createOciRuntime, type RuntimeLimits } from './oci.ts';
 import type { ContainerRuntime, RuntimeFeatures } from './runtime.ts';
 
@@ -38,7 +39,8 @@ export async function createRuntimes(options: CreateRuntimesOptions): Promise<Ma
   for (const [handler, settings] of entries) {
     const features = await asked.get(settings.runtimePath);
     if (features === undefined) continue;
-    const command = commandOf(config, handler, { settings, temporary });
+    const mayBeSealed = sealsItself(features.version);
+    const command = { ...commandOf(config, handler, { settings, temporary }), mayBeSealed };
     const created = onCreated === undefined ? undefined : (id: string, dir: string) => onCreated(handler, id, dir);
     const monitor = monitorOf(config, settings);
     const runtime = createOciRuntime({

@@ -6,10 +6,9 @@ import { duplicate } from '../sys/descriptor.ts';
 import { DescriptorReader, DescriptorWriter } from '../sys/descriptor-stream.ts';
 import { expectOrphan } from '../sys/reaper.ts';
 import type { Orphan } from '../sys/reaper.ts';
-import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, Stdio } from '../sys/spawn.ts';
 import { endOfInputCharacter, setTerminalSize } from '../sys/terminal.ts';
-import { exitText, globalArgs, pinned } from './command.ts';
+import { exitText, globalArgs } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
 import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
@@ -18,6 +17,7 @@ import { turnToStart } from './exec-turns.ts';
 import { killExec } from './kill-exec.ts';
 import type { KillableExec } from './kill-exec.ts';
 import type { ExecProcess, ExecStreamOptions } from './runtime.ts';
+import { spawnExec } from './sealed-program.ts';
 
 type Ends = Pick<ExecProcess, 'stdin' | 'stdout' | 'stderr' | 'resize'>;
 
@@ -84,7 +84,7 @@ function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecF
   ];
   const pipeIf = (wanted: boolean): Stdio => (wanted && !hasTerminal ? 'pipe' : 'null');
   const stdio = [options.stdin, options.stdout, options.stderr].map(pipeIf);
-  return spawn({ ...pinned(command, command.path, args), env: command.env, stdio });
+  return spawnExec(command, args, stdio);
 }
 
 /** The command's pid. */

@@ -4,9 +4,8 @@ import { CrioError, messageOf } from '../base/errors.ts';
 import { boundedTake, collectPipe } from '../sys/pipe-reader.ts';
 import { expectOrphan } from '../sys/reaper.ts';
 import type { ExpectedOrphan, Orphan } from '../sys/reaper.ts';
-import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, ExitStatus } from '../sys/spawn.ts';
-import { exitText, globalArgs, pinned } from './command.ts';
+import { exitText, globalArgs } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
 import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
@@ -14,6 +13,7 @@ import { turnToStart } from './exec-turns.ts';
 import { killExec } from './kill-exec.ts';
 import type { KillableExec } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
+import { spawnExec } from './sealed-program.ts';
 
 /**
  * Most commands (probes) end a moment after their runtime and print less than a pipe holds: their output is read once, at
@@ -96,7 +96,7 @@ function start(command: RuntimeCommand, options: ExecSyncOptions, files: ExecFil
     ...['--log', files.logPath, '--log-format', 'json'],
     ...['exec', '--detach', '--pid-file', files.pidPath, '--process', files.processPath, options.id],
   ];
-  return spawn({ ...pinned(command, command.path, args), env: command.env, stdio: ['null', 'pipe', 'pipe'] });
+  return spawnExec(command, args, ['null', 'pipe', 'pipe']);
 }
 
 interface RunningExec extends Omit<KillableExec, 'command'> {

@@ -56,6 +56,7 @@ export async function createStage(program: string, log: Logger = silentLog): Pro
     // As the daemon does: a crun that is killed leaves a file there.
     env: { _LIBCONTAINER_STATEDIR: folder, ...runtimeEnvironment([], process.env) },
     cpuset: '',
+    mayBeSealed: true,
   };
   const monitor: MonitorSettings = {
     path: '/usr/bin/conmon',

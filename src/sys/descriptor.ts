@@ -1,9 +1,18 @@
 import { closeSync, fstatSync, readSync, writeSync } from 'node:fs';
+import { hasCode } from '../base/errors.ts';
 import { bind, invoke } from './libc.ts';
 import type { Pointer } from './libc.ts';
 import { O_CLOEXEC, O_NONBLOCK } from './arch.ts';
 
 const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+/** Since Linux 6.3; without it a sysctl may take the right to execute. */
+const MFD_EXEC = 0x10;
+const F_ADD_SEALS = 1033;
+const F_SEAL_SEAL = 1;
+const F_SEAL_SHRINK = 2;
+const F_SEAL_GROW = 4;
+const F_SEAL_WRITE = 8;
 const F_DUPFD_CLOEXEC = 1030;
 const F_GETFD = 1;
 const F_SETFD = 2;
@@ -27,10 +36,41 @@ const c = {
  * as /proc/self/fd/N of a process that holds it.
  */
 export function memfdCreate(name: string, content?: string | Uint8Array): number {
-  const fd = invoke('memfd_create', name, () => c.memfdCreate(name, MFD_CLOEXEC));
+  const fd = createMemfd(name, MFD_CLOEXEC);
   if (content === undefined) return fd;
+  return filled(fd, typeof content === 'string' ? Buffer.from(content) : content);
+}
+
+/**
+ * A program in memory that nobody can change any more, F_ADD_SEALS of fcntl(2): one that /proc/PID/fd/N of this process
+ * executes. Throws EACCES where sysctl vm.memfd_noexec forbids such programs.
+ */
+export function sealedMemfd(name: string, content: Uint8Array): number {
+  const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  let fd: number;
   try {
-    const data = typeof content === 'string' ? Buffer.from(content) : content;
+    fd = createMemfd(name, flags | MFD_EXEC);
+  } catch (error) {
+    if (!hasCode(error, 'EINVAL')) throw error;
+    fd = createMemfd(name, flags);
+  }
+  filled(fd, content);
+  try {
+    const seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    invoke('fcntl', name, () => c.fcntl(fd, F_ADD_SEALS, seals));
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+function createMemfd(name: string, flags: number): number {
+  return invoke('memfd_create', name, () => c.memfdCreate(name, flags));
+}
+
+function filled(fd: number, data: Uint8Array): number {
+  try {
     for (let done = 0; done < data.length;) done += writeSync(fd, data, done, data.length - done, done);
     return fd;
   } catch (error) {

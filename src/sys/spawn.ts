@@ -80,6 +80,8 @@ export type Stdio = 'null' | 'pipe' | 'memfd' | 'inherit' | { readonly fd: numbe
 export interface SpawnOptions {
   /** A path, or a name that is looked up in the daemon's PATH. */
   readonly file: string;
+  /** The program's own name as it sees it; else `file`. */
+  readonly name?: string | undefined;
   /** Without the program's own name. */
   readonly args: readonly string[];
   /** The whole environment; nothing is inherited. */
@@ -176,9 +178,9 @@ function dup2Safely(actions: Buffer, parts: Parts, fd: number, index: number, co
 }
 
 function startProcess(options: SpawnOptions, actions: Buffer): number {
-  const texts = [options.file, ...options.args];
+  const texts = [options.name ?? options.file, ...options.args];
   const env = Object.entries(options.env).map(([key, value]) => `${key}=${value}`);
-  for (const text of [...texts, ...env]) cPath(text, 'posix_spawn');
+  for (const text of [options.file, ...texts, ...env]) cPath(text, 'posix_spawn');
   const pidBuffer = Buffer.alloc(4);
   const start = options.file.includes('/') ? c.spawn : c.spawnp;
   const errno = withChildLimits(() =>
