@@ -9,6 +9,7 @@ import { runCli } from './run.ts';
 import type { DaemonStart } from './run.ts';
 import { crioContainer } from './store-access.ts';
 
+const appUsage = 'crio [global options] command [command options]';
 let folder = '';
 before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'crio-cli-'));
@@ -146,13 +147,42 @@ test('help lists commands and visible flags; unknown topics end with 3', async (
   assert.match((await crio(['status', 'info', '--help'])).stdout, /^ {3}crio status info - /m);
 });
 
-test('wrong flags and commands end with 1', async () => {
-  const wrong = await crio(['--nope']);
-  assert.equal(wrong.code, 1);
-  assert.match(wrong.stdout, /^Incorrect Usage: flag provided but not defined: -nope\n/);
-  assert.match(wrong.stderr, /level=fatal msg="flag provided but not defined: -nope"/);
-  assert.match((await crio(['nope'])).stderr, /command \\"nope\\" not supported/);
+test('a misspelt flag or command ends with 1, the nearest name and one line of usage', async () => {
+  const fatal = (text: string) => `level=fatal msg=${JSON.stringify(text)}\n`;
+  const wrongs: readonly (readonly [string[], string, string, string])[] = [
+    [['--nope'], 'flag provided but not defined: -nope', appUsage, 'crio'],
+    [
+      ['--log-levle', 'debug'],
+      'flag provided but not defined: -log-levle; did you mean "--log-level"?',
+      appUsage,
+      'crio',
+    ],
+    [['--log-level'], 'flag needs an argument: -log-level', appUsage, 'crio'],
+    [['nope'], 'command "nope" not supported', appUsage, 'crio'],
+    [['cofnig'], 'command "cofnig" not supported; did you mean "config"?', appUsage, 'crio'],
+    [
+      ['config', '--defualt'],
+      'flag provided but not defined: -defualt; did you mean "--default"?',
+      'crio config [command options]',
+      'crio config',
+    ],
+    [
+      ['policy', 'explain', 'busybox', '--namspace=x'],
+      'flag provided but not defined: -namspace; did you mean "--namespace"?',
+      'crio policy explain [command options] IMAGE',
+      'crio policy explain',
+    ],
+  ];
+  for (const [args, message, usage, path] of wrongs) {
+    const { code, stdout, stderr } = await crio(args);
+    assert.equal(code, 1);
+    assert.equal(stdout, '', 'what is redirected into a file stays clean');
+    assert.ok(stderr.endsWith(`${fatal(message)}Usage: ${usage}\nTry: ${path} --help\n`), stderr);
+  }
   assert.match((await crio(['complete', 'csh'])).stderr, /only bash, fish or zsh are supported/);
+  const topic = await crio(['status', 'cnofig']);
+  assert.deepEqual([topic.code, topic.stderr], [3, 'No help topic for \'cnofig\'; did you mean "config"?\n']);
+  assert.match((await crio(['help', 'wpie'])).stderr, /No help topic for 'wpie'; did you mean "wipe"\?/);
 });
 
 test('manual and completion name every visible flag', async () => {

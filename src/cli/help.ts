@@ -31,12 +31,21 @@ export const appDescription = [
 export function appHelp(commands: readonly Command[], flags: readonly Flag[], version: string): string {
   return sections([
     ['NAME', [`crio - ${appUsage}`]],
-    ['USAGE', ['crio [global options] command [command options]']],
+    ['USAGE', [appUsageLine]],
     ['VERSION', [version]],
     ['DESCRIPTION', appDescription.split('\n')],
     ['COMMANDS', commandLines(commands)],
     ['GLOBAL OPTIONS', flagLines(visible([...flags, helpFlag, versionFlag]))],
   ]);
+}
+
+/** One line, as an error ends with; `crio --help` says the rest. */
+export const appUsageLine = 'crio [global options] command [command options]';
+
+/** As `appUsageLine`, of a command. `path`: the words before and with it, such as `crio status info`. */
+export function commandUsageLine(command: Command, path: string): string {
+  if (command.subcommands !== undefined) return `${path} command [command options]`;
+  return `${path} [command options]${command.arguments === undefined ? '' : ` ${command.arguments}`}`;
 }
 
 /** `path`: the words before and with the command, such as `crio status info`. */
@@ -46,14 +55,14 @@ export function commandHelp(command: Command, path: string): string {
   if (command.subcommands !== undefined) {
     return sections([
       ['NAME', [name]],
-      ['USAGE', [`${path} command [command options]`]],
+      ['USAGE', [commandUsageLine(command, path)]],
       ['COMMANDS', commandLines(command.subcommands)],
       ['OPTIONS', flags],
     ]);
   }
   return sections([
     ['NAME', [name]],
-    ['USAGE', [`${path} [command options]${command.arguments === undefined ? '' : ` ${command.arguments}`}`]],
+    ['USAGE', [commandUsageLine(command, path)]],
     ['OPTIONS', flags],
   ]);
 }

@@ -16,11 +16,11 @@ import { printEffective } from '../config/print-effective.ts';
 import { validateFull } from '../config/validate.ts';
 import { checkCommand } from './check.ts';
 import type { StoreAccess } from './store-access.ts';
-import { findCommand } from './command.ts';
+import { commandHint, findCommand } from './command.ts';
 import type { Command, CommandContext, Input, Output } from './command.ts';
 import { completion } from './complete.ts';
 import { configCommand } from './config.ts';
-import { appHelp, commandHelp, helpFlag, versionFlag } from './help.ts';
+import { appHelp, appUsageLine, commandHelp, commandUsageLine, helpFlag, versionFlag } from './help.ts';
 import { refuseLiveSocket } from './live-socket.ts';
 import { manPage, markdownPage } from './manual.ts';
 import { policyCommand } from './policy.ts';
@@ -52,7 +52,21 @@ export async function runCli(args: readonly string[], env: Host['env'], deps: Cl
     return await new Cli(args, env, deps, { output, sink, log }).run();
   } catch (error) {
     log.fatal(messageOf(error));
+    if (error instanceof UsageError) output.stderr(`Usage: ${error.usage}\nTry: ${error.help}\n`);
     return 1;
+  }
+}
+
+/** Words that no command takes. CRI-O prints its whole help on standard output, where `crio config > file` would keep it. */
+class UsageError extends CrioError {
+  readonly usage: string;
+  /** The command that prints all of it. */
+  readonly help: string;
+
+  constructor(cause: unknown, usage: string, path: string) {
+    super('invalid', messageOf(cause), { cause });
+    this.usage = usage;
+    this.help = `${path} --help`;
   }
 }
 
@@ -96,7 +110,7 @@ class Cli {
   }
 
   async run(): Promise<number> {
-    const { values, rest } = this.#parse([...globalFlags, helpFlag, versionFlag], this.#args, () => this.#appHelp());
+    const { values, rest } = this.#parse([...globalFlags, helpFlag, versionFlag], this.#args, appUsageLine, 'crio');
     if (boolFlag(values, 'help')) return this.#print(this.#appHelp());
     if (boolFlag(values, 'version')) return this.#print(versionSummary());
     this.#setFormat(values);
@@ -106,13 +120,11 @@ class Cli {
     return isDaemon ? await this.#daemon(loaded, values) : await this.#command(rest, loaded, values);
   }
 
-  /** A wrong flag: the help on standard output, and then the fatal line. */
-  #parse(flags: readonly Flag[], args: readonly string[], help: () => string): ReturnType<typeof parseFlags> {
+  #parse(flags: readonly Flag[], args: readonly string[], usage: string, path: string): ReturnType<typeof parseFlags> {
     try {
       return parseFlags(flags, args, this.#host.env);
     } catch (error) {
-      this.#output.stdout(`Incorrect Usage: ${messageOf(error)}\n\n${help()}`);
-      throw error;
+      throw new UsageError(error, usage, path);
     }
   }
 
@@ -174,7 +186,10 @@ class Cli {
     const [name = '', ...args] = words;
     if (name === 'help' || name === 'h') return this.#help(this.#commands, 'crio', args[0], () => this.#appHelp());
     const command = findCommand(this.#commands, name);
-    if (command === undefined) throw new CrioError('invalid', `command "${name}" not supported`);
+    if (command === undefined) {
+      const hint = commandHint(this.#commands, name);
+      throw new UsageError(`command "${name}" not supported${hint}`, appUsageLine, 'crio');
+    }
     return this.#runCommand(command, `crio ${command.name}`, args, { loaded, globals, parentFlags: new Map() });
   }
 
@@ -185,14 +200,14 @@ class Cli {
     from: Pick<CommandContext, 'loaded' | 'parentFlags' | 'globals'>,
   ): Promise<number> {
     const help = () => commandHelp(command, path);
-    const { values, rest } = this.#parseCommand(command, args, help);
+    const { values, rest } = this.#parseCommand(command, args, path);
     if (boolFlag(values, 'help')) return this.#print(help());
     const [name, ...more] = rest;
     if (command.subcommands !== undefined) {
       if (name === undefined) return this.#print(help());
       if (name === 'help' || name === 'h') return this.#help(command.subcommands, path, more[0], help);
       const subcommand = findCommand(command.subcommands, name);
-      if (subcommand === undefined) return this.#unknownTopic(name);
+      if (subcommand === undefined) return this.#unknownTopic(command.subcommands, name);
       return this.#runCommand(subcommand, `${path} ${subcommand.name}`, more, { ...from, parentFlags: values });
     }
     if (command.run === undefined) return this.#print(help());
@@ -207,11 +222,11 @@ class Cli {
     });
   }
 
-  #parseCommand(command: Command, args: readonly string[], help: () => string): ReturnType<typeof parseFlags> {
-    const { values, rest } = this.#parse([...command.flags, helpFlag], args, help);
+  #parseCommand(command: Command, args: readonly string[], path: string): ReturnType<typeof parseFlags> {
+    const { values, rest } = this.#parse([...command.flags, helpFlag], args, commandUsageLine(command, path), path);
     const [word, ...more] = rest;
     if (command.flagsAnywhere !== true || word === undefined) return { values, rest };
-    const later = this.#parseCommand(command, more, help);
+    const later = this.#parseCommand(command, more, path);
     return { values: new Map([...values, ...later.values]), rest: [word, ...later.rest] };
   }
 
@@ -219,12 +234,12 @@ class Cli {
     if (topic === undefined) return this.#print(all());
     const command = findCommand(commands, topic);
     return command === undefined
-      ? this.#unknownTopic(topic)
+      ? this.#unknownTopic(commands, topic)
       : this.#print(commandHelp(command, `${path} ${command.name}`));
   }
 
-  #unknownTopic(topic: string): number {
-    this.#output.stderr(`No help topic for '${topic}'\n`);
+  #unknownTopic(commands: readonly Command[], topic: string): number {
+    this.#output.stderr(`No help topic for '${topic}'${commandHint(commands, topic)}\n`);
     return 3;
   }
 }

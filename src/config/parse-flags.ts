@@ -1,5 +1,6 @@
 import { CrioError } from '../base/errors.ts';
 import type { Flag, FlagValue, FlagValues } from './flags.ts';
+import { nearest } from './nearest.ts';
 import { parseValue } from './value.ts';
 
 export interface ParsedFlags {
@@ -13,7 +14,7 @@ type Value = FlagValue['value'];
 /**
  * Reads flags as Go's flag package does: one or two dashes, `--name value` or `--name=value`, booleans only bare or
  * with `=`, up to the first word that is no flag, or past `--`. Then the environment fills in flags that are not given.
- * Throws CrioError with Go's text.
+ * Throws CrioError with Go's text, and the flag that may have been meant.
  */
 export function parseFlags(
   flags: readonly Flag[],
@@ -29,7 +30,7 @@ export function parseFlags(
     index += 1;
     if (word === 'end') break;
     const flag = byName.get(word.name);
-    if (flag === undefined) throw new CrioError('invalid', `flag provided but not defined: -${word.name}`);
+    if (flag === undefined) throw undefinedFlag(word.name, flags);
     let text = word.value;
     if (text === undefined && flag.type !== 'bool') {
       text = args[index++];
@@ -40,6 +41,17 @@ export function parseFlags(
   }
   for (const flag of flags) addFromEnvironment(flag, values, env);
   return { values, rest: args.slice(index) };
+}
+
+function undefinedFlag(name: string, flags: readonly Flag[]): CrioError {
+  const names = flags.filter(({ hidden }) => !hidden).flatMap((flag) => [flag.name, ...flag.aliases]);
+  // One letter is near to every other one.
+  const similar = nearest(
+    name,
+    names.filter(({ length }) => length > 1),
+  );
+  const hint = similar === undefined ? '' : `; did you mean "--${similar}"?`;
+  return new CrioError('invalid', `flag provided but not defined: -${name}${hint}`);
 }
 
 interface Word {
