@@ -142,9 +142,9 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
       image.bigData.map(({ key, data }) => atomicWrite(`${staged}/${bigDataFile(key)}`, data, { durable: true })),
     );
     state.step('image data written');
-    const record = await state.transact(() => addRecord(options, image, staged), { alone: true });
-    state.step('image record written');
-    await removeTree(updateFolder(state, image.id));
+    const record = await state.transact((transaction) => addRecord(options, image, { staged, transaction }), {
+      alone: true,
+    });
     forgetLoose(options, image.topLayer);
     await options.quarantine.imageStored(image.id);
     return record;
@@ -175,7 +175,17 @@ async function forgetData(state: StoreState, imageId: string): Promise<void> {
   }
 }
 
-async function addRecord(options: ImageStoreOptions, image: NewImage, staged: string): Promise<ImageRecord> {
+interface Addition {
+  /** A folder with the image's data, synced. */
+  readonly staged: string;
+  readonly transaction: Transaction;
+}
+
+async function addRecord(
+  options: ImageStoreOptions,
+  image: NewImage,
+  { staged, transaction }: Addition,
+): Promise<ImageRecord> {
   const { state } = options;
   const before = state.images.get(image.id);
   const topLayer = before === undefined ? image.topLayer : before.topLayer;
@@ -189,7 +199,12 @@ async function addRecord(options: ImageStoreOptions, image: NewImage, staged: st
   if (before !== undefined) {
     await prepareUpdate(state, facts, staged);
     state.step('image update prepared');
-    return applyUpdate(state, facts);
+    const record = await applyUpdate(state, facts);
+    await transaction.save();
+    state.step('image record written');
+    // Before anybody else can store this image, whose update it would be.
+    await removeTree(updateFolder(state, image.id));
+    return record;
   }
   const folder = `${state.paths.images}/${image.id}`;
   await removeTree(folder);
@@ -197,7 +212,10 @@ async function addRecord(options: ImageStoreOptions, image: NewImage, staged: st
   await syncPath(state.paths.images);
   state.step('image data in place');
   takeNames(state, image.id, image.addNames);
-  return state.images.put(imageJson(facts, undefined), state.files.images);
+  const record = state.images.put(imageJson(facts, undefined), state.files.images);
+  await transaction.save();
+  state.step('image record written');
+  return record;
 }
 
 async function remove(options: ImageStoreOptions, imageId: string, transaction: Transaction): Promise<void> {

@@ -26,8 +26,15 @@ export async function removeTree(path: string, options: { readonly detachMounts?
     if (hasCode(error, 'ENOENT')) return;
     if (!hasCode(error, 'EISDIR', 'EPERM')) throw error;
   }
-  const removal: Removal = { mount: mountId(bytes), detachMounts: options.detachMounts === true, left: maxOwnEntries };
-  await removeFolder(bytes, removal);
+  let mount: bigint;
+  try {
+    mount = mountId(bytes);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return;
+    throw error;
+  }
+  const removal: Removal = { mount, detachMounts: options.detachMounts === true, left: maxOwnEntries };
+  await ignoreMissing(removeFolder(bytes, removal));
   if (removal.left <= 0) await removeWithProgram(path);
 }
 
@@ -44,8 +51,7 @@ async function removeFolder(path: Buffer, removal: Removal): Promise<void> {
     removal.left -= 1;
     if (removal.left <= 0) return;
     const child = Buffer.concat([path, slash, entry.name]);
-    if (entry.isDirectory) await removeFolder(child, removal);
-    else await ignoreMissing(unlink(child));
+    await ignoreMissing(entry.isDirectory ? removeFolder(child, removal) : unlink(child));
   }
   if (removal.left > 0) await ignoreMissing(rmdir(path));
 }
