@@ -15,7 +15,7 @@ import type { PullDependencies, PullRequest, Target } from './pull-request.ts';
 
 /** Pulls the first candidate that there is. Returns the id; the image is in the store under the candidate's name. */
 export async function pullImage(dependencies: PullDependencies, request: PullRequest): Promise<ImageId> {
-  const failures: { readonly name: string; readonly error: unknown }[] = [];
+  const failures: Failure[] = [];
   for (const reference of request.candidates) {
     try {
       return await pullCandidate(dependencies, request, reference);
@@ -24,11 +24,25 @@ export async function pullImage(dependencies: PullDependencies, request: PullReq
       failures.push({ name: formatReference(reference), error });
     }
   }
+  throw pullError(request.tracker.reference, failures);
+}
+
+interface Failure {
+  /** A complete name that was tried. */
+  readonly name: string;
+  readonly error: unknown;
+}
+
+/** Names what was asked for and, where aliases or search registries made something else of it, what that was. */
+function pullError(requested: string, failures: readonly Failure[]): CrioError {
   const [first, ...others] = failures;
-  if (first === undefined) throw new CrioError('invalid', 'no name to pull');
-  if (others.length === 0) throw wrap(`pull "${first.name}"`, first.error);
-  const texts = failures.map(({ name, error }) => `"${name}": ${messageOf(error)}`);
-  throw new CrioError('unknown', `pull ${texts.join('; ')}`, {
+  if (first === undefined) return new CrioError('invalid', 'no name to pull');
+  const asked = requested.replace(/^docker:\/\//, '');
+  const isComplete = first.name === asked || first.name === `${asked}:latest`;
+  if (others.length === 0)
+    return wrap(isComplete ? `pull "${first.name}"` : `pull "${asked}" as "${first.name}"`, first.error);
+  const texts = failures.map(({ name, error }) => `as "${name}": ${messageOf(error)}`);
+  return new CrioError('unknown', `pull "${asked}" ${texts.join('; ')}`, {
     cause: new AggregateError(failures.map(({ error }) => error)),
   });
 }

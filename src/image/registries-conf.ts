@@ -42,28 +42,25 @@ export interface PullSource {
   readonly reference: Reference;
   readonly insecure: boolean;
   readonly isMirror: boolean;
+  /** The repository has another path there than in the name that was asked for. */
+  readonly hasOtherPath: boolean;
 }
 
 /** The places to try, in order: the mirrors that serve this kind of reference, then the registry itself. */
 export function pullSources(conf: RegistriesConf, reference: Reference): readonly PullSource[] {
   const rule = findRule(conf, reference);
-  if (rule === undefined) return [{ reference, insecure: false, isMirror: false }];
+  if (rule === undefined) return [{ reference, insecure: false, isMirror: false, hasOtherPath: false }];
   if (rule.blocked) {
     throw new CrioError('failed-precondition', `registry ${rule.prefix} is blocked in ${conf.source}`);
   }
+  const sourceAt = (location: string, insecure: boolean, isMirror: boolean): PullSource => {
+    const rewritten = rewrite(reference, rule.prefix, location);
+    return { reference: rewritten, insecure, isMirror, hasOtherPath: rewritten.path !== reference.path };
+  };
   const mirrors = rule.mirrors
     .filter((mirror) => servesReference(mirror, rule, reference))
-    .map((mirror) => ({
-      reference: rewrite(reference, rule.prefix, mirror.location),
-      insecure: mirror.insecure,
-      isMirror: true,
-    }));
-  const primary = {
-    reference: rewrite(reference, rule.prefix, rule.location),
-    insecure: rule.insecure,
-    isMirror: false,
-  };
-  return [...mirrors, primary];
+    .map(({ location, insecure }) => sourceAt(location, insecure, true));
+  return [...mirrors, sourceAt(rule.location, rule.insecure, false)];
 }
 
 /** True when a registry or mirror on this host (`host[:port]`), or in it, was declared insecure. */

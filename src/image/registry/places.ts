@@ -47,10 +47,11 @@ export class Place {
     return new RegistryClient({ source: this.source, endpoint: this.#endpoint, credentials, log: this.#log });
   }
 
-  /** For error texts. */
+  /** For error texts. The path of the repository is there when registries.conf changed it. */
   describe(): string {
-    const details = [...(this.source.isMirror ? ['mirror'] : []), this.#client?.credentialSource ?? 'not asked'];
-    return `${this.label} (${details.join(', ')})`;
+    const { isMirror, hasOtherPath, reference } = this.source;
+    const details = [...(isMirror ? ['mirror'] : []), this.#client?.credentialSource ?? 'not asked'];
+    return `${this.label}${hasOtherPath ? `/${reference.path}` : ''} (${details.join(', ')})`;
   }
 }
 
