@@ -171,11 +171,9 @@ describe('mirrors', () => {
     );
     await bench.registry[Symbol.asyncDispose]();
     const text = await failure(bench.pull('one.test/gone'));
-    assert.ok(
-      text.startsWith(
-        `RegistryUnavailable: pull "one.test/gone:latest": read manifest latest: http://${host}/one/gone (`,
-      ),
+    assert.match(
       text,
+      /^RegistryUnavailable: pull "one\.test\/gone:latest": read manifest latest: https:\/\/\S+\/one\/gone \(/,
     );
   });
 
