@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import {
+  closeSync,
   copyFileSync,
+  fchmodSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -12,7 +14,12 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { bind } from '../sys/libc.ts';
 import { sealedCopy, sealsItself, spawnExec } from './sealed-program.ts';
+
+const F_SETLEASE = 1024;
+const F_WRLCK = 1;
+const fcntl = bind<(fd: number, command: number, arg: number) => number>('int fcntl(int fd, int cmd, long arg)');
 
 const folder = mkdtempSync(join(tmpdir(), 'sealed-'));
 test.after(() => rmSync(folder, { recursive: true }));
@@ -23,7 +30,41 @@ test('CVE-2019-5736: nobody can write to the copy that a runtime is run from', (
   assert.ok(file !== undefined);
   assert.deepEqual(readFileSync(file), readFileSync('/usr/bin/crun'));
   assert.throws(() => truncateSync(file, 0), { code: 'EPERM' });
-  assert.throws(() => writeFileSync(openSync(file, 'r+'), 'x'), { code: 'EPERM' });
+  const writable = openSync(file, 'r+');
+  assert.throws(() => writeFileSync(writable, 'x'), { code: 'EPERM' });
+  closeSync(writable);
+});
+
+test('CVE-2019-5736: who reaches the copy from a container can neither stop the next exec nor let it wait', async () => {
+  const run = (program: string) =>
+    spawnExec({ ...command, path: program, mayBeSealed: true }, [], ['null', 'null', 'null']).exited;
+  const attacks = {
+    'keeps it open for writing': (file: string) => openSync(file, 'r+'),
+    'takes its mode away': (file: string) => {
+      const fd = openSync(file, 'r');
+      fchmodSync(fd, 0);
+      return fd;
+    },
+  };
+  for (const [name, attack] of Object.entries(attacks)) {
+    const program = join(folder, name);
+    copyFileSync('/bin/true', program);
+    const file = sealedCopy(program);
+    assert.ok(file !== undefined);
+    const fd = attack(file);
+    assert.deepEqual(await run(program), { code: 0, signal: undefined });
+    assert.equal(sealedCopy(program), undefined);
+    closeSync(fd);
+  }
+  const file = sealedCopy('/bin/true');
+  assert.ok(file !== undefined);
+  // The holder of a lease is asked for it, and execve(2) waits for the answer.
+  for (const flags of ['r', 'r+']) {
+    const fd = openSync(file, flags);
+    assert.equal(fcntl(fd, F_SETLEASE, F_WRLCK), -1, flags);
+    closeSync(fd);
+  }
+  assert.deepEqual(await run('/bin/true'), { code: 0, signal: undefined });
 });
 
 test('a program that an update replaces is copied anew, one that is gone has no copy', () => {
@@ -40,7 +81,13 @@ test('a program that an update replaces is copied anew, one that is gone has no 
   assert.equal(sealedCopy(program), undefined);
 });
 
-test('only what protects itself is run from a copy, as scripts look for the path they are called by', () => {
+test('a script around a runtime is not run from a copy, as it may look for the path it is called by', () => {
+  const program = join(folder, 'script');
+  writeFileSync(program, '#!/bin/sh\nexec "$(dirname "$0")/runc.real" "$@"\n', { mode: 0o755 });
+  assert.equal(sealedCopy(program), undefined);
+});
+
+test('only what protects itself is run from a copy', () => {
   assert.ok(sealsItself('crun version 1.8.1'));
   assert.ok(sealsItself('runc version 1.1.5+ds1'));
   assert.ok(!sealsItself('kata-runtime  : 3.2.0'));
@@ -48,9 +95,9 @@ test('only what protects itself is run from a copy, as scripts look for the path
 });
 
 test('a program that cannot be run from a copy is run from its file', () => {
-  // No #! line: the kernel does not execute it (ENOEXEC), neither here nor there, and says so of the file.
+  // Nothing but the magic: the kernel does not execute it (ENOEXEC), neither here nor there, and says so of the file.
   const program = join(folder, 'no-program');
-  writeFileSync(program, 'nothing', { mode: 0o755 });
+  writeFileSync(program, '\x7fELF', { mode: 0o755 });
   assert.ok(sealedCopy(program) !== undefined);
   assert.throws(() => spawnExec({ ...command, path: program, mayBeSealed: true }, [], ['null', 'null', 'null']), {
     message: new RegExp(`posix_spawn.*${program}`),

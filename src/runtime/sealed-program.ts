@@ -22,7 +22,14 @@ interface Copy {
 
 const copies = new Map<string, Copy>();
 
-/** Whether a runtime does so, by the first line of its `--version`. Scripts around one, and others, run as they are. */
+/**
+ * A security module may forbid what has no file on a disk (EPERM, EACCES). And a container can have the runtime run inside
+ * by `#!/proc/self/exe`, and reach the copy: it can take its mode away (EACCES) or keep it open for writing (ETXTBSY).
+ */
+const copyErrors = ['EACCES', 'EPERM', 'ENOEXEC', 'ETXTBSY'] as const;
+const elfMagic = Buffer.from('\x7fELF', 'latin1');
+
+/** Whether a runtime does so, by the first line of its `--version`. */
 export function sealsItself(version: string): boolean {
   return /^(?:crun|runc) version /.test(version);
 }
@@ -35,8 +42,7 @@ export function spawnExec(command: RuntimeCommand, args: readonly string[], stdi
     try {
       return spawn({ file, name: path, args, env, stdio });
     } catch (error) {
-      // A security module may forbid what has no file on a disk.
-      if (!hasCode(error, 'EACCES') && !hasCode(error, 'EPERM') && !hasCode(error, 'ENOEXEC')) throw error;
+      if (!hasCode(error, ...copyErrors)) throw error;
       refuse(path);
     }
   }
@@ -60,7 +66,9 @@ function copy(path: string): number | undefined {
   // SELinux changes the domain by the label of the program's file.
   if (statSync('/sys/fs/selinux/enforce', { throwIfNoEntry: false }) !== undefined) return undefined;
   try {
-    return sealedMemfd('runtime', readFileSync(path));
+    const program = readFileSync(path);
+    // A script around a runtime may look for its neighbours by the path that it was called by.
+    return program.subarray(0, elfMagic.length).equals(elfMagic) ? sealedMemfd('runtime', program) : undefined;
   } catch {
     return undefined;
   }

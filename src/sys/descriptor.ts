@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { hasCode } from '../base/errors.ts';
 import { bind, invoke } from './libc.ts';
 import type { Pointer } from './libc.ts';
@@ -43,7 +43,8 @@ export function memfdCreate(name: string, content?: string | Uint8Array): number
 
 /**
  * A program in memory that nobody can change any more, F_ADD_SEALS of fcntl(2): one that /proc/PID/fd/N of this process
- * executes. Throws EACCES where sysctl vm.memfd_noexec forbids such programs.
+ * executes. The descriptor is one for reading: as long as it is open no other can take a write lease (F_SETLEASE), which
+ * would let each execve(2) wait for 45 s. Throws EACCES where sysctl vm.memfd_noexec forbids such programs.
  */
 export function sealedMemfd(name: string, content: Uint8Array): number {
   const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -58,10 +59,9 @@ export function sealedMemfd(name: string, content: Uint8Array): number {
   try {
     const seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
     invoke('fcntl', name, () => c.fcntl(fd, F_ADD_SEALS, seals));
-    return fd;
-  } catch (error) {
+    return openSync(`/proc/self/fd/${fd}`, 'r');
+  } finally {
     closeSync(fd);
-    throw error;
   }
 }
 
