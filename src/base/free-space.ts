@@ -14,6 +14,8 @@ interface Interval {
 
 const bytes: Interval = { first: 16 * MiB, least: MiB, most: 16 * MiB };
 const files: Interval = { first: 1024, least: 64, most: 8192 };
+/** What a folder, or a file of a few bytes, takes of a disk. */
+const blockBytes = 4096;
 
 /**
  * Ends a writing before it takes the last space or the last inodes of the file system. What a blob of a few megabytes grows
@@ -37,32 +39,36 @@ export class FreeSpaceGuard {
   wrote(count: number): void {
     this.#bytes += count;
     this.#bytesUntilNext -= count;
-    if (this.#bytesUntilNext > 0) return;
-    const { bavail, blocks, bsize } = statfsSync(this.#folder);
-    const reserved = reservedBytes(blocks * bsize);
-    const left = bavail * bsize - reserved;
-    this.#bytesUntilNext = untilNext(left, bytes);
-    if (left >= 0) return;
-    throw new CrioError(
-      'resource-exhausted',
-      `stop ${this.#verb} after ${mib(this.#bytes)}: ENOSPC is near, less than ${mib(reserved)} of ${mib(blocks * bsize)} are free`,
-    );
+    if (this.#bytesUntilNext <= 0) this.#look();
   }
 
-  /** One more file is about to be made. */
-  placed(): void {
-    this.#files += 1;
-    this.#filesUntilNext -= 1;
-    if (this.#filesUntilNext > 0) return;
-    const { ffree, files: all } = statfsSync(this.#folder);
-    const reserved = reservedFiles(all);
-    const left = all === 0 ? Number.POSITIVE_INFINITY : ffree - reserved;
-    this.#filesUntilNext = untilNext(left, files);
-    if (left >= 0) return;
-    throw new CrioError(
-      'resource-exhausted',
-      `stop ${this.#verb} after ${this.#files} files: ENOSPC is near, fewer than ${reserved} of ${all} inodes are free`,
-    );
+  /** So many more files and folders are made: they take blocks as well as inodes. */
+  placed(count = 1): void {
+    this.#files += count;
+    this.#filesUntilNext -= count;
+    this.#bytesUntilNext -= count * blockBytes;
+    if (this.#filesUntilNext <= 0 || this.#bytesUntilNext <= 0) this.#look();
+  }
+
+  #look(): void {
+    const { bavail, blocks, bsize, ffree, files: all } = statfsSync(this.#folder);
+    const bytesKept = reservedBytes(blocks * bsize);
+    const bytesLeft = bavail * bsize - bytesKept;
+    if (bytesLeft < 0) throw this.#near(this.#most(), `less than ${mib(bytesKept)} of ${mib(blocks * bsize)} are free`);
+    const filesKept = reservedFiles(all);
+    const filesLeft = all === 0 ? Number.POSITIVE_INFINITY : ffree - filesKept;
+    if (filesLeft < 0) throw this.#near(`${this.#files} files`, `fewer than ${filesKept} of ${all} inodes are free`);
+    this.#bytesUntilNext = untilNext(bytesLeft, bytes);
+    this.#filesUntilNext = untilNext(filesLeft, files);
+  }
+
+  /** What has taken the most of it. */
+  #most(): string {
+    return this.#bytes < this.#files * blockBytes ? `${this.#files} files` : mib(this.#bytes);
+  }
+
+  #near(written: string, why: string): CrioError {
+    return new CrioError('resource-exhausted', `stop ${this.#verb} after ${written}: ENOSPC is near, ${why}`);
   }
 }
 

@@ -31,7 +31,19 @@ function manyFiles(): Buffer {
   return gzipSync(buildTar(Array.from({ length: 30_000 }, (_, at) => ({ name: `d${at % 10}/${at}`, data: '' }))));
 }
 
+/** A thousand entries that want a hundred folders each. */
+function deepFolders(): Buffer {
+  const below = 'd/'.repeat(99);
+  return gzipSync(buildTar(Array.from({ length: 1000 }, (_, at) => ({ name: 'f', pax: { path: `${at}/${below}f` } }))));
+}
+
+/** A byte each: of 100 MiB, in blocks of 4 KiB, some 25,000 fit. */
+function smallFiles(): Buffer {
+  return gzipSync(buildTar(Array.from({ length: 30_000 }, (_, at) => ({ name: `d${at % 10}/${at}`, data: 'x' }))));
+}
+
 const freeBytes = /stop unpacking after \d+ MiB: ENOSPC is near, less than 20 MiB of 400 MiB are free/;
+const freeBlocks = /stop unpacking after 2\d{4} files: ENOSPC is near, less than 5 MiB of 100 MiB are free/;
 const freeInodes = /stop unpacking after 1[89]\d{3} files: ENOSPC is near, fewer than 1000 of 20000 inodes are free/;
 
 interface World {
@@ -78,14 +90,16 @@ async function openWorld(undo: AsyncDisposableStack, mountOptions: string): Prom
 }
 
 describe('a layer that would fill the disk', () => {
-  for (const [name, compression, layer, refusal] of [
+  for (const [name, compression, layer, refusal, disk = 'size=400m,nr_inodes=20000'] of [
     ['of zeros in gzip', 'gzip', () => bomb(gzipSync), freeBytes],
     ['of zeros in zstd', 'zstd', () => bomb(zstdCompressSync), freeBytes],
     ['of empty files', 'gzip', manyFiles, freeInodes],
+    ['of folders that only the names of files tell of', 'gzip', deepFolders, freeInodes],
+    ['of small files', 'gzip', smallFiles, freeBlocks, 'size=100m,nr_inodes=100000'],
   ] as const) {
     it(`${name} ends with the disk as it was, and the next image is pulled`, { timeout: 60_000 }, async () => {
       await using undo = new AsyncDisposableStack();
-      const { base, registry, pull } = await openWorld(undo, 'size=400m,nr_inodes=20000');
+      const { base, registry, pull } = await openWorld(undo, disk);
       const blob = registry.putBlob(layer());
       const { manifest } = putImage(registry, 'a', 'bomb', { layers: [buildTar([{ name: 'f', data: 'x' }])] });
       const layers = [{ mediaType: `application/vnd.oci.image.layer.v1.tar+${compression}`, ...blob }];

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   existsSync,
   lstatSync,
@@ -383,6 +384,15 @@ test('large trees are deleted, and mounts in them are not deleted through', asyn
   await assert.rejects(removeTree(`${base}/tree`), /it is a mount point/);
   await removeTree(`${base}/tree`, { detachMounts: true });
   assert.deepEqual([existsSync(`${base}/tree`), existsSync(`${base}/data/precious`)], [false, true]);
+});
+
+test('a tree that is deeper than any path is deleted', async (t) => {
+  const { base } = setUp(t);
+  mkdirSync(`${base}/tree`);
+  const deeper = 'd='.concat('d'.repeat(250), '; for i in $(seq 30); do mkdir $d; cd -P $d; done; echo x > file');
+  execFileSync('sh', ['-ec', deeper], { cwd: `${base}/tree` });
+  await removeTree(`${base}/tree`);
+  assert.equal(existsSync(`${base}/tree`), false);
 });
 
 test('unreadable records are set aside, and nothing is taken for garbage then', async (t) => {

@@ -9,7 +9,7 @@ const readdir = promisify(readdirCallback);
 const rmdir = promisify(rmdirCallback);
 const unlink = promisify(unlinkCallback);
 
-/** A tree with more entries is left to rm(1): a layer can have a hundred thousand. */
+/** A tree with more entries is left to rm(1), as a layer can have a hundred thousand; so is one that is too deep for a path. */
 const maxOwnEntries = 2000;
 
 /**
@@ -34,7 +34,13 @@ export async function removeTree(path: string, options: { readonly detachMounts?
     throw error;
   }
   const removal: Removal = { mount, detachMounts: options.detachMounts === true, left: maxOwnEntries };
-  await ignoreMissing(removeFolder(bytes, removal));
+  try {
+    await ignoreMissing(removeFolder(bytes, removal));
+  } catch (error) {
+    // Links of a layer, or a program that goes down step by step, make trees that no path reaches the end of.
+    if (!hasCode(error, 'ENAMETOOLONG')) throw error;
+    removal.left = 0;
+  }
   if (removal.left <= 0) await removeWithProgram(path);
 }
 

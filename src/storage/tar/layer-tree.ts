@@ -5,6 +5,7 @@ import { AT_REMOVEDIR, mkdirat, openInRoot, openat2, statAt, unlinkat } from '..
 import type { FileStat } from '../../sys/file.ts';
 import { pathBytes, splitPath } from './clean-path.ts';
 import type { BytePath } from './clean-path.ts';
+import type { NameSet } from './unique-names.ts';
 
 /** Where one entry goes: a descriptor of its folder, and its name there. Valid until the next but one place is asked for. */
 export interface Place {
@@ -90,14 +91,10 @@ export class LayerTree implements Disposable {
   }
 
   /** Removes what a folder ('' is the root) holds, but for paths that `keep` names and what is above them. */
-  clearFolder(path: BytePath, keep: ReadonlySet<BytePath>): void {
+  clearFolder(path: BytePath, keep: Pick<NameSet, 'has'>): void {
     const folderFd = this.#folder(path);
     this.#forgetFolders(folderFd);
-    for (const child of readdirSync(`/proc/self/fd/${folderFd}`, { encoding: 'latin1' })) {
-      const childPath = path === '' ? child : `${path}/${child}`;
-      if (!keep.has(childPath)) removeAt(folderFd, pathBytes(child));
-      else if (isFolder(statAt(folderFd, pathBytes(child)))) this.clearFolder(childPath, keep);
-    }
+    clearAt(folderFd, path, keep);
   }
 
   [Symbol.dispose](): void {
@@ -146,6 +143,21 @@ export class LayerTree implements Disposable {
       if (fd === except) continue;
       this.#folders.delete(path);
       closeSync(fd);
+    }
+  }
+}
+
+function clearAt(folderFd: number, path: BytePath, keep: Pick<NameSet, 'has'>): void {
+  for (const child of readdirSync(`/proc/self/fd/${folderFd}`, { encoding: 'latin1' })) {
+    const childPath = path === '' ? child : `${path}/${child}`;
+    if (!keep.has(childPath)) removeAt(folderFd, pathBytes(child));
+    else if (isFolder(statAt(folderFd, pathBytes(child)))) {
+      const fd = openat2(folderFd, pathBytes(child), { flags: O_PATH | O_DIRECTORY | O_NOFOLLOW });
+      try {
+        clearAt(fd, childPath, keep);
+      } finally {
+        closeSync(fd);
+      }
     }
   }
 }

@@ -20,6 +20,7 @@ import { isFolder } from './layer-tree.ts';
 import type { LayerTree, Place } from './layer-tree.ts';
 import { TarError, showName } from './tar-header.ts';
 import type { TarEntry } from './tar-reader.ts';
+import { NameSet } from './unique-names.ts';
 
 const whiteoutPrefix = '.wh.';
 const opaqueMarker = '.wh..wh..opq';
@@ -48,7 +49,7 @@ export class EntryPlacer {
   readonly #warn: (message: string) => void;
   readonly #folderTimes = new FolderTimes();
   /** With `delete`: what this layer brought, and the folders above it. */
-  readonly #placed = new Set<BytePath>();
+  readonly #placed = new NameSet();
   #file: { readonly fd: number; readonly entry: TarEntry } | undefined;
   #inodes = 0;
 
@@ -125,7 +126,8 @@ export class EntryPlacer {
   #create(entry: TarEntry, path: BytePath): void {
     checkIds(entry);
     const place = this.#tree.place(path);
-    if (this.#whiteouts === 'delete') for (let at = path; at !== ''; [at] = splitPath(at)) this.#placed.add(at);
+    // Above one that is there already, all are.
+    if (this.#whiteouts === 'delete') for (let at = path; at !== '' && this.#placed.add(at);) [at] = splitPath(at);
     switch (entry.type) {
       case 'file':
         this.#file = { fd: this.#tree.replacing(place, () => this.#tree.createFile(place)), entry };

@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { cleanPath } from './clean-path.ts';
 import { FolderTimes } from './folder-times.ts';
 import type { TarEntry } from './tar-reader.ts';
-import { UniqueNames } from './unique-names.ts';
+import { NameSet, UniqueNames } from './unique-names.ts';
 
 /** Only the names are looked at. */
 function entry(path: string): TarEntry {
@@ -40,6 +40,26 @@ describe('UniqueNames', () => {
       assert.throws(() => names.add(entry(`usr/share/folder${at % 100}/file-${at}`)), /duplicates/);
     globalThis.gc?.();
     assert.ok(process.memoryUsage().heapUsed - before < 100e6);
+  });
+});
+
+describe('NameSet', () => {
+  it('has what was added, and nothing else', () => {
+    const names = fc.uniqueArray(fc.string(), { maxLength: 30 });
+    fc.assert(
+      fc.property(names, names, (added, asked) => {
+        const set = new NameSet();
+        for (const name of added) assert.equal(set.add(name), true);
+        for (const name of added) assert.equal(set.add(name), false);
+        for (const name of [...added, ...asked]) assert.equal(set.has(name), added.includes(name));
+      }),
+    );
+  });
+
+  it('has a limit', () => {
+    const set = new NameSet(3);
+    for (const name of ['a', 'b', 'a', 'c']) set.add(name);
+    assert.throws(() => set.add('d'), /more than 3 different names/);
   });
 });
 

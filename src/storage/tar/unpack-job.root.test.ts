@@ -263,16 +263,20 @@ test('whiteouts without a proper name are refused', async (t) => {
 test('with the vfs driver whiteouts delete what the parent has, not what this layer brought', async (t) => {
   const prepare = (root: string) => {
     mkdirSync(`${root}/d/lower`, { recursive: true });
+    mkdirSync(`${root}/d/deep/lower`, { recursive: true });
     writeFileSync(`${root}/gone`, 'x');
   };
   const entries = [
     { name: 'd/mine', data: 'x' },
+    { name: 'd/deep/down/mine', data: 'x' },
     { name: 'd/.wh..wh..opq' },
     { name: '.wh.gone' },
     { name: '.wh.never' },
   ];
   const { root } = await unpack(t, entries, { prepare, whiteouts: 'delete' });
-  assert.deepEqual(readdirSync(`${root}/d`), ['mine']);
+  assert.deepEqual(readdirSync(`${root}/d`).sort(), ['deep', 'mine']);
+  assert.deepEqual(readdirSync(`${root}/d/deep`), ['down']);
+  assert.deepEqual(readdirSync(`${root}/d/deep/down`), ['mine']);
   assert.equal(existsSync(`${root}/gone`), false);
 });
 

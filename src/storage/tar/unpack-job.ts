@@ -122,8 +122,7 @@ export class UnpackJob implements Disposable {
         names.add(entry);
         split.startFile(entry.name, entry.payload);
         this.#countIds(entry);
-        this.#space.placed();
-        this.#placer.start(entry);
+        this.#place(entry);
       },
       data: (bytes) => {
         split.data(bytes);
@@ -135,6 +134,14 @@ export class UnpackJob implements Disposable {
         this.#placer.end();
       },
     };
+  }
+
+  /** A single name may stand for thousands of folders above it, and attributes take room like content. */
+  #place(entry: TarEntry): void {
+    const before = this.#placer.inodes;
+    for (const value of entry.xattrs.values()) this.#space.wrote(value.length);
+    this.#placer.start(entry);
+    this.#space.placed(Math.max(1, this.#placer.inodes - before));
   }
 
   #countIds(entry: TarEntry): void {
