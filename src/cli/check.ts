@@ -7,6 +7,7 @@ import { artifactDamage } from '../image/artifacts/artifact-damage.ts';
 import { ArtifactStore } from '../image/artifacts/artifact-store.ts';
 import type { Store, StoreDamage } from '../storage/store.ts';
 import type { Command, CommandContext } from './command.ts';
+import { warnAboutContainerFiles } from './container-files.ts';
 import { removeStorage } from './store-access.ts';
 import type { StoreAccess } from './store-access.ts';
 
@@ -44,6 +45,7 @@ async function check(context: CommandContext, { openStore }: StoreAccess): Promi
   const { flags, log } = context;
   const maxAgeMs = ageOf(stringFlag(flags, 'age') ?? '');
   const isForced = boolFlag(flags, 'force');
+  await warnAboutContainerFiles(context);
   await using resources = new AsyncDisposableStack();
   const store = resources.use(await openStore(context.loaded.config, log));
   const contents = !boolFlag(flags, 'quick');

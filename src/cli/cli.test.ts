@@ -104,6 +104,32 @@ test('crio config prints a file in which nothing is set', async () => {
   assert.doesNotMatch(stderr, /time=/);
 });
 
+test('crio config and crio check warn of what is wrong in the files of other tools, and end well', async () => {
+  const file = async (name: string, text: string) => {
+    await writeFile(join(folder, name), text);
+    return join(folder, name);
+  };
+  const storage = await file('storage.conf', '[storage]\ndriver = "overlay"\ngraphrot = "/x"\n');
+  const registries = await file('registries.conf', '[[registry]]\nlocation = "a.test"\nblokced = true\n');
+  const policy = await file('policy.json', '{"default":[{"type":"signedBy","keyType":"GPGKeys","keypath":"/k"}]}');
+  const env = { CONTAINERS_STORAGE_CONF: storage, CONTAINERS_REGISTRIES_CONF: registries };
+  const lines = [
+    `${storage}:3: unknown key "storage.graphrot" is ignored; did you mean "graphroot"?`,
+    `${registries}: unknown key "registry[0].blokced" is ignored; did you mean "blocked"?`,
+    `no image can be pulled with this signature policy: policy "${policy}"."default"[0]: unknown key "keypath"; did you mean "keyPath"?`,
+  ];
+  const { store } = fakeStore({ containers: [] });
+  for (const command of ['config', 'check']) {
+    const { code, stderr } = await crio(['--signature-policy', policy, command], store, env);
+    assert.equal(code, 0);
+    for (const line of lines) assert.ok(stderr.includes(`level=warning msg=${JSON.stringify(line)}`), stderr);
+  }
+  await writeFile(registries, 'x = [');
+  const broken = await crio(['config'], store, env);
+  assert.equal(broken.code, 0);
+  assert.match(broken.stderr, /level=warning msg="read registries configuration .*registries\.conf/);
+});
+
 test('crio config --default prints every option', async () => {
   const { stdout } = await crio(['config', '--default']);
   assert.match(stdout, /^cgroup_manager = "systemd"$/m);

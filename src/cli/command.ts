@@ -2,7 +2,7 @@ import type { Logger } from '../base/log.ts';
 import type { Flag, FlagValues } from '../config/flags.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import type { Host } from '../config/host.ts';
-import { nearest } from '../config/nearest.ts';
+import { didYouMean } from '../config/nearest.ts';
 
 /** A command of `crio`, as data: help, completion and manual are made from it. */
 export interface Command {
@@ -55,12 +55,9 @@ export function findCommand(commands: readonly Command[], name: string): Command
 
 /** The visible command that may have been meant, as the end of an error; empty when none is near. */
 export function commandHint(commands: readonly Command[], name: string): string {
-  const known = commands
-    .filter(({ hidden }) => hidden !== true)
-    .flatMap((command) => [command.name, ...command.aliases]);
-  const similar = nearest(
+  const visible = commands.filter(({ hidden }) => hidden !== true);
+  return didYouMean(
     name,
-    known.filter(({ length }) => length > 1),
+    visible.flatMap((command) => [command.name, ...command.aliases]),
   );
-  return similar === undefined ? '' : `; did you mean "${similar}"?`;
 }

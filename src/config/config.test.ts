@@ -17,7 +17,7 @@ import { parseFlags } from './parse-flags.ts';
 import { printEffective } from './print-effective.ts';
 import { printTemplate } from './print-template.ts';
 import { reloadConfig } from './reload.ts';
-import { parseStorageConf } from './storage-conf.ts';
+import { parseStorageConf, storageWarnings } from './storage-conf.ts';
 import { quoteToml } from './toml-text.ts';
 import { validateFull, validateLight } from './validate.ts';
 
@@ -431,6 +431,36 @@ test('reloadConfig takes the reloadable options, in order, up to the first that 
   const partly = reloadConfig(current, bad.config, { host: bad.host, log: silentLog });
   assert.ok(partly.error instanceof CrioError);
   assert.deepEqual([partly.config.runtime.logLevel, partly.config.image.pauseCommand], ['debug', '/pause']);
+});
+
+test('unknown keys of storage.conf are told with their line, those of the manual and of other drivers are not', () => {
+  const warningsOf = (text: string) => storageWarnings(hostWith({ '/etc/containers/storage.conf': text }));
+  const known = `[storage]
+driver = ""
+driver_priority = ["overlay"]
+GraphRoot = "/g"
+rootless_storage_path = "/r"
+transient_store = false
+[storage.options]
+additionalimagestores = []
+pull_options = { enable_partial_images = "false", anything = "true" }
+remap-uids = ""
+auto-userns-min-size = 1
+[storage.options.overlay]
+mountopt = "nodev"
+force_mask = ""
+[storage.options.thinpool]
+basesize = "10G"`;
+  assert.deepEqual(warningsOf(known), []);
+  assert.equal(parseStorageConf(Buffer.from(known)).root, '/g');
+  assert.deepEqual(
+    warningsOf('[storage]\n[storage.options]\nmount_prog = 1\n[storage.options.overlay]\nmountopts = 1\n[strage]'),
+    [
+      '/etc/containers/storage.conf:3: unknown key "storage.options.mount_prog" is ignored; did you mean "mount_program"?',
+      '/etc/containers/storage.conf:5: unknown key "storage.options.overlay.mountopts" is ignored; did you mean "mountopt"?',
+      '/etc/containers/storage.conf:6: unknown key "strage" is ignored; did you mean "storage"?',
+    ],
+  );
 });
 
 test('parseStorageConf turns tables into driver options', () => {

@@ -3,7 +3,7 @@ import { CrioError } from '../base/errors.ts';
 import { emptyHandler, fieldsOf, getOption, groupNames, optionsOf, withOption } from './config.ts';
 import type { UncheckedConfig } from './config.ts';
 import type { Handler, Workload, WorkloadResources } from './handler.ts';
-import { nearest } from './nearest.ts';
+import { didYouMean } from './nearest.ts';
 import { fieldName } from './option.ts';
 import type { Option, Options } from './option.ts';
 import { groups, handlerOptions, resourceOptions, workloadOptions } from './options.ts';
@@ -198,8 +198,7 @@ const typeName: Partial<Record<Option['type'], string>> = { bool: 'boolean', int
 function hintFor(key: string, known: readonly string[], group: GroupName | undefined): string {
   const home = group === undefined ? undefined : groupNames.find((name) => keysOf(name).includes(key.toLowerCase()));
   if (home !== undefined) return `; it belongs to [${groups[home].table}]`;
-  const similar = nearest(key, known);
-  return similar === undefined ? '' : `; did you mean "${similar}"?`;
+  return didYouMean(key, known);
 }
 
 function mergeOption(config: UncheckedConfig, group: GroupName, key: string, option: Option, value: unknown): unknown {

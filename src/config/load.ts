@@ -9,7 +9,7 @@ import type { Handler } from './handler.ts';
 import type { Host } from './host.ts';
 import { absent } from './option.ts';
 import { groups } from './options.ts';
-import { loadStorageDefaults } from './storage-conf.ts';
+import { loadStorageDefaults, storageWarnings } from './storage-conf.ts';
 import { parseMemory } from './memory.ts';
 
 export interface LoadedConfig {
@@ -47,6 +47,7 @@ export function loadFiles(host: Host, flags: FlagValues, log: Logger): LoadedCon
   const main = stringFlag(flags, 'config') ?? '/etc/crio/crio.conf';
   const folder = stringFlag(flags, 'config-dir') ?? '/etc/crio/crio.conf.d';
   let loaded: LoadedConfig = { config: hostDefaults(host), origins: new Map() };
+  for (const warning of storageWarnings(host)) log.warn(warning);
   const files = [...mainFile(main, flags.has('config'), host, log), ...dropIns(folder, host, log)];
   for (const { path, kind } of files) {
     log.info(`Updating config from ${kind}: ${path}`);

@@ -1,8 +1,16 @@
+/** The end of an error about a word that nobody knows; empty when no known one is near. `dashes` go before a flag's name. */
+export function didYouMean(word: string, known: readonly string[], dashes = ''): string {
+  const similar = nearest(word, known);
+  return similar === undefined ? '' : `; did you mean "${dashes}${similar}"?`;
+}
+
 /** The known word that is most like `word`, or undefined when none is close enough to be a slip of the keyboard. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   let best: string | undefined;
   let bestDistance = Math.max(1, Math.floor(word.length / 3)) + 1;
   for (const candidate of known) {
+    // One letter is near to every other one.
+    if (candidate.length < 2) continue;
     if (Math.abs(candidate.length - word.length) >= bestDistance) continue;
     const distance = editDistance(word.toLowerCase(), candidate.toLowerCase());
     if (distance >= bestDistance) continue;

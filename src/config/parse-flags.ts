@@ -1,6 +1,6 @@
 import { CrioError } from '../base/errors.ts';
 import type { Flag, FlagValue, FlagValues } from './flags.ts';
-import { nearest } from './nearest.ts';
+import { didYouMean } from './nearest.ts';
 import { parseValue } from './value.ts';
 
 export interface ParsedFlags {
@@ -45,12 +45,7 @@ export function parseFlags(
 
 function undefinedFlag(name: string, flags: readonly Flag[]): CrioError {
   const names = flags.filter(({ hidden }) => !hidden).flatMap((flag) => [flag.name, ...flag.aliases]);
-  // One letter is near to every other one.
-  const similar = nearest(
-    name,
-    names.filter(({ length }) => length > 1),
-  );
-  const hint = similar === undefined ? '' : `; did you mean "--${similar}"?`;
+  const hint = didYouMean(name, names, '--');
   return new CrioError('invalid', `flag provided but not defined: -${name}${hint}`);
 }
 

@@ -1,7 +1,8 @@
 import { existsFile } from './host.ts';
 import { CrioError, hasCode, messageOf } from '../base/errors.ts';
+import { didYouMean } from './nearest.ts';
 import { parseToml, TomlError } from './toml-document.ts';
-import type { TomlNode, TomlTable } from './toml-document.ts';
+import type { TomlEntry, TomlNode, TomlTable } from './toml-document.ts';
 import type { Host } from './host.ts';
 
 /** What containers/storage's own configuration says, for options that crio.conf leaves open. */
@@ -33,6 +34,29 @@ const driverKeys = [
   'use_composefs',
 ];
 
+/** What containers-storage.conf(5) has besides, by table; the tables of other drivers are not looked at. */
+const knownKeys: ReadonlyMap<string, readonly string[]> = new Map([
+  ['', ['storage']],
+  [
+    'storage',
+    'driver driver_priority graphroot imagestore options rootless_storage_path runroot transient_store'.split(' '),
+  ],
+  [
+    'storage.options',
+    [
+      ...driverKeys,
+      ...'additionalimagestores additionallayerstores auto-userns-max-size auto-userns-min-size disable-volatile imagestore'.split(
+        ' ',
+      ),
+      ...'override_kernel_check pull_options remap-gids remap-group remap-uids remap-user root-auto-userns-user'.split(
+        ' ',
+      ),
+      ...'aufs btrfs overlay thinpool vfs zfs'.split(' '),
+    ],
+  ],
+  ['storage.options.overlay', [...driverKeys, 'override_kernel_check', 'sync']],
+]);
+
 /** Reads storage.conf; `STORAGE_DRIVER` and `STORAGE_OPTS` replace driver and options. */
 export function loadStorageDefaults(host: Host): StorageDefaults {
   const file = findStorageConf(host);
@@ -44,6 +68,36 @@ export function loadStorageDefaults(host: Host): StorageDefaults {
     driver: driver === undefined || driver === '' ? fromFile.driver : driver,
     options: options === undefined || options === '' ? fromFile.options : options.split(','),
   };
+}
+
+/** One line for each key of storage.conf that nobody reads. Never throws for a file that cannot be read: others do. */
+export function storageWarnings(host: Host): readonly string[] {
+  const file = findStorageConf(host);
+  if (file === undefined) return [];
+  try {
+    return unknownKeys(parseToml(host.readFile(file)), '').map(
+      ({ entry, path, known }) =>
+        `${file}:${entry.line}: unknown key "${path}" is ignored${didYouMean(entry.key, known)}`,
+    );
+  } catch {
+    return [];
+  }
+}
+
+interface UnknownKey {
+  readonly entry: TomlEntry;
+  readonly path: string;
+  readonly known: readonly string[];
+}
+
+function unknownKeys(table: TomlTable, path: string): readonly UnknownKey[] {
+  const known = knownKeys.get(path);
+  if (known === undefined) return [];
+  return [...table.entries.values()].flatMap((entry): readonly UnknownKey[] => {
+    const below = path === '' ? entry.key : `${path}.${entry.key}`;
+    if (!known.includes(entry.key.toLowerCase())) return [{ entry, path: below, known }];
+    return entry.value.kind === 'table' ? unknownKeys(entry.value, below.toLowerCase()) : [];
+  });
 }
 
 function findStorageConf(host: Host): string | undefined {
@@ -105,8 +159,11 @@ function nonEmpty(text: string | undefined): string | undefined {
   return text === '' ? undefined : text;
 }
 
+/** Matched exactly first, then in any case, as the other tools do. */
 function nodeAt(table: TomlTable | undefined, key: string): TomlNode | undefined {
-  return table?.entries.get(key)?.value;
+  if (table === undefined) return undefined;
+  const entry = table.entries.get(key) ?? table.entries.values().find((other) => other.key.toLowerCase() === key);
+  return entry?.value;
 }
 
 function tableAt(table: TomlTable | undefined, key: string): TomlTable | undefined {

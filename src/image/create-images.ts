@@ -18,6 +18,7 @@ import { createPinFilter } from './pinned.ts';
 import { explainPolicy } from './policy/explain-policy.ts';
 import type { Explanation } from './policy/explain-policy.ts';
 import { configuredPolicyFiles, systemPolicyPaths } from './policy/policy-file.ts';
+import { policyProblems } from './policy/policy-problems.ts';
 import { registriesDFolders } from './policy/registries-d.ts';
 import { storedEvidence, verifyUse } from './policy/verify-use.ts';
 import type { PullObserver, PullProgress } from './pull-progress.ts';
@@ -99,7 +100,16 @@ export interface ImageService extends Images, AsyncDisposable {
 export async function createImages(options: ImagesOptions): Promise<ImageService> {
   const paths = options.places?.registries ?? registriesPaths(env, options.registries);
   await removeUsedAuth(options.config.image.namespacedAuthDir, options.log);
-  return new StoredImages(options, paths, await loadRegistriesConf(paths));
+  const registries = await readRegistries(paths, options.log);
+  const system = options.places?.policyFiles ?? systemPolicyPaths(env);
+  for (const line of await policyProblems(options.config.image, system)) options.log.warn(line);
+  return new StoredImages(options, paths, registries);
+}
+
+async function readRegistries(paths: RegistriesPaths, log: Logger): Promise<RegistriesConf> {
+  const registries = await loadRegistriesConf(paths);
+  for (const line of registries.warnings) log.warn(line);
+  return registries;
 }
 
 class StoredImages implements ImageService {
@@ -253,7 +263,7 @@ class StoredImages implements ImageService {
   }
 
   async #reloadRegistries() {
-    this.#registries = await loadRegistriesConf(this.#registriesPaths);
+    this.#registries = await readRegistries(this.#registriesPaths, this.#options.log);
     // Certificates and what is known about servers may be out of date.
     this.#endpoints.forget();
     this.#options.log.info('Applied new registry configuration');

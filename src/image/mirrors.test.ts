@@ -3,6 +3,8 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Logger } from '../base/log.ts';
+import { defaultConfig } from '../config/config.ts';
 import { failure, noise, openBench } from './testing/bench.ts';
 import { putImage, sendError, startFakeRegistry } from './testing/fake-registry.ts';
 
@@ -43,6 +45,27 @@ describe('busy registries', () => {
       await failure(bench.pull(`${registry.host}/a:1`)),
       /asks to wait 86400 s: 429 too many requests: TOOMANYREQUESTS: come back tomorrow/,
     );
+  });
+});
+
+describe('files with mistakes', () => {
+  it('are named in the log at start, registries.conf again when it is read again', async () => {
+    const lines: string[] = [];
+    const log = new Logger({ level: 'warn', filter: undefined, format: 'text', write: (line) => lines.push(line) });
+    await using bench = await openBench({
+      log,
+      toml: () => '[[registry]]\nlocation = "a.test"\ninsecur = true',
+      policy: { default: [{ type: 'reject' }], transport: {} },
+    });
+    assert.equal(lines.length, 2);
+    assert.match(lines[0] ?? '', /registries\.conf: unknown key .*insecur.* is ignored; did you mean .*insecure/);
+    assert.match(
+      lines[1] ?? '',
+      /no image can be pulled .*policy\.json.*unknown key .*transport.*; did you mean .*transports/,
+    );
+    await bench.images.reload({ image: defaultConfig().image });
+    assert.equal(lines.length, 3);
+    assert.equal(lines[2]?.replace(/^time="[^"]*"/, ''), lines[0]?.replace(/^time="[^"]*"/, ''));
   });
 });
 

@@ -156,6 +156,56 @@ describe('parseRegistriesConf', () => {
   });
 });
 
+describe('unknown keys of registries.conf', () => {
+  const warningsOf = (toml: string) => parseRegistriesConf(toml, '/etc/r.conf').warnings;
+
+  it('are ignored with a warning that names file, key and the nearest known key', () => {
+    const toml = `
+unqualified-search-registry = ["a.test"]
+[aliases]
+"App" = "a.test/app"
+[engine]
+x = 1
+[[registry]]
+location = "a.test"
+[[registry]]
+location = "b.test"
+insecur = true
+[[registry.mirror]]
+location = "m.test"
+pull-from-mirrors = "all"`;
+    assert.deepEqual(warningsOf(toml), [
+      '/etc/r.conf: unknown key "unqualified-search-registry" is ignored; did you mean "unqualified-search-registries"?',
+      '/etc/r.conf: unknown key "engine" is ignored',
+      '/etc/r.conf: unknown key "registry[1].insecur" is ignored; did you mean "insecure"?',
+      '/etc/r.conf: unknown key "registry[1].mirror[0].pull-from-mirrors" is ignored; did you mean "pull-from-mirror"?',
+    ]);
+    assert.deepEqual(warningsOf('[registries.search]\nregistries = ["a.test"]\n[registries.blok]\nregistries = []'), [
+      '/etc/r.conf: unknown key "registries.blok" is ignored; did you mean "block"?',
+    ]);
+  });
+
+  it('are none of those that the manual has, also in other letter case: they count then', () => {
+    const toml = `
+unqualified-search-registries = ["a.test"]
+credential-helpers = ["x"]
+short-name-mode = "disabled"
+additional-layer-store-auth-helper = "y"
+[[registry]]
+prefix = "b.test"
+location = "b.test"
+mirror-by-digest-only = false
+insecure = false
+Blocked = true
+[[registry.mirror]]
+location = "m.test"
+insecure = true
+pull-from-mirror = "all"`;
+    assert.deepEqual(warningsOf(toml), []);
+    assert.throws(() => sources(toml, 'b.test/x:1'), /registry b\.test is blocked/);
+  });
+});
+
 describe('loadRegistriesConf', () => {
   it('merges drop-ins in order: lists are replaced, aliases and registries by name', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'registries-'));

@@ -17,6 +17,8 @@ export interface RegistriesConf {
   readonly rules: readonly RegistryRule[];
   /** The files, for error texts. */
   readonly source: string;
+  /** One line for each key that is in a file and has no meaning; all of them have been ignored. */
+  readonly warnings: readonly string[];
 }
 
 /** One `[[registry]]` table. */

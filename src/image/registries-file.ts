@@ -50,6 +50,7 @@ interface Layer {
   readonly credentialHelpers: readonly string[] | undefined;
   readonly aliases: ReadonlyMap<string, string>;
   readonly rules: readonly RegistryRule[];
+  readonly warnings: readonly string[];
 }
 
 /** Reads and merges all files; a missing one is as an empty one. Throws `invalid` naming the file. */
@@ -80,6 +81,7 @@ const emptyLayer: Layer = {
   credentialHelpers: undefined,
   aliases: new Map(),
   rules: [],
+  warnings: [],
 };
 
 function merge(layers: readonly Layer[], source: string): RegistriesConf {
@@ -103,23 +105,29 @@ function merge(layers: readonly Layer[], source: string): RegistriesConf {
     aliases,
     rules: [...rules.values()],
     source,
+    warnings: layers.flatMap(({ warnings }) => warnings),
   };
 }
 
 function parseLayer(text: string, file: string, options: { readonly allowVersion1: boolean }): Layer {
   try {
     const table = new TomlTableReader(getStaticTOMLValue(parseTOML(text)), '');
-    const version1 = table.table('registries');
-    if (version1 === undefined) return readVersion2(table);
-    if (!options.allowVersion1) throw new CrioError('invalid', 'version 1 format is not allowed in a drop-in file');
-    if (table.tables('registry').length > 0 || table.strings('unqualified-search-registries') !== undefined) {
-      throw new CrioError('invalid', 'mixing sysregistry v1/v2 is not supported');
-    }
-    return readVersion1(version1);
+    const layer = readLayer(table, options);
+    return { ...layer, warnings: table.unknownKeys().map((text) => `${file}: ${text}`) };
   } catch (error) {
     if (error instanceof CrioError) throw wrap(`read registries configuration "${file}"`, error);
     throw new CrioError('invalid', `read registries configuration "${file}"${position(error)}: ${messageOf(error)}`);
   }
+}
+
+function readLayer(table: TomlTableReader, options: { readonly allowVersion1: boolean }): Layer {
+  const version1 = table.table('registries');
+  if (version1 === undefined) return readVersion2(table);
+  if (!options.allowVersion1) throw new CrioError('invalid', 'version 1 format is not allowed in a drop-in file');
+  if (table.tables('registry').length > 0 || table.strings('unqualified-search-registries') !== undefined) {
+    throw new CrioError('invalid', 'mixing sysregistry v1/v2 is not supported');
+  }
+  return readVersion1(version1);
 }
 
 /** TOML syntax errors carry their place. */
@@ -130,7 +138,10 @@ function position(error: unknown): string {
 }
 
 function readVersion2(table: TomlTableReader): Layer {
+  // For other programs.
+  table.string('additional-layer-store-auth-helper');
   return {
+    ...emptyLayer,
     searchRegistries: table.strings('unqualified-search-registries')?.map((item) => parseLocation(item)),
     shortNameMode: readMode(table.string('short-name-mode')),
     credentialHelpers: table.strings('credential-helpers'),

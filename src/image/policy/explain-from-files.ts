@@ -31,6 +31,7 @@ export interface FilesOptions {
 export async function explainFromFiles(options: FilesOptions): Promise<Explanation> {
   const { image, env, log } = options;
   const registries = await loadRegistriesConf(registriesPaths(env, options.registries));
+  for (const line of registries.warnings) log.warn(line);
   using endpoints = new Endpoints({
     limits: defaultLimits,
     certificateDirs: defaultCertificateDirs,

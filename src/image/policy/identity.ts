@@ -1,4 +1,5 @@
 import { CrioError } from '../../base/errors.ts';
+import { didYouMean } from '../../config/nearest.ts';
 import type { JsonReader } from '../json.ts';
 import { formatReference, parseReference, repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
@@ -90,5 +91,9 @@ function readPrefix(reader: JsonReader, key: string): string {
 
 export function allowKeys(reader: JsonReader, allowed: readonly string[]): void {
   const unknown = reader.keys.find((key) => !allowed.includes(key));
-  if (unknown !== undefined) throw new CrioError('invalid', `${reader.path}: unknown key ${JSON.stringify(unknown)}`);
+  if (unknown !== undefined)
+    throw new CrioError(
+      'invalid',
+      `${reader.path}: unknown key ${JSON.stringify(unknown)}${didYouMean(unknown, allowed)}`,
+    );
 }

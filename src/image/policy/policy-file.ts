@@ -14,6 +14,12 @@ export interface Policy {
   readonly transports: ReadonlyMap<string, ReadonlyMap<string, readonly Requirement[]>>;
 }
 
+/** Which policies the configuration names. */
+export interface PolicyPaths {
+  readonly signaturePolicy: string;
+  readonly signaturePolicyDir: string;
+}
+
 type Env = Readonly<Record<string, string | undefined>>;
 
 /** Where the system's policy may be; the first that exists is used. */
@@ -24,20 +30,13 @@ export function systemPolicyPaths(env: Env): readonly string[] {
 }
 
 /** The policy of the namespace, else the configured one, else the system's: the first that exists counts. */
-export function policyFiles(
-  image: { readonly signaturePolicy: string; readonly signaturePolicyDir: string },
-  namespace: string,
-  system: readonly string[],
-): readonly string[] {
+export function policyFiles(image: PolicyPaths, namespace: string, system: readonly string[]): readonly string[] {
   const own = namespaceFile(image.signaturePolicyDir, namespace);
   return [...(own === undefined ? [] : [own]), ...(image.signaturePolicy === '' ? system : [image.signaturePolicy])];
 }
 
 /** As `policyFiles`, without the system's: what CRI-O checks again when a container is made. */
-export function configuredPolicyFiles(
-  image: { readonly signaturePolicy: string; readonly signaturePolicyDir: string },
-  namespace: string,
-): readonly string[] {
+export function configuredPolicyFiles(image: PolicyPaths, namespace: string): readonly string[] {
   return policyFiles(image, namespace, []);
 }
 

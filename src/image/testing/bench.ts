@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { Call } from '../../base/call.ts';
 import { messageOf } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
+import type { Logger } from '../../base/log.ts';
 import { defaultConfig } from '../../config/config.ts';
 import type { Config } from '../../config/config.ts';
 import { createImages } from '../create-images.ts';
@@ -48,6 +49,7 @@ export interface BenchOptions {
   readonly authFiles?: readonly string[];
   readonly limits?: Partial<TransportLimits>;
   readonly additionalArtifactStores?: readonly string[];
+  readonly log?: Logger;
 }
 
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
@@ -65,7 +67,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
   const defaults = defaultConfig().image;
   const images = await createImages({
     store,
-    log: silentLog,
+    log: options.log ?? silentLog,
     additionalArtifactStores: options.additionalArtifactStores ?? [],
     decryptionKeysPath: () => join(dir, 'keys'),
     config: { image: { ...defaults, namespacedAuthDir: '', signaturePolicyDir: '', ...options.image?.(dir) } },
