@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { argv, env, umask } from 'node:process';
+import { argv, env, pid, umask } from 'node:process';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import { Call } from './base/call.ts';
 import { CrioError, messageOf } from './base/errors.ts';
@@ -19,6 +19,7 @@ import { bindService } from './cri/dispatch.ts';
 import { ImageService, RuntimeService } from './cri/gen/api_pb.ts';
 import { createImageService } from './cri/image-service.ts';
 import { listenOnSocket } from './cri/listen.ts';
+import { openOwnStatus } from './cri/own-status.ts';
 import { createRuntimeService } from './cri/runtime-service.ts';
 import { statusWithMessage } from './cri/status-with-message.ts';
 import { markRunning, markStopped, wasStoppedCleanly } from './daemon/clean-shutdown.ts';
@@ -26,6 +27,7 @@ import { endOnUncaughtErrors } from './daemon/crash.ts';
 import { notifyServiceManager } from './daemon/notify.ts';
 import { waitForStopSignal } from './daemon/stop-signals.ts';
 import { writeVersionFile } from './daemon/version-file.ts';
+import { startWatchdog, watchdogTimeoutMs } from './daemon/watchdog.ts';
 import { wipeStale } from './daemon/wipe-stale.ts';
 import { fetchSeccompProfile } from './image/artifacts/seccomp-profile.ts';
 import { createImages } from './image/create-images.ts';
@@ -76,6 +78,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
     log.debug(() => `The main thread runs with the usual priority: ${messageOf(error)}`);
   }
   const config = () => start.config;
+  const watchdogMs = watchdogTimeoutMs(start.env, pid);
   await using stack = new AsyncDisposableStack();
   stack.use(endOnUncaughtErrors(log));
   stack.use(startReaper());
@@ -86,7 +89,8 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   await daemon.metrics.listen();
   stack.use(lookForDamage(daemon, await markStarted(config(), log)));
   daemon.ready();
-  notifyServiceManager(start.env['NOTIFY_SOCKET'], 'READY=1');
+  notifyServiceManager(start.env['NOTIFY_SOCKET'], 'READY=1', log);
+  if (watchdogMs !== undefined) stack.use(watchOwnHealth(daemon, stack, watchdogMs));
   log.info(`Serving on ${config().api.listen}`);
   setTimeout(
     () => void releaseUnusedMemory().catch((error: unknown) => log.debug(messageOf(error))),
@@ -95,12 +99,24 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   reloadOnHangup(start, daemon);
   const signal = await waitForStopSignal();
   log.info(`Received ${signal}, shutting down`);
-  notifyServiceManager(start.env['NOTIFY_SOCKET'], 'STOPPING=1');
+  notifyServiceManager(start.env['NOTIFY_SOCKET'], 'STOPPING=1', log);
   daemon.shutdown.abort(new CrioError('unavailable', 'the daemon is shutting down'));
   await drain();
   await stack.disposeAsync();
   await markStopped(config().crio.cleanShutdownFile);
   return 0;
+}
+
+/** For a unit with `WatchdogSec=`, as CRI-O's has. */
+function watchOwnHealth({ config, shutdown, log }: Daemon, stack: AsyncDisposableStack, timeoutMs: number) {
+  const status = stack.use(openOwnStatus(config().api.listen));
+  return startWatchdog({
+    timeoutMs,
+    check: (limitMs) => status.check(limitMs),
+    notify: (state) => notifyServiceManager(env['NOTIFY_SOCKET'], state, log),
+    signal: shutdown.signal,
+    log,
+  });
 }
 
 /** Files of the configuration and registries.conf are read again; what is wrong in them is logged, the old values stay. */

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { markRunning, markStopped, wasStoppedCleanly } from './clean-shutdown.ts';
 import { silentLog } from '../base/log.ts';
 import { saysOtherRelease, writeVersionFile } from './version-file.ts';
+import { watchdogTimeoutMs } from './watchdog.ts';
 import { wipeStale } from './wipe-stale.ts';
 
 async function temporaryFolder(): Promise<AsyncDisposable & { path: string }> {
@@ -62,4 +63,17 @@ test('wipeStale removes pods after a reboot, and their images too after an upgra
   assert.deepEqual(await wiped(), []);
   await writeVersionFile(versionFilePersist, '1.36.9');
   assert.deepEqual(await wiped(), ['pod', 'image']);
+});
+
+test('watchdogTimeoutMs reads what the service manager wants of this process', () => {
+  assert.equal(watchdogTimeoutMs({ WATCHDOG_USEC: '60000000' }, 7), 60_000);
+  assert.equal(watchdogTimeoutMs({ WATCHDOG_USEC: '60000000', WATCHDOG_PID: '7' }, 7), 60_000);
+  assert.equal(watchdogTimeoutMs({ WATCHDOG_USEC: '60000000', WATCHDOG_PID: '8' }, 7), undefined);
+  assert.equal(watchdogTimeoutMs({}, 7), undefined);
+  for (const text of ['1000000', '0', '-1', 'soon'])
+    assert.throws(
+      () => watchdogTimeoutMs({ WATCHDOG_USEC: text }, 7),
+      /watchdog timeout .* must be more than 1 s/,
+      text,
+    );
 });
