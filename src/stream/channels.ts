@@ -1,9 +1,8 @@
-import type { WebSocket } from 'ws';
 import { CrioError } from '../base/errors.ts';
 import { IdleTimer } from './idle-timer.ts';
 import { InputGate, InputQueue } from './input.ts';
 import { watchLastBytes } from './last-bytes.ts';
-import { messageBytes } from './websocket.ts';
+import { messageBytes, type ServedSocket } from './websocket.ts';
 
 /** Version 5: this channel, and the number of the channel whose input ends. */
 const closeChannel = 255;
@@ -32,13 +31,13 @@ export class Channels {
   /** Aborted when the client has gone or the session has ended. */
   readonly closed: AbortSignal;
   readonly #abort = new AbortController();
-  readonly #socket: WebSocket;
+  readonly #socket: ServedSocket;
   readonly #options: ChannelOptions;
   readonly #inputs: ReadonlyMap<number, InputQueue>;
   readonly #idle: IdleTimer;
   readonly #gate: InputGate;
 
-  constructor(socket: WebSocket, options: ChannelOptions) {
+  constructor(socket: ServedSocket, options: ChannelOptions) {
     this.#socket = socket;
     this.#options = options;
     this.closed = this.#abort.signal;
@@ -53,7 +52,7 @@ export class Channels {
     this.#idle = new IdleTimer(options.idleTimeoutMs, () => socket.terminate());
     socket.on('message', (data) => this.#onMessage(messageBytes(data)));
     socket.on('error', () => socket.terminate());
-    // A client's close frame ends the session; the library answers it.
+    socket.on('goodbye', () => this.#finish('closed by the client'));
     socket.on('close', () => this.#finish('closed by the client'));
   }
 
@@ -82,7 +81,7 @@ export class Channels {
     this.#finish('ended');
     if (this.#socket.readyState === this.#socket.CLOSED) return;
     this.#socket.resume();
-    this.#socket.close(code);
+    this.#socket.hangUp(code);
     const stopWatching = watchLastBytes(this.#options.traffic, () => this.#socket.terminate());
     this.#socket.once('close', stopWatching);
   }

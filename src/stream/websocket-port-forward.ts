@@ -1,8 +1,8 @@
 import type { Socket } from 'node:net';
-import type { WebSocket } from 'ws';
 import { channelLimit, Channels } from './channels.ts';
 import type { Refusal } from './negotiation.ts';
 import { copyBothWays, forwardErrorText } from './port-forward.ts';
+import type { ServedSocket } from './websocket.ts';
 import { whenAborted } from './when-aborted.ts';
 
 /** Sub-protocols of the old port-forward over WebSocket, and whether it is base64. */
@@ -25,7 +25,7 @@ function isBase64(protocol: string): boolean {
 }
 
 export interface WebSocketPortForward {
-  readonly socket: WebSocket;
+  readonly socket: ServedSocket;
   readonly protocol: string;
   readonly podId: string;
   /** Of the CRI request: one connection each. */

@@ -1,4 +1,3 @@
-import type { WebSocket } from 'ws';
 import { Channels } from './channels.ts';
 import {
   settle,
@@ -9,6 +8,7 @@ import {
   type RemoteHandler,
   type StreamSink,
 } from './remote-command.ts';
+import type { ServedSocket } from './websocket.ts';
 
 const stdinChannel = 0;
 const stdoutChannel = 1;
@@ -34,7 +34,7 @@ const firstVersion: Version = { base64: false, hasJsonStatus: false, canHalfClos
 
 /** Serves one exec or attach session over a WebSocket; resolves when it is over. There is no set-up: it starts at once. */
 export async function serveWebSocketRemoteCommand(session: {
-  readonly socket: WebSocket;
+  readonly socket: ServedSocket;
   readonly protocol: string;
   readonly options: RemoteCommandOptions;
   readonly traffic: () => number;

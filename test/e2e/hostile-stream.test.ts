@@ -308,7 +308,7 @@ test('frames that lie about their length end their session, or wait for the rest
 });
 
 /** A raw connection that has asked for a WebSocket. */
-function beginWebSocket(target: string, protocol: string): Socket {
+function beginWebSocket(target: string, protocol: string, options: { allowHalfOpen?: boolean } = {}): Socket {
   const url = new URL(target);
   const head = [
     `GET ${url.pathname} HTTP/1.1`,
@@ -319,7 +319,7 @@ function beginWebSocket(target: string, protocol: string): Socket {
     'Sec-WebSocket-Version: 13',
     `Sec-WebSocket-Protocol: ${protocol}`,
   ];
-  return attacker({ host: url.hostname, port: Number(url.port) }, `${head.join('\r\n')}\r\n\r\n`);
+  return attacker({ host: url.hostname, port: Number(url.port), ...options }, `${head.join('\r\n')}\r\n\r\n`);
 }
 
 test('WebSocket frames that lie end their session', async () => {
@@ -342,6 +342,38 @@ test('WebSocket frames that lie end their session', async () => {
       await closed(socket);
     }
   });
+});
+
+test('WebSocket clients that say goodbye, or end their side and do not read, and then stay keep no session', async () => {
+  const goodbye = Buffer.of(0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8);
+  const stdin = { stdin: true };
+  const ports = await runPod(node.client);
+  await runContainer(node.client, ports, { name: 'deaf', command: ['nc', '-ll', '-p', '7000', '-e', 'sleep', '1000'] });
+  const sockets: Socket[] = [];
+  const begin = async (target: string, protocol: string) => {
+    const socket = beginWebSocket(target, protocol, { allowHalfOpen: true });
+    await new Promise((resolve) => socket.once('data', resolve));
+    sockets.push(socket);
+    return socket;
+  };
+  await unharmed(async () => {
+    const leaving = [
+      await begin(await execUrl(node.client, id, ['sleep', '777'], stdin), 'v5.channel.k8s.io'),
+      await begin(await execUrl(node.client, id, ['yes']), 'v4.channel.k8s.io'),
+      await begin(await attachUrl(node.client, id), 'v5.channel.k8s.io'),
+      await begin(await forwardUrl(node.client, ports.id, [7000]), 'v4.channel.k8s.io'),
+      await begin(await forwardUrl(node.client, ports.id), 'SPDY/3.1+portforward.k8s.io'),
+    ];
+    for (const socket of leaving) socket.write(goodbye);
+    const text = await begin(await forwardUrl(node.client, ports.id), 'SPDY/3.1+portforward.k8s.io');
+    text.write(Buffer.of(0x81, 0x81, 0, 0, 0, 0, 0x61));
+    const deaf = await begin(await execUrl(node.client, id, ['yes']), 'v5.channel.k8s.io');
+    deaf.pause();
+    await sleep(300);
+    deaf.end();
+  });
+  for (const socket of sockets) socket.destroy();
+  await removePod(node.client, ports.id);
 });
 
 function compressed(block: Buffer): Buffer {

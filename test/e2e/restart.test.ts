@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ContainerState, PodSandboxState } from '../../src/cri/gen/api_pb.ts';
+import { openRemoteCommand } from '../../src/stream/testing/spdy-client.ts';
+import type { CriClient } from '../client/client.ts';
 import {
   containerStatus,
   createContainer,
@@ -13,7 +15,9 @@ import {
   runContainer,
   runPod,
   busybox,
+  waitFor,
 } from '../client/pods.ts';
+import { attachUrl, execUrl } from '../client/sessions.ts';
 import { startDaemon, type Daemon } from '../run/daemon.ts';
 import { assertNothingLeft } from '../run/inside-world.ts';
 import { handlers } from './environment.ts';
@@ -36,7 +40,8 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
       const pod = await runPod(client, { handler, name: `kept-${handler}` });
       const stopped = await runPod(client, { handler, name: `stopped-${handler}` });
       await client.runtime.stopPodSandbox({ podSandboxId: stopped.id });
-      const running = await runContainer(client, pod, { name: 'running', command: ['sleep', '1000'] });
+      const ticking = ['sh', '-c', 'while :; do echo tick; sleep 0.1; done'];
+      const running = await runContainer(client, pod, { name: 'running', command: ticking });
       const created = await createContainer(client, pod, { name: 'created', command: ['sleep', '1000'] });
       const ends = await runContainer(client, pod, {
         name: 'ends',
@@ -64,6 +69,7 @@ for (const signal of ['SIGKILL', 'SIGTERM'] as const) {
       after.delete(ends);
       assert.deepEqual(after, before);
       assert.equal((await execSync(client, running, ['echo', 'hi'])).stdout, 'hi\n');
+      await servesStreams(client, running);
       await client.runtime.startContainer({ containerId: created });
       assert.equal((await containerStatus(client, created)).state, ContainerState.CONTAINER_RUNNING);
       await client.runtime.stopContainer({ containerId: running, timeout: 0n });
@@ -83,6 +89,19 @@ test('a pod whose network namespace and containers vanished while the daemon was
   assert.equal((await containerStatus(client, id)).exitCode, 137);
   await removePod(client, pod.id);
 });
+
+/** Exec, attach and the rotation of the log, through a monitor that an earlier daemon has started. */
+async function servesStreams(client: CriClient, containerId: string): Promise<void> {
+  const exec = await openRemoteCommand(await execUrl(client, containerId, ['echo', 'hi']), ['stdout', 'stderr']);
+  assert.equal(await exec.stdout?.text, 'hi\n');
+  const attach = await openRemoteCommand(await attachUrl(client, containerId), ['stdin', 'stdout', 'stderr']);
+  await waitFor('output', 5000, () => (attach.stdout?.received ?? 0) > 0 || undefined);
+  attach.client.transport.destroy();
+  const { logPath } = await containerStatus(client, containerId);
+  renameSync(logPath, `${logPath}.1`);
+  await client.runtime.reopenContainerLog({ containerId });
+  await waitFor('a line in the new log', 5000, () => readFileSync(logPath, 'utf8').includes('tick') || undefined);
+}
 
 /** Pods and containers with what must survive a restart, by id. */
 async function world({ client }: Daemon): Promise<Map<string, string>> {

@@ -248,6 +248,25 @@ describe('attach', () => {
     }
   });
 
+  test('packets of one byte fill that buffer too: the client is gone long before it is megabytes behind', async () => {
+    const command = ['sh', '-c', 'read line; while :; do printf x; done'];
+    const container = await runContainer(node.client, pod, { name: 'tiny', command, config: { stdin: true } });
+    const session = await openRemoteCommand(await attachUrl(node.client, container), ['stdin', 'stdout', 'stderr']);
+    const sockets = () => usageOf(node.daemon.pid()).descriptors['socket'] ?? 0;
+    const whileAttached = sockets();
+    session.client.transport.pause();
+    session.stdin?.send('\n');
+    await flat(async () => {
+      await waitFor('the end of the attachment', 60_000, () => sockets() < whileAttached || undefined);
+    });
+    session.client.transport.resume();
+    assert.match(await session.error.text, /error attaching to container: .*prints faster than the client reads/);
+    const { received = 0 } = session.stdout ?? {};
+    // Of what it receives now most was with the kernel.
+    assert.ok(received > 0 && received < 4 << 20, `${received} bytes`);
+    await node.client.runtime.stopContainer({ containerId: container, timeout: 0n });
+  });
+
   async function openSpdy(url: string) {
     const session = await openRemoteCommand(url, ['stdin', 'stdout', 'stderr']);
     return {

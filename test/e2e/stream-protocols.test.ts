@@ -11,7 +11,7 @@ import { openChannels, openTunnel, type ChannelClient } from '../../src/stream/t
 import { removePod, runContainer, runPod, waitFor, type Pod } from '../client/pods.ts';
 import { attachUrl, execUrl, exitStatus, exitText, forwardUrl, success } from '../client/sessions.ts';
 import { usageOf, waitForUsage } from '../client/usage.ts';
-import { useDaemon } from './environment.ts';
+import { failureOf, useDaemon } from './environment.ts';
 
 let pod: Pod;
 let id: string;
@@ -21,6 +21,7 @@ const node = useDaemon({}, async (client) => {
 });
 
 const url = (cmd: readonly string[], options = {}) => execUrl(node.client, id, cmd, options);
+const invalidArgument = 3;
 const failing = ['sh', '-c', 'echo out; echo err >&2; exit 3'];
 const jsonVersions = new Set(['v5.channel.k8s.io', 'v4.channel.k8s.io', 'v4.base64.channel.k8s.io']);
 
@@ -194,6 +195,24 @@ function ask(target: string, method: string, headers: Readonly<Record<string, st
     sent.end();
   });
 }
+
+test('what could not be served has no URL, but CRI-O’s text', async () => {
+  const { runtime } = node.client;
+  const request = { containerId: id, cmd: ['true'], stdin: false, stdout: true, stderr: false, tty: false };
+  const nothing = { ...request, stdout: false };
+  const cases = [
+    [runtime.exec({ ...request, containerId: '' }), 'exec endpoint: missing required container_id'],
+    [runtime.exec({ ...request, tty: true, stderr: true }), 'exec endpoint: tty and stderr cannot both be true'],
+    [runtime.exec(nothing), 'exec endpoint: one of stdin, stdout, or stderr must be set'],
+    [runtime.attach({ ...request, containerId: '' }), 'attach endpoint: missing required container_id'],
+    [runtime.attach({ ...request, tty: true, stderr: true }), 'attach endpoint: tty and stderr cannot both be true'],
+    [runtime.attach(nothing), 'attach endpoint: one of stdin, stdout, and stderr must be set'],
+    [runtime.portForward({ podSandboxId: '', port: [] }), 'portforward endpoint: missing required pod_sandbox_id'],
+  ] as const;
+  for (const [call, text] of cases) {
+    assert.deepEqual(await failureOf(call), { code: invalidArgument, details: `unable to prepare ${text}` });
+  }
+});
 
 describe('negotiation', () => {
   const spdy = { Connection: 'Upgrade', Upgrade: 'SPDY/3.1' };
@@ -476,8 +495,11 @@ describe('port-forward', () => {
     const namespaceOptions = { network: NamespaceMode.NODE, pid: NamespaceMode.CONTAINER, ipc: NamespaceMode.POD };
     const host = await runPod(node.client, { config: { linux: { securityContext: { namespaceOptions } } } });
     const servers: Server[] = [];
-    const listen = async (address: string): Promise<number> => {
-      const server = createServer((socket) => socket.end(`here at ${address}\n`));
+    const listen = async (address: string, stays = false): Promise<number> => {
+      const server = createServer((socket) => {
+        socket.write(`here at ${address}\n`);
+        if (!stays) socket.end();
+      });
       servers.push(server);
       await new Promise<void>((resolve) => server.listen(0, address, resolve));
       const bound = server.address();
@@ -494,7 +516,13 @@ describe('port-forward', () => {
       (await useSpdy(client, 1)).error,
       /failed to connect to localhost:1 inside namespace .* connection refused$/,
     );
-    assert.equal(usageOf(node.daemon.pid()).children, before.children);
+    const port = String(await listen('127.0.0.1', true));
+    client.open({ streamtype: 'error', port, requestid: port });
+    const open = client.open({ streamtype: 'data', port, requestid: port });
+    await waitFor('the first words', 5000, () => open.received > 0 || undefined);
+    // What an earlier test has left may be ending just now.
+    const sameChildren = () => usageOf(node.daemon.pid()).children <= before.children || undefined;
+    await waitFor('no program beside the open connection', 5000, sameChildren);
     client.goAway();
     await client.closed;
     await waitForUsage(node.daemon.pid(), before);

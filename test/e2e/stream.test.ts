@@ -248,8 +248,9 @@ describe('port-forward', () => {
   async function serve(command: string): Promise<Pod> {
     const pod = await runPod(node.client);
     pods.push(pod);
-    await runContainer(node.client, pod, { name: 'server', command: ['sh', '-c', command] });
-    await sleep(500);
+    const id = await runContainer(node.client, pod, { name: 'server', command: ['sh', '-c', command] });
+    const listens = async () => (await execSync(node.client, id, ['netstat', '-tln'])).stdout.includes('LISTEN');
+    await waitFor('the server', 10_000, async () => (await listens()) || undefined);
     return pod;
   }
 
@@ -270,7 +271,7 @@ describe('port-forward', () => {
   }
 
   test('passes a half-close on and gets the rest of the answer, in a tunnel too', async () => {
-    const pod = await serve('while :; do nc -l -p 8000 -e sh -c "cat; sleep 0.2; echo end"; done');
+    const pod = await serve('exec nc -ll -p 8000 -e sh -c "cat; sleep 0.2; echo end"');
     for (const client of [await open(pod.id), await openInTunnel(pod.id)]) {
       const { error, data } = await pair(client, 8000, '0');
       data.send('question\n');
