@@ -17,6 +17,22 @@ test('runFirst is for the calling thread alone: what it starts has the usual pri
   await worker.terminate();
 });
 
+test('runFirst leaves a priority that somebody has chosen', async () => {
+  const module = new URL('./priority.ts', import.meta.url).href;
+  const script = `import { runFirst } from '${module}'; runFirst(); process.stdout.write(${statOfThread});`;
+  for (const [chosen, nice, policy] of [
+    [['nice', '-n', '3'], 3, 0],
+    [['chrt', '--batch', '0'], 0, 3],
+  ] as const) {
+    const args = [...chosen.slice(1), process.execPath, '--input-type=module', '--eval', script];
+    const child = await run({ file: chosen[0], args, env: { PATH: '/bin:/usr/bin' }, timeoutMs: 20_000 });
+    const fields = fieldsOf(child.stdout.toString());
+    assert.deepEqual([Number(fields[16]), Number(fields[38])], [nice, policy]);
+  }
+});
+
+const statOfThread = "(await import('node:fs')).readFileSync('/proc/thread-self/stat', 'latin1')";
+
 test('startNicely lowers a worker before its program begins', async () => {
   const before = threads();
   const worker = startNicely(
@@ -40,5 +56,10 @@ function newNices(before: readonly string[]): Set<number> {
 
 /** proc_pid_stat(5), field 19 */
 function niceOf(stat: string): number {
-  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+  return Number(fieldsOf(stat)[16]);
+}
+
+/** From field 3 on. */
+function fieldsOf(stat: string): string[] {
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
 }

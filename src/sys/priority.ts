@@ -1,9 +1,10 @@
 import { readdirSync } from 'node:fs';
-import { constants, setPriority } from 'node:os';
+import { constants, getPriority, setPriority } from 'node:os';
 import { SYS_ioprio_set, SYS_sched_setattr } from './arch.ts';
-import { bindSyscall, invoke } from './libc.ts';
+import { bind, bindSyscall, invoke } from './libc.ts';
 
 const c = {
+  schedGetscheduler: bind<(pid: number) => number>('int sched_getscheduler(int pid)'),
   ioprioSet: bindSyscall<(number: number, which: number, who: number, priority: number) => number>([
     'int',
     'int',
@@ -31,6 +32,7 @@ export function yieldToOthers(): void {
   invoke('ioprio_set', undefined, () => c.ioprioSet(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, priority));
 }
 
+const SCHED_OTHER = 0;
 /** struct sched_attr of sched_setattr(2), its first version. */
 const schedAttrBytes = 48;
 const SCHED_FLAG_RESET_ON_FORK = 1;
@@ -41,9 +43,11 @@ const mainThreadSlice = 500_000n;
 /**
  * Lets the calling thread run before others of the daemon's cgroup (its own workers, runtimes, a compiler beside it) when
  * there is something to do: nice -10 and a short slice, for itself alone. Threads and programs that it starts begin with
- * nice 0 and the usual slice. EPERM without CAP_SYS_NICE.
+ * nice 0 and the usual slice. What somebody has chosen for the daemon (`Nice=`, `CPUSchedulingPolicy=` of its unit) stays as
+ * it is. EPERM without CAP_SYS_NICE.
  */
 export function runFirst(): void {
+  if (getPriority() !== 0 || c.schedGetscheduler(0) !== SCHED_OTHER) return;
   const attributes = Buffer.alloc(schedAttrBytes);
   attributes.writeUInt32LE(schedAttrBytes, 0);
   attributes.writeBigUInt64LE(BigInt(SCHED_FLAG_RESET_ON_FORK), 8);
