@@ -60,7 +60,7 @@ test('a sub path is bound, through links that stay in the image', async () => {
   assert.equal(readFileSync(join(lower, 'file'), 'utf8'), 'inside');
 });
 
-test('a sub path does not leave the image', async () => {
+test('CVE-2024-1753, CVE-2024-9407, CVE-2024-9675: a sub path does not leave the image', async () => {
   await using undo = new AsyncDisposableStack();
   const { mounts } = await mountAll(undo, { imageSubPath: 'escape/data' });
   const lower = /^lowerdir=([^:]+):/.exec(mounts[0]?.options?.[0] ?? '')?.[1] ?? '';

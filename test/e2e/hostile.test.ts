@@ -1,5 +1,16 @@
 import assert from 'node:assert/strict';
-import { lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  readdirSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { putImage } from '../../src/image/testing/fake-registry.ts';
 import { buildTar } from '../../src/storage/testing/build-tar.ts';
@@ -20,6 +31,7 @@ import { putShellImage, shellLayer, startMadeRegistry } from './made-images.ts';
 const registry = await startMadeRegistry();
 after(() => registry[Symbol.asyncDispose]());
 const node = useDaemon();
+write('/srv/secrets/key', 'from the host');
 
 /** An image made to harm. Either its container is refused with this text, or it runs and `sh` prints this inside. */
 interface Row {
@@ -30,6 +42,10 @@ interface Row {
   readonly sh?: readonly [script: string, output: string];
   /** Refused by one runtime and run safely by another. */
   readonly either?: true;
+  /** Line of mounts.conf(5) while the container is made. */
+  readonly mountsConf?: string;
+  /** `/etc/passwd` of the layer has this in it, and becomes a sparse file of 10 GB after the pull. */
+  readonly grows?: string;
   /** Keeps what the image says to run, instead of `sleep`. */
   readonly ownCommand?: boolean;
 }
@@ -42,6 +58,9 @@ const users = (text: string): readonly EntrySpec[] => [
   { name: 'etc/passwd', data: text },
   { name: 'etc/group', data: 'root:x:0:\n' },
 ];
+
+const marker = 'root:x:0:0:grows to ten gigabytes:/:/bin/sh\n';
+const hugePasswd = { layer: users(marker), grows: marker };
 
 const configs: readonly Row[] = [
   {
@@ -119,6 +138,19 @@ const configs: readonly Row[] = [
     refused: /not a directory/,
   },
   { what: 'VOLUME that is a file', config: { Volumes: { '/bin/sh': {} } }, refused: /not a directory/ },
+  {
+    what: 'CVE-2019-16884: VOLUME /proc, and below it',
+    config: { Volumes: { '/proc': {}, '/proc/self/attr': {}, '/proc/sys/kernel': {} } },
+    sh: [
+      'cut -d " " -f 2,3 /proc/mounts | grep "^/proc " ; ls -d /proc/self/attr/current',
+      '/proc proc\n/proc/self/attr/current',
+    ],
+  },
+  {
+    what: 'VOLUME /sys and /dev',
+    config: { Volumes: { '/sys': {}, '/dev': {} } },
+    sh: ['ls -d /sys/kernel; test -c /dev/null && echo ok', '/sys/kernel\nok'],
+  },
   { what: 'VOLUME /', config: { Volumes: { '/': {} } }, sh: ['echo ok', 'ok'] },
   {
     what: 'ENTRYPOINT of 1 MB',
@@ -209,6 +241,17 @@ const rootfs: readonly Row[] = [
     refused: /larger than 10485760 bytes/,
   },
   {
+    what: 'CVE-2025-4437: 10 GB of passwd',
+    ...hugePasswd,
+    config: { User: 'ghost' },
+    refused: /line longer than|larger than/,
+  },
+  {
+    what: 'CVE-2025-4437: 10 GB of passwd, and no user',
+    ...hugePasswd,
+    refused: /"\/etc\/passwd" of the image: larger than/,
+  },
+  {
     what: 'CVE-2026-47262: a group of two million members',
     layer: [folder('etc'), { name: 'etc/group', data: `big:x:5:${'u,'.repeat(2_000_000)}\n` }],
     config: { User: '7:big' },
@@ -226,10 +269,11 @@ const rootfs: readonly Row[] = [
   },
   { what: '/etc/mtab is a folder', layer: [folder('etc'), folder('etc/mtab')], sh: ['ls -d /etc/mtab', '/etc/mtab'] },
   {
-    what: '/etc/resolv.conf and /etc/hosts are links out of the image',
+    what: 'CVE-2019-18837: /etc/resolv.conf, /etc/hosts and /etc/hostname are links out of the image',
     layer: [
       folder('etc'),
       link('etc/resolv.conf', '/../../../etc/made-by-resolv'),
+      link('etc/hosts', '/../../../root/made-by-hosts'),
       link('etc/hostname', '../../../../etc/made-by-hostname'),
     ],
     sh: ['echo ok', 'ok'],
@@ -240,7 +284,17 @@ const rootfs: readonly Row[] = [
     layer: [link('dev', '/../../../../../tmp')],
     either: true,
   },
-  { what: 'CVE-2019-19921: /proc is a link', layer: [{ name: '.wh.proc' }, link('proc', '/tmp')], refused: /proc/ },
+  {
+    what: 'CVE-2019-19921, CVE-2023-27561, CVE-2023-28642: /proc is a link',
+    layer: [{ name: '.wh.proc' }, link('proc', '/tmp')],
+    refused: /proc/,
+  },
+  {
+    what: 'CVE-2024-9341: what mounts.conf names is mounted where the image has a link out of itself',
+    layer: [folder('run'), link('run/secrets', '/../../../../root/made-by-secrets'), folder('root/made-by-secrets')],
+    mountsConf: '/srv/secrets:/run/secrets',
+    sh: ['cat /root/made-by-secrets/key', 'from the host'],
+  },
   { what: '/sys is a link out of the image', layer: [link('sys', '/../../../../../tmp')], either: true },
 ];
 
@@ -261,6 +315,11 @@ for (const handler of handlers) {
           config: row.config ?? {},
           layers: row.layer === undefined ? [] : [buildTar(row.layer)],
         });
+        if (row.grows !== undefined) {
+          await client.image.pullImage({ image: { image } });
+          growPasswd(row.grows);
+        }
+        if (row.mountsConf !== undefined) write(mountsConf, `${row.mountsConf}\n`);
         const options = {
           name: `c${index}`,
           image,
@@ -278,6 +337,7 @@ for (const handler of handlers) {
           await client.runtime.stopContainer({ containerId: id, timeout: 0n });
           await client.runtime.removeContainer({ containerId: id });
         }
+        rmSync(mountsConf, { force: true });
         assert.equal(hostState(), host, 'the host is as before');
       });
     }
@@ -391,6 +451,26 @@ function putCheckpoint(tag: string, archive: Buffer, base: { readonly image: str
   const { manifest } = putImage(registry, 'made', tag, { layers, config });
   registry.putManifest('made', tag, { ...manifest, annotations });
   return `${registry.host}/made:${tag}`;
+}
+
+const mountsConf = '/etc/containers/mounts.conf';
+
+/** As a layer of that size would be on disk, without the writing of it. */
+function growPasswd(content: string): void {
+  const layers = '/var/lib/containers/storage/overlay';
+  const grown = readdirSync(layers)
+    .map((layer) => `${layers}/${layer}/diff/etc/passwd`)
+    .filter((path) => existsSync(path) && lstatSync(path).isFile() && startsWith(path, content));
+  assert.ok(grown.length > 0);
+  for (const path of grown) truncateSync(path, 10 * 1024 ** 3);
+}
+
+function startsWith(path: string, content: string): boolean {
+  const fd = openSync(path, 'r');
+  const start = Buffer.alloc(content.length);
+  readSync(fd, start);
+  closeSync(fd);
+  return start.toString() === content;
 }
 
 /** What an image that escapes would change first. */

@@ -1,5 +1,6 @@
 import { CrioError } from '../../base/errors.ts';
 import type { Certificate } from './certificate.ts';
+import { constraintProblem } from './name-constraints.ts';
 
 const usages = { codeSigning: '1.3.6.1.5.5.7.3.3', any: '2.5.29.37.0' } as const;
 
@@ -18,7 +19,8 @@ export interface ChainOptions {
 
 /**
  * Throws `invalid` with the reason unless a chain leads from the certificate to a root in which every certificate is valid
- * at the time and for signing code, and every issuer is an authority that may sign as many below it; RFC 5280, 6.
+ * at the time and for signing code, and every issuer is an authority that may sign as many below it, and these names; RFC
+ * 5280, 6.
  */
 export function checkChain(leaf: Certificate, { roots, intermediates, atMs }: ChainOptions): void {
   const problem = problemOf(leaf, atMs);
@@ -34,7 +36,8 @@ export function checkChain(leaf: Certificate, { roots, intermediates, atMs }: Ch
       if (child.x509.issuer !== issuer.x509.subject) continue;
       checks += 1;
       if (checks > maxChecks) throw new CrioError('resource-exhausted', 'check certificate: too many possible chains');
-      const why = issuerProblem(child, issuer, chain.length - 1) ?? problemOf(issuer, atMs);
+      const why =
+        issuerProblem(child, issuer, chain.length - 1) ?? problemOf(issuer, atMs) ?? namesProblem(chain, issuer);
       if (why !== undefined) reasons.add(`${nameOf(issuer)}: ${why}`);
       else if (roots.includes(issuer)) return true;
       else if (chain.length <= maxDepth && leadsToRoot([...chain, issuer])) return true;
@@ -63,6 +66,12 @@ function issuerProblem(child: Certificate, issuer: Certificate, between: number)
     return `allows ${issuer.pathLength} authorities below it, not ${between}`;
   if (!child.x509.checkIssued(issuer.x509)) return `did not issue ${nameOf(child)}`;
   return child.x509.verify(issuer.x509.publicKey) ? undefined : `did not sign ${nameOf(child)}`;
+}
+
+/** What an authority may not sign, no authority below it may either. */
+function namesProblem(below: readonly Certificate[], { nameConstraints }: Certificate): string | undefined {
+  if (nameConstraints === undefined) return undefined;
+  return below.map(({ names }) => constraintProblem(names, nameConstraints)).find((why) => why !== undefined);
 }
 
 /** Fulcio promises this extension; elsewhere its absence means any use. */

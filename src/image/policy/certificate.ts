@@ -2,6 +2,8 @@ import { X509Certificate } from 'node:crypto';
 import { CrioError, messageOf } from '../../base/errors.ts';
 import { contentOf, derTags, readBoolean, readDer, readInteger, readObjectId, readOnlyDer } from './der.ts';
 import type { DerElement } from './der.ts';
+import { nameTags, readNameConstraints } from './name-constraints.ts';
+import type { NameConstraints } from './name-constraints.ts';
 import { readPem } from './pem.ts';
 
 /** What decides about a certificate for signing, RFC 5280. */
@@ -16,6 +18,10 @@ export interface Certificate {
   /** Object identifiers of extendedKeyUsage; undefined without it, which means any use. */
   readonly extendedKeyUsage: readonly string[] | undefined;
   readonly emails: readonly string[];
+  /** Of every kind: subjectAltName, as GeneralNames */
+  readonly names: readonly DerElement[];
+  /** For the names of certificates below it */
+  readonly nameConstraints: NameConstraints | undefined;
   /** Fulcio's extension: who vouched for the identity; undefined without it. */
   readonly oidcIssuer: string | undefined;
 }
@@ -33,7 +39,7 @@ const ids = {
 } as const;
 
 /** Extensions whose meaning is known here; another one that is critical makes a certificate useless. */
-const understood: readonly string[] = Object.values(ids).filter((id) => id !== ids.nameConstraints);
+const understood: readonly string[] = Object.values(ids);
 
 /** Signatures with hashes that are not broken: ECDSA, RSA (PKCS #1 and PSS) with SHA-2, Ed25519. */
 const signatureAlgorithms = new Set([
@@ -66,12 +72,17 @@ export function readCertificate(der: Buffer, what: string): Certificate {
     const { extensions, algorithm } = readBody(x509.raw);
     if (!signatureAlgorithms.has(algorithm)) throw new Error(`signature algorithm ${algorithm} is not accepted`);
     const constraints = readBasicConstraints(extensions.get(ids.basicConstraints));
+    const names = readNames(extensions.get(ids.subjectAltName));
+    const nameConstraints = extensions.get(ids.nameConstraints);
     return {
       x509,
       ...constraints,
       maySignCertificates: readMaySign(extensions.get(ids.keyUsage)),
       extendedKeyUsage: readUsages(extensions.get(ids.extendedKeyUsage)),
-      emails: readEmails(extensions.get(ids.subjectAltName)),
+      emails: emailsIn(names),
+      names,
+      // Critical or not: what it excludes is excluded.
+      nameConstraints: nameConstraints === undefined ? undefined : readNameConstraints(nameConstraints),
       oidcIssuer: readOidcIssuer(extensions),
     };
   } catch (error) {
@@ -97,8 +108,6 @@ function readExtensions(list: readonly DerElement[]): ReadonlyMap<string, Buffer
     const isCritical = second?.tag === derTags.boolean && readBoolean(second.content);
     const value = contentOf(third ?? second, derTags.octetString);
     if (extensions.has(id)) throw new Error(`extension ${id} stands twice`);
-    // What it excludes would have to be excluded here too, critical or not.
-    if (id === ids.nameConstraints) throw new Error('name constraints are not supported');
     if (isCritical && !understood.includes(id)) throw new Error(`unknown critical extension ${id}`);
     extensions.set(id, value);
   }
@@ -128,11 +137,14 @@ function readUsages(value: Buffer | undefined): readonly string[] | undefined {
   );
 }
 
+function readNames(value: Buffer | undefined): readonly DerElement[] {
+  return value === undefined ? [] : readDer(readOnlyDer(value, derTags.sequence));
+}
+
 /** Only `rfc822Name`, `[1] IA5String`: the subject's common name is no identity. */
-function readEmails(value: Buffer | undefined): readonly string[] {
-  if (value === undefined) return [];
-  return readDer(readOnlyDer(value, derTags.sequence))
-    .filter(({ tag }) => tag === 0x81)
+function emailsIn(names: readonly DerElement[]): readonly string[] {
+  return names
+    .filter(({ tag }) => tag === nameTags.email)
     .map(({ content }) => {
       if (content.some((byte) => byte < 0x20 || byte > 0x7e)) throw new Error('an email address is not ASCII');
       return content.toString('latin1');

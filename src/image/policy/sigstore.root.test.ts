@@ -294,9 +294,19 @@ describe('sigstoreSigned with fulcio', () => {
       /unknown critical extension 1\.2\.3\.4/,
     ],
     [
-      'name constraints',
-      { middle: [...authorityExtensions, 'nameConstraints=permitted;email:example.com'] },
-      /name constraints are not supported/,
+      'a name that its authority excludes',
+      { middle: [...authorityExtensions, 'nameConstraints=critical,excluded;email:.com'] },
+      /excludes the name "builder@example\.com"/,
+    ],
+    [
+      'a name that its authority does not permit',
+      { middle: [...authorityExtensions, 'nameConstraints=permitted;email:example.org,permitted;DNS:example.com'] },
+      /does not permit the name "builder@example\.com"/,
+    ],
+    [
+      'constraints of names that are not compared',
+      { middle: [...authorityExtensions, 'nameConstraints=excluded;RID:1.2.3'] },
+      /name constraints of kind 8 are not supported/,
     ],
   ];
   for (const [
@@ -343,6 +353,27 @@ describe('sigstoreSigned with fulcio', () => {
     await pull(images, name);
     await sign({ key: 'leaf-below', chain: ['leaf-below', 'below', 'narrow', 'root'], log: 'rekor' });
     await refuses(/"CN=narrow": allows 0 authorities below it, not 1/);
+  });
+
+  it('takes a name that every authority above permits, and refuses one that the root excludes', async () => {
+    const limits = (...names: string[]) => [...authorityExtensions, `nameConstraints=critical,${names.join(',')}`];
+    const wide = limits(
+      'permitted;email:com',
+      'excluded;email:other.example.com',
+      'excluded;email:someone@example.com',
+    );
+    make.certificate('wide', { extensions: wide, ...years });
+    make.certificate('own', { extensions: limits('permitted;email:example.com'), issuer: 'wide', ...years });
+    make.certificate('leaf-own', { extensions: signer, issuer: 'own', ...minutes });
+    require(trust({ caPath: make.path('wide.crt') }));
+    await sign({ key: 'leaf-own', chain: ['leaf-own', 'own', 'wide'], log: 'rekor' });
+    await pull(images, name);
+    make.certificate('hard', { extensions: limits(`excluded;email:${email}`), ...years });
+    make.certificate('between', { extensions: authorityExtensions, issuer: 'hard', ...years });
+    make.certificate('leaf-hard', { extensions: signer, issuer: 'between', ...minutes });
+    require(trust({ caPath: make.path('hard.crt') }));
+    await sign({ key: 'leaf-hard', chain: ['leaf-hard', 'between', 'hard'], log: 'rekor' });
+    await refuses(/"CN=hard": excludes the name "builder@example\.com"/);
   });
 
   it('refuses an authority that has the name of the root only, with its key identifier or without', async () => {

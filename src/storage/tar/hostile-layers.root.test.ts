@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { describe, it } from 'node:test';
-import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { crc32, gzipSync, zstdCompressSync } from 'node:zlib';
 import { messageOf } from '../../base/errors.ts';
 import { lgetxattr } from '../../sys/xattr.ts';
 import { buildTar, entryBytes, withChecksum } from '../testing/build-tar.ts';
@@ -271,6 +271,16 @@ const rows: readonly Row[] = [
     safe: (root) => assert.equal(statSync(`${root}/f`).size, 100_000),
   },
   {
+    what: 'a zstd frame that wants a window of 2 GiB',
+    layer: bytes(Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 21 << 3, 1, 0, 0])),
+    refused: /decompress zstd: Frame requires too much memory/,
+  },
+  {
+    what: 'xz that wants a dictionary of 1.5 GiB',
+    layer: bytes(hungryXz()),
+    refused: /decompress xz: it needs more than 268435456 bytes of memory/,
+  },
+  {
     what: 'gzip in gzip',
     layer: bytes(gzipSync(gzipSync(archive))),
     refused: /unexpected end of archive|checksum|no number/,
@@ -300,6 +310,17 @@ function inside(root: string, path: string): void {
 
 function skippable(): Buffer {
   return Buffer.from([0x51, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4]);
+}
+
+/** `xz` made it; the properties of its dictionary are changed, with their checksum. */
+function hungryXz(): Buffer {
+  const file = execFileSync('xz', ['--format=xz', '-c'], { input: archive });
+  // After the header of the stream, 12 bytes: the size of the block's header, flags, LZMA2 (0x21), 1 byte of properties.
+  const size = ((file[12] ?? 0) + 1) * 4;
+  assert.deepEqual([...file.subarray(14, 16)], [0x21, 1]);
+  file[16] = 39;
+  file.writeUInt32LE(crc32(file.subarray(12, 12 + size - 4)), 12 + size - 4);
+  return file;
 }
 
 function hugeHeader(): Buffer {
