@@ -173,6 +173,12 @@ export async function execSync(
   };
 }
 
+/** Waits until a program in the pod of this container listens on TCP. */
+export async function waitForListener(client: CriClient, containerId: string): Promise<void> {
+  const listeners = async () => (await execSync(client, containerId, ['netstat', '-tln'])).stdout;
+  await waitFor('a listener', 10_000, async () => (await listeners()).includes('LISTEN') || undefined);
+}
+
 /** Containers first, as kubelet does it: StopPodSandbox alone gives them as long as its deadline is away. */
 export async function removePod(client: CriClient, podSandboxId: string): Promise<void> {
   const { containers } = await client.runtime.listContainers({ filter: { podSandboxId } });

@@ -43,6 +43,8 @@ test('two thousand ExecSyncs at once are all answered, others meanwhile too, and
   const other = await runContainer(client, pod, { name: 'other', command: ['sleep', '1000'] });
   await execSync(client, id, ['true']);
   const before = usageOf(daemon.pid());
+  // The runtime was started from it.
+  assert.ok('/memfd:runtime (deleted)' in before.descriptors, 'there is no sealed copy of the runtime');
   let [answered, lastMs] = [0, 0];
   const all = Array.from({ length: 2000 }, async (_, index) => {
     const { code, stdout } = await execSync(client, id, ['sh', '-c', `echo ${index}; exit ${index % 100}`], 0);

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { crictlFor } from '../client/crictl.ts';
-import { removePod, runContainer, runPod } from '../client/pods.ts';
+import { removePod, runContainer, runPod, waitFor, waitForListener } from '../client/pods.ts';
 import { buildTools } from '../conformance/build.ts';
 import { buildImages } from '../fixtures/build.ts';
 import { useDaemon } from './environment.ts';
@@ -40,11 +39,13 @@ for (const transport of ['spdy', 'websocket']) {
     test('forwards a port, many times over one session', async () => {
       const pod = await runPod(node.client);
       const command = ['sh', '-c', 'mkdir /tmp/www; echo page >/tmp/www/x; exec httpd -f -p 8000 -h /tmp/www'];
-      await runContainer(node.client, pod, { name: 'web', command });
-      await sleep(500);
+      const id = await runContainer(node.client, pod, { name: 'web', command });
+      // A refused connection ends crictl's whole session.
+      await waitForListener(node.client, id);
       const child = start('port-forward', '--transport', transport, pod.id, '18080:8000');
       const ended = new Promise((resolve) => child.once('exit', resolve));
-      await sleep(1000);
+      const isForwarded = () => fetch('http://127.0.0.1:18080/x').then(({ ok }) => ok || undefined);
+      await waitFor('the forwarded port', 10_000, () => isForwarded().catch(() => undefined));
       for (let count = 0; count < 10; count++) {
         assert.equal(await (await fetch('http://127.0.0.1:18080/x')).text(), 'page\n');
       }

@@ -10,6 +10,7 @@ import {
   runContainer,
   runPod,
   waitFor,
+  waitForListener,
   type Pod,
   waitForExit,
 } from '../client/pods.ts';
@@ -249,8 +250,7 @@ describe('port-forward', () => {
     const pod = await runPod(node.client);
     pods.push(pod);
     const id = await runContainer(node.client, pod, { name: 'server', command: ['sh', '-c', command] });
-    const listens = async () => (await execSync(node.client, id, ['netstat', '-tln'])).stdout.includes('LISTEN');
-    await waitFor('the server', 10_000, async () => (await listens()) || undefined);
+    await waitForListener(node.client, id);
     return pod;
   }
 
