@@ -239,6 +239,7 @@ test('status asks the socket and keeps all digits of the creation time', async (
     '"annotations":null,"crio_annotations":null,"log_path":"l","root":"/r","sandbox":"s","ip_addresses":["1","2"],"host_network":false}';
   const server = createServer((request, response) => {
     assert.equal(request.headers.host, 'crio');
+    if (request.url === '/containers/gone') response.statusCode = 404;
     response.end(request.url === '/containers/abc' ? body : 'nothing here\n');
   });
   await new Promise<void>((resolve) => server.listen(socket, resolve));
@@ -251,6 +252,8 @@ test('status asks the socket and keeps all digits of the creation time', async (
         'CRI-O annotations:\nlog path: l\ngraph root: /r\nsandbox: s\nips: 1, 2\n',
     );
     assert.match((await crio(['status', '-s', socket, 'containers', '-i', 'x'])).stderr, /decode JSON response/);
+    const gone = await crio(['status', '-s', socket, 'containers', '-i', 'gone']);
+    assert.match(gone.stderr, /get http:\/\/crio\/containers\/gone on \\"[^ ]*\\": 404: nothing here"/);
     assert.match((await crio(['status', '-s', socket, 'containers'])).stderr, /the argument --id cannot be empty/);
     assert.equal((await crio(['status', '-s', socket, 'config'])).stdout, 'nothing here\n');
   } finally {

@@ -10,7 +10,7 @@ const dialTimeoutMs = 32_000;
 /** `sun_path` of a unix address, with its final zero byte (unix(7)). */
 const maxSocketPath = 108;
 
-/** The body of a GET, whatever the status code says: CRI-O's own client ignores it. */
+/** The body of a GET. A status of 400 and above is an error here; CRI-O's own client shows that body as an answer. */
 async function get(context: CommandContext, path: string): Promise<Buffer> {
   const socket = stringFlag(context.parentFlags, 'socket') ?? context.loaded.config.api.listen;
   if (Buffer.byteLength(socket) > maxSocketPath)
@@ -24,7 +24,12 @@ async function get(context: CommandContext, path: string): Promise<Buffer> {
       (response) => {
         const chunks: Buffer[] = [];
         response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('end', () => resolve(Buffer.concat(chunks)));
+        response.on('end', () => {
+          const body = Buffer.concat(chunks);
+          const { statusCode = 0 } = response;
+          if (statusCode < 400) resolve(body);
+          else fail(new Error(`${statusCode}: ${body.toString('utf8').slice(0, 200).trim()}`));
+        });
         response.on('error', fail);
       },
     );

@@ -259,7 +259,7 @@ describe('registries with secrets', () => {
     await using stranger = await open(tls.host, {}, '');
     assert.match(
       await failure(pull(stranger, name)),
-      /unable to get local issuer certificate|unable to verify the first certificate|self-signed certificate/,
+      /: (unable to get local issuer certificate|unable to verify the first certificate|self-signed certificate[^;]*); if its authority is to be trusted, it belongs into [^ ]*ca\.crt$/,
     );
     cpSync(certs.authority, join(dir, 'ca.crt'));
     await using known = await open(tls.host, { certificateDirs: [join(folder, 'certs.d')] }, '');

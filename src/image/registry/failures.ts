@@ -56,10 +56,21 @@ function isPlainHttp(error: unknown): boolean {
   );
 }
 
+/** OpenSSL's words for a certificate whose authority this machine does not trust, as Node's codes. */
+const unknownAuthority = [
+  ...['UNABLE_TO_VERIFY_LEAF_SIGNATURE', 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', 'UNABLE_TO_GET_ISSUER_CERT'],
+  ...['SELF_SIGNED_CERT_IN_CHAIN', 'DEPTH_ZERO_SELF_SIGNED_CERT'],
+];
+
+/** Node's own advice is about a flag that nobody here can set. */
+const nodeAdvice = /; if the root CA is installed locally, try running Node\.js with --use-system-ca/;
+
 /** Node leaves the message of an AggregateError empty. */
 function causeText(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join(', ');
   if (isPlainHttp(error))
     return 'the server speaks plain HTTP where TLS is expected; if it may, set insecure = true for it in registries.conf';
+  if (hasCause(error, (cause) => hasCode(cause, ...unknownAuthority)))
+    return `${messageOf(error).replace(nodeAdvice, '')}; if its authority is to be trusted, it belongs into /etc/containers/certs.d/HOST[:PORT]/ca.crt`;
   return messageOf(error);
 }
