@@ -2,12 +2,18 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
+import { buildTar } from '../../src/storage/testing/build-tar.ts';
 import { busybox, execSync, removePod, runContainer, runPod, waitFor } from '../client/pods.ts';
+import { podmanOn, podmanRunOptions } from '../fixtures/podman.ts';
 import { run } from '../fixtures/process.ts';
 import { daemonFile } from '../run/daemon.ts';
 import { write } from '../run/node-files.ts';
-import { failureOf, useDaemon } from './environment.ts';
+import { failureOf, handlers, useDaemon } from './environment.ts';
+import { putShellImage, startMadeRegistry } from './made-images.ts';
 import { preparePodman } from './podman.ts';
+
+const registry = await startMadeRegistry();
+after(() => registry[Symbol.asyncDispose]());
 
 const formats = (tag: string): string => `docker.io/library/formats:${tag}`;
 const graphRoot = '/var/lib/containers/storage';
@@ -165,6 +171,60 @@ describe('an image store of its own, on another disk', () => {
         statSync(`/srv/containers/overlay-layers/${id}.tar-split.gz`).size > 0,
         'tar-split stays in the graph root',
       );
+    await daemon.restart('SIGTERM', () => void check());
+  });
+});
+
+describe('the vfs driver', () => {
+  const root = '/srv/vfs';
+  const podman = podmanOn({ root, runRoot: '/run/vfs', driver: 'vfs' });
+  before(() => {
+    preparePodman();
+    rmSync('/etc/containers/storage.conf', { force: true });
+  });
+  const node = useDaemon({ config: `[crio]\nroot = "${root}"\nrunroot = "/run/vfs"\nstorage_driver = "vfs"\n` });
+  const layers = () => readdirSync(`${root}/vfs/dir`).filter((name) => /^[0-9a-f]{64}$/.test(name));
+
+  /** What is left of what three layers say, one over the other. */
+  async function shows(image: string): Promise<void> {
+    const { client } = node;
+    for (const handler of handlers) {
+      const pod = await runPod(client, { handler });
+      const id = await runContainer(client, pod, { image, command: ['sleep', '1000'] });
+      const { stdout } = await execSync(client, id, ['sh', '-c', 'echo x > /written; cd /data; find . | sort']);
+      assert.equal(stdout, '.\n./deep\n./deep/down\n./deep/down/new\n./kept\n');
+      await removePod(client, pod.id);
+    }
+  }
+
+  test('images are pulled, run by us and by podman, given back whole, and removed', async () => {
+    const { client, daemon } = node;
+    const lower = ['gone', 'deep/gone', 'deep/down/gone', 'other/gone'].map((name) => ({
+      name: `data/${name}`,
+      data: 'x',
+    }));
+    const upper = [
+      { name: 'data/deep/down/new', data: 'new' },
+      { name: 'data/kept', data: 'new' },
+      { name: 'data/.wh..wh..opq' },
+    ];
+    const image = putShellImage(registry, 'vfs', { layers: [buildTar(lower), buildTar(upper)] });
+    const before = layers();
+    await client.image.pullImage({ image: { image } });
+    const own = layers().filter((id) => !before.includes(id));
+    assert.equal(own.length, 3);
+    await shows(image);
+    const listed = podman('run', ...podmanRunOptions, image, 'find', '/data', '-type', 'f');
+    assert.deepEqual(listed.trim().split('\n').toSorted(compare), ['/data/deep/down/new', '/data/kept']);
+    // It compares what it reads with the digests of the layers.
+    run('skopeo', ['copy', '--quiet', `containers-storage:[vfs@${root}+/run/vfs]${image}`, 'dir:/srv/vfs-copy']);
+    await daemon.restart('SIGKILL');
+    await shows(image);
+    await client.image.removeImage({ image: { image } });
+    assert.deepEqual(
+      layers().filter((id) => own.includes(id)),
+      [],
+    );
     await daemon.restart('SIGTERM', () => void check());
   });
 });
