@@ -1,9 +1,10 @@
 # All work is done by scripts; this file only names it. `make help` lists the targets.
 arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
 node := node_modules/node-linux-$(arch)/bin/node
+export PREFIX DESTDIR
 export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
-.PHONY: help run stop check test e2e crash-test conformance kubelet-test mixed bench bench-pull bench-stream setup clean
+.PHONY: help run stop check test e2e crash-test conformance kubelet-test mixed bench bench-pull bench-stream setup install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +60,10 @@ bench-stream: ## measure exec, attach and port-forward: time, rate, leaks, memor
 
 setup: ## only install and build
 	@sh test/setup/setup.sh test
+
+install: ## build, and copy what runs to PREFIX=/usr/local, below DESTDIR=: docs/install.md
+	@sh test/setup/setup.sh run
+	@$(node) scripts/install.ts
 
 clean: ## remove what was built
 	rm -rf build

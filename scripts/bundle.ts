@@ -4,10 +4,11 @@ import http from 'node:http';
 import { basename, dirname, resolve } from 'node:path';
 import { rolldown } from 'rolldown';
 import type { Plugin } from 'rolldown';
+import { loosePackages } from './loose-packages.ts';
 
 /**
  * Bundles the daemon into one file, build/crio.mjs, and one for each worker thread: it starts several times faster and in less memory than loose
- * sources. koffi stays outside, as it loads its native part by path, and openpgp and prom-client, which few need. `bin/crio` prefers the bundle when it is there.
+ * sources. `bin/crio` prefers the bundle when it is there.
  */
 
 const root = new URL('..', import.meta.url).pathname;
@@ -107,7 +108,7 @@ async function bundleFile(input: string, output: string): Promise<void> {
   const bundle = await rolldown({
     input,
     platform: 'node',
-    external: ['koffi', 'openpgp', 'prom-client'],
+    external: [...loosePackages],
     plugins: [slimPlugin, workerPlugin, latinPlugin],
     transform: { define: { __CRIO_BUILD__: JSON.stringify(build) } },
   });

@@ -1,0 +1,71 @@
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { loosePackages } from './loose-packages.ts';
+
+/**
+ * `make install`: copies what runs, and nothing that only builds or tests, to `$DESTDIR$PREFIX/lib/crio-ts`, with the
+ * command as `bin/crio` and the units in `lib/systemd/system`, where systemd prefers them to those of a package.
+ */
+
+const root = new URL('..', import.meta.url).pathname;
+const prefix = process.env['PREFIX'] || '/usr/local';
+const destination = `${process.env['DESTDIR'] ?? ''}${prefix}`;
+const folder = join(destination, 'lib/crio-ts');
+
+interface Lockfile {
+  readonly packages: Readonly<
+    Record<string, { readonly dependencies?: object; readonly optionalDependencies?: object } | undefined>
+  >;
+}
+
+/** Folders of the packages and of all that they need, as far as they are there: those of other systems are not. */
+function packageFolders(names: readonly string[]): readonly string[] {
+  const { packages }: Lockfile = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'));
+  const found = new Set<string>();
+  const add = (name: string): void => {
+    const path = `node_modules/${name}`;
+    if (found.has(path) || !existsSync(join(root, path))) return;
+    found.add(path);
+    const { dependencies = {}, optionalDependencies = {} } = packages[path] ?? {};
+    for (const needed of [...Object.keys(dependencies), ...Object.keys(optionalDependencies)]) add(needed);
+  };
+  for (const name of names) add(name);
+  return [...found];
+}
+
+function copy(path: string): void {
+  cpSync(join(root, path), join(folder, path), { recursive: true });
+}
+
+function installUnits(): void {
+  const units = join(destination, 'lib/systemd/system');
+  mkdirSync(units, { recursive: true });
+  for (const name of ['crio.service', 'crio-wipe.service']) {
+    const text = readFileSync(join(root, 'contrib/systemd', name), 'utf8');
+    writeFileSync(join(units, name), text.replaceAll('/usr/local/', `${prefix}/`), { mode: 0o644 });
+  }
+}
+
+rmSync(folder, { recursive: true, force: true });
+const node = `node_modules/node-linux-${process.arch}/bin/node`;
+const bundles = globSync('build/*.mjs', { cwd: root });
+for (const path of ['bin/crio', 'LICENSE', ...bundles, node, ...packageFolders(loosePackages)]) copy(path);
+chmodSync(join(folder, 'bin/crio'), 0o755);
+const command = join(destination, 'bin/crio');
+mkdirSync(dirname(command), { recursive: true });
+rmSync(command, { force: true });
+symlinkSync('../lib/crio-ts/bin/crio', command);
+installUnits();
+// Node keeps what it has compiled, by path: a short run fills the folder that bin/crio names.
+process.stdout.write(execFileSync(command, ['--version'], { encoding: 'utf8' }));
