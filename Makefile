@@ -1,7 +1,6 @@
 # All work is done by scripts; this file only names it. `make help` lists the targets.
 arch := $(patsubst aarch64,arm64,$(patsubst x86_64,x64,$(shell uname -m)))
 node := node_modules/node-linux-$(arch)/bin/node
-export PREFIX DESTDIR
 export PATH := $(CURDIR)/node_modules/node-linux-$(arch)/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
 .PHONY: help run stop check test e2e crash-test conformance kubelet-test mixed bench bench-pull bench-stream setup install clean
@@ -62,8 +61,8 @@ setup: ## only install and build
 	@sh test/setup/setup.sh test
 
 install: ## build, and copy what runs to PREFIX=/usr/local, below DESTDIR=: docs/install.md
-	@sh test/setup/setup.sh run
-	@$(node) scripts/install.ts
+	@env -u PREFIX sh test/setup/setup.sh run # npm has a PREFIX of its own
+	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' $(node) scripts/install.ts
 
 clean: ## remove what was built
 	rm -rf build
