@@ -6,6 +6,7 @@ import {
   globSync,
   mkdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -22,6 +23,8 @@ const root = new URL('..', import.meta.url).pathname;
 const prefix = process.env['PREFIX'] || '/usr/local';
 const destination = `${process.env['DESTDIR'] ?? ''}${prefix}`;
 const folder = join(destination, 'lib/crio-ts');
+/** Becomes the folder when it is complete: a daemon that runs from there starts its worker threads from these files. */
+const unfinished = `${folder}.unfinished`;
 
 interface Lockfile {
   readonly packages: Readonly<
@@ -45,7 +48,7 @@ function packageFolders(names: readonly string[]): readonly string[] {
 }
 
 function copy(path: string): void {
-  cpSync(join(root, path), join(folder, path), { recursive: true });
+  cpSync(join(root, path), join(unfinished, path), { recursive: true });
 }
 
 function installUnits(): void {
@@ -57,11 +60,13 @@ function installUnits(): void {
   }
 }
 
-rmSync(folder, { recursive: true, force: true });
+rmSync(unfinished, { recursive: true, force: true });
 const node = `node_modules/node-linux-${process.arch}/bin/node`;
 const bundles = globSync('build/*.mjs', { cwd: root });
 for (const path of ['bin/crio', 'LICENSE', ...bundles, node, ...packageFolders(loosePackages)]) copy(path);
-chmodSync(join(folder, 'bin/crio'), 0o755);
+chmodSync(join(unfinished, 'bin/crio'), 0o755);
+rmSync(folder, { recursive: true, force: true });
+renameSync(unfinished, folder);
 const command = join(destination, 'bin/crio');
 mkdirSync(dirname(command), { recursive: true });
 rmSync(command, { force: true });
