@@ -398,6 +398,22 @@ describe('bombs', () => {
     });
   }
 
+  for (const [what, layer] of [
+    ['zeros behind the archive', zerosBehind],
+    ['long headers', longHeaders],
+  ] as const) {
+    it(`of ${what} ends at the limit, though nothing is written`, { timeout: 120_000 }, async () => {
+      const base = mkdtempSync(`${tmpdir()}/bomb-`);
+      try {
+        mkdirSync(`${base}/root`);
+        const text = await failure(unpack(`${base}/root`, `${base}/split`, layer));
+        assert.match(text, /10\d{8} bytes of headers and padding, for \d{1,4} entries/);
+      } finally {
+        rmSync(base, { recursive: true });
+      }
+    });
+  }
+
   it('of ten million entries ends at the limit, in bounded memory', { timeout: 120_000 }, () => {
     const names = new UniqueNames();
     let count = 0;
@@ -419,6 +435,22 @@ describe('bombs', () => {
     assert.ok(process.memoryUsage().rss - before < 400e6, `${process.memoryUsage().rss - before} bytes more`);
   });
 });
+
+function* zerosBehind(): Iterable<Buffer> {
+  yield zstdCompressSync(archive);
+  const zeros = zstdCompressSync(Buffer.alloc(16 << 20));
+  for (let at = 0; at < 4096; at++) yield zeros;
+}
+
+/** Empty files, each after a header of a megabyte. */
+function* longHeaders(): Iterable<Buffer> {
+  const first = buildTar([{ name: 'f', pax: { comment: 'x'.repeat(1_000_000) } }], { end: false });
+  const header = zstdCompressSync(first.subarray(0, -512));
+  for (let at = 0; at < 65_536; at++) {
+    yield header;
+    yield zstdCompressSync(entryBytes({ name: `${at}` }));
+  }
+}
 
 /** Headers of empty files called by their numbers, 4096 in one reused buffer. */
 function numberedHeaders(): { readonly perChunk: number; from(first: number): Buffer } {

@@ -27,6 +27,11 @@ export interface TarHandler {
 /** A PAX or GNU header for the next entry; more would only fill memory. */
 const maxExtension = 1024 * 1024;
 const maxEntries = 4_000_000;
+/**
+ * Bytes that are no content, in all and for each entry: nothing on disk grows with them, so a bomb of headers or of what
+ * follows the end would only be over when it is over.
+ */
+const maxRaw = { bytes: 1024 ** 3, bytesPerEntry: 4096 } as const;
 
 type State = 'header' | 'extension' | 'payload' | 'padding' | 'trailer';
 
@@ -50,6 +55,7 @@ export class TarReader {
   #hasExtension = false;
   #zeroBlocks = 0;
   #entries = 0;
+  #rawBytes = 0;
 
   constructor(handler: TarHandler) {
     this.#handler = handler;
@@ -80,7 +86,7 @@ export class TarReader {
       case 'padding':
         return this.#takePadding(chunk, at);
       case 'trailer':
-        this.#handler.raw(chunk.subarray(at));
+        this.#raw(chunk.subarray(at));
         return chunk.length - at;
     }
   }
@@ -101,7 +107,7 @@ export class TarReader {
 
   #header(block: Buffer): void {
     const header = parseHeader(block);
-    this.#handler.raw(block);
+    this.#raw(block);
     if (header === undefined) {
       this.#zeroBlocks += 1;
       if (this.#zeroBlocks === 2) this.#state = 'trailer';
@@ -124,7 +130,7 @@ export class TarReader {
 
   #takeExtension(chunk: Buffer, at: number): number {
     const piece = chunk.subarray(at, at + this.#left);
-    this.#handler.raw(piece);
+    this.#raw(piece);
     this.#extension?.parts.push(Buffer.from(piece));
     this.#left -= piece.length;
     if (this.#left === 0) this.#endExtension();
@@ -233,9 +239,16 @@ export class TarReader {
     this.#state = this.#left > 0 ? 'padding' : 'header';
   }
 
+  #raw(bytes: Buffer): void {
+    this.#rawBytes += bytes.length;
+    if (this.#rawBytes > maxRaw.bytes + maxRaw.bytesPerEntry * this.#entries)
+      throw new TarError(`${this.#rawBytes} bytes of headers and padding, for ${this.#entries} entries`);
+    this.#handler.raw(bytes);
+  }
+
   #takePadding(chunk: Buffer, at: number): number {
     const piece = chunk.subarray(at, at + this.#left);
-    this.#handler.raw(piece);
+    this.#raw(piece);
     this.#left -= piece.length;
     if (this.#left === 0) this.#state = 'header';
     return piece.length;
