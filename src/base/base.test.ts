@@ -5,6 +5,7 @@ import { CrioError, hasCode, kindOf, SysError, wrap } from './errors.ts';
 import { isId, newId } from './ids.ts';
 import { KeyedLock } from './keyed-lock.ts';
 import { Logger } from './log.ts';
+import { readBounded } from './read-bounded.ts';
 
 test('formatTimeNs drops trailing zeros and parseTimeNs reads it back', () => {
   assert.equal(formatTimeNs(1767323045_678000000n), '2026-01-02T03:04:05.678Z');
@@ -33,6 +34,11 @@ test('a quota that is used up has its name, which libuv does not know', () => {
   const error = Object.assign(new Error(`${text}: ${text}, mkdir '/x'`), { code: text, errno: -122 });
   assert.ok(hasCode(error, 'EDQUOT'));
   assert.equal(wrap('make folder', error).message, "make folder: EDQUOT: disk quota exceeded, mkdir '/x'");
+});
+
+test('a file that can be opened and not be read is named', async () => {
+  await assert.rejects(readBounded('/tmp', 100_000), { message: 'read "/tmp": EISDIR', code: 'EISDIR', path: '/tmp' });
+  await assert.rejects(readBounded('/nothing/there', 1), { code: 'ENOENT', path: '/nothing/there' });
 });
 
 test('newId never starts with twelve decimal digits', () => {

@@ -46,6 +46,15 @@ export class SysError extends Error {
   }
 }
 
+/** The error of a call by descriptor, which has no path in it, with this one; any other error as it is. */
+export function atPath(error: unknown, path: string): unknown {
+  if (!(error instanceof Error) || !('code' in error) || 'path' in error) return error;
+  const { code } = error;
+  const errno = 'errno' in error && typeof error.errno === 'number' ? error.errno : 0;
+  const syscall = 'syscall' in error && typeof error.syscall === 'string' ? error.syscall : 'use';
+  return new SysError({ code: code === quotaCode ? 'EDQUOT' : String(code), errno: Math.abs(errno), syscall, path });
+}
+
 /** Adds what this layer knows to an error: `verb object "value": cause`. Keeps the cause's kind. */
 export function wrap(message: string, cause: unknown, kind?: ErrorKind): CrioError {
   return new CrioError(kind ?? kindOf(cause), `${message}: ${messageOf(cause)}`, { cause });

@@ -202,7 +202,7 @@ test('a disk that fails refuses a pull; the next start sets aside what cannot be
   resize(6 * 2 ** 20);
   writeFileSync('/proc/sys/vm/drop_caches', '3');
   const error = (await pullError(daemon, first.name)) ?? '';
-  assert.match(error, /EIO|EROFS/);
+  assert.match(error, /"\/.*(?:EIO|EROFS)/, 'the path and the cause');
   t.diagnostic(error);
   await daemon.stop('SIGKILL');
   // The disk is repaired; what lay at its end is lost.

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, readSync } from 'node:fs';
-import { hasCode } from '../../base/errors.ts';
+import { atPath, hasCode } from '../../base/errors.ts';
 import { acquireFileLock, tryAcquireFileLock } from '../../sys/lock.ts';
 import type { LockHandle, LockMode } from '../../sys/lock.ts';
 import { pooledCalls } from '../file-calls.ts';
@@ -39,7 +39,11 @@ export class LockFile {
       if (hasCode(error, 'ENOENT')) return token.subarray(0, 0);
       throw error;
     }
-    return token.subarray(0, readSync(this.#watchFd, token, 0, tokenLength, 0));
+    try {
+      return token.subarray(0, readSync(this.#watchFd, token, 0, tokenLength, 0));
+    } catch (error) {
+      throw atPath(error, this.path);
+    }
   }
 
   /** True when another program wrote since `remember`. */
@@ -59,7 +63,11 @@ export class LockFile {
   /** Writes a new token; the write lock is held. Not synced: after a crash every reader loads anyway. */
   async touch(held: LockHandle): Promise<void> {
     const token = newToken();
-    await this.#calls.write(held.fd, token, 0, 0);
+    try {
+      await this.#calls.write(held.fd, token, 0, 0);
+    } catch (error) {
+      throw atPath(error, this.path);
+    }
     this.#known = token;
   }
 
