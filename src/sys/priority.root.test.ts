@@ -44,6 +44,23 @@ test('startNicely lowers a worker before its program begins', async () => {
   await worker.terminate();
 });
 
+test('startNicely raises nothing above the priority of a daemon that is to be low', async () => {
+  const module = new URL('./priority.ts', import.meta.url).href;
+  const script = `
+    import { readdirSync, readFileSync } from 'node:fs';
+    import { Worker } from 'node:worker_threads';
+    import { startNicely } from '${module}';
+    const worker = startNicely(5, () => new Worker('', { eval: true }));
+    for (const thread of readdirSync('/proc/self/task')) {
+      const stat = readFileSync('/proc/self/task/' + thread + '/stat', 'latin1');
+      console.log(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+    }
+  `;
+  const args = ['-n', '12', process.execPath, '--input-type=module', '--eval', script];
+  const { stdout } = await run({ file: 'nice', args, env: { PATH: '/bin:/usr/bin' }, timeoutMs: 20_000 });
+  assert.deepEqual([...new Set(stdout.toString().trim().split('\n'))], ['12']);
+});
+
 function threads(): string[] {
   return readdirSync('/proc/self/task');
 }

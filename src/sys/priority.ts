@@ -59,11 +59,15 @@ export function runFirst(): void {
 /**
  * Gives the threads that `start` creates a nice value from their first instruction on, setpriority(2): a worker that
  * lowers its own does so only after some ten milliseconds of Node's start, which the main thread waits for on a busy node.
+ * None is raised above what it would have without.
  */
 export function startNicely<T>(nice: number, start: () => T): T {
   const before = new Set(ownThreads());
   const started = start();
-  for (const thread of ownThreads()) if (!before.has(thread)) setPriority(Number(thread), nice);
+  for (const thread of ownThreads()
+    .filter((each) => !before.has(each))
+    .map(Number))
+    setPriority(thread, Math.max(nice, getPriority(thread)));
   return started;
 }
 
