@@ -67,6 +67,9 @@ class Tally {
   }
 }
 
+/** A container found another file in its image than belongs there. */
+const otherContent = 9;
+
 type Step = (tally: Tally) => Promise<unknown>;
 
 const client = () => node.client;
@@ -117,9 +120,9 @@ const steps: Readonly<Record<string, Step>> = {
   'podman lists': (tally) => tried(tally, ['images', '--quiet', '--no-trunc']),
   async 'podman runs'(tally) {
     const image = oneOf(all);
-    const said = await tried(tally, ['run', ...podmanRunOptions, image, 'cat', '/etc/image-name']);
-    if (said !== undefined && said !== `${image}\n`)
-      tally.fault(`podman runs ${image}`, `it says ${JSON.stringify(said)}`);
+    // The container itself looks, as podman may lose the output of one that ends at once: one of 5,700 was empty.
+    const look = `read -r name </etc/image-name; test "$name" = "$0" || { echo "it is $name" >&2; exit ${otherContent}; }`;
+    await tried(tally, ['run', ...podmanRunOptions, image, 'sh', '-c', look, image]);
   },
   async 'podman tags'(tally) {
     const name = `localhost/tagged:${Math.floor(Math.random() * 3)}`;
@@ -138,6 +141,7 @@ async function tried(tally: Tally, args: readonly string[]): Promise<string | un
     if (code === 0) return stdout;
     if (lostRace.test(stderr)) return undefined;
     failure = stderr;
+    if (code === otherContent) break;
   }
   tally.fault(`podman ${args.join(' ')}`, failure);
   return undefined;
