@@ -61,7 +61,7 @@ setup: ## only install and build
 	@sh test/setup/setup.sh test
 
 install: ## build, and copy what runs to PREFIX=/usr/local, below DESTDIR=: docs/install.md
-	@env -u PREFIX sh test/setup/setup.sh run # npm has a PREFIX of its own
+	@env -u PREFIX sh test/setup/setup.sh build # npm has a PREFIX of its own
 	@PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' $(node) scripts/install.ts
 
 clean: ## remove what was built

@@ -5,9 +5,11 @@ import {
   existsSync,
   globSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -19,12 +21,17 @@ import { loosePackages } from './loose-packages.ts';
  * command as `bin/crio` and the units in `lib/systemd/system`, where systemd prefers them to those of a package.
  */
 
+// A node that unpacks DESTDIR must not get folders that only their owner may enter.
+process.umask(0o022);
+
 const root = new URL('..', import.meta.url).pathname;
 const prefix = process.env['PREFIX'] || '/usr/local';
 const destination = `${process.env['DESTDIR'] ?? ''}${prefix}`;
 const folder = join(destination, 'lib/crio-ts');
 /** Becomes the folder when it is complete: a daemon that runs from there starts its worker threads from these files. */
 const unfinished = `${folder}.unfinished`;
+/** The folder that was there before, until the new one is in place. */
+const old = `${folder}.old`;
 
 interface Lockfile {
   readonly packages: Readonly<
@@ -51,6 +58,16 @@ function copy(path: string): void {
   cpSync(join(root, path), join(unfinished, path), { recursive: true });
 }
 
+/** 755 for folders and programs, 644 else: a checkout and a build keep the umask they were made with. */
+function openToAll(top: string): void {
+  for (const entry of readdirSync(top, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isDirectory()) chmodSync(path, 0o755);
+    else if (entry.isFile()) chmodSync(path, (statSync(path).mode & 0o100) === 0 ? 0o644 : 0o755);
+  }
+  chmodSync(top, 0o755);
+}
+
 function installUnits(): void {
   const units = join(destination, 'lib/systemd/system');
   mkdirSync(units, { recursive: true });
@@ -61,12 +78,16 @@ function installUnits(): void {
 }
 
 rmSync(unfinished, { recursive: true, force: true });
+// Without the folder, as after a power cut between the two renames, the old one is all there is: it stays for now.
+if (existsSync(folder)) rmSync(old, { recursive: true, force: true });
 const node = `node_modules/node-linux-${process.arch}/bin/node`;
 const bundles = globSync('build/*.mjs', { cwd: root });
 for (const path of ['bin/crio', 'LICENSE', ...bundles, node, ...packageFolders(loosePackages)]) copy(path);
 chmodSync(join(unfinished, 'bin/crio'), 0o755);
-rmSync(folder, { recursive: true, force: true });
+openToAll(unfinished);
+if (existsSync(folder)) renameSync(folder, old);
 renameSync(unfinished, folder);
+rmSync(old, { recursive: true, force: true });
 const command = join(destination, 'bin/crio');
 mkdirSync(dirname(command), { recursive: true });
 rmSync(command, { force: true });
@@ -74,3 +95,4 @@ symlinkSync('../lib/crio-ts/bin/crio', command);
 installUnits();
 // Node keeps what it has compiled, by path: a short run fills the folder that bin/crio names.
 process.stdout.write(execFileSync(command, ['--version'], { encoding: 'utf8' }));
+openToAll(join(folder, 'build/cache'));

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what is missing on Debian 12 or 13 and builds: `setup.sh run` for `make run`, `setup.sh test` for everything.
+# Installs what is missing on Debian 12 or 13 and builds: `setup.sh build` for `make install`, which may run on a node and so
+# brings nothing but npm, `setup.sh run` for `make run`, `setup.sh test` for everything.
 # Debian's package sources and npm's registry are used as the machine has them configured.
 set -eu
 kind=${1:-run}
@@ -12,7 +13,11 @@ emulator() { case $(uname -m) in aarch64) echo qemu-system-arm ;; *) echo qemu-s
 
 packages="ca-certificates conmon containernetworking-plugins crun runc iptables nftables iproute2 mount util-linux
   busybox-static docker-registry gcc libc6-dev curl"
-[ "$kind" = run ] || packages="$packages skopeo podman gpg gpg-agent gpgconf openssl procps xz-utils bzip2 btrfs-progs e2fsprogs xfsprogs $(emulator)"
+case $kind in
+build) packages=ca-certificates ;;
+run) ;;
+*) packages="$packages skopeo podman gpg gpg-agent gpgconf openssl procps xz-utils bzip2 btrfs-progs e2fsprogs xfsprogs $(emulator)" ;;
+esac
 
 say() { echo "setup: $*" >&2; }
 
