@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,8 +43,14 @@ function smallFiles(): Buffer {
   return gzipSync(buildTar(Array.from({ length: 30_000 }, (_, at) => ({ name: `d${at % 10}/${at}`, data: 'x' }))));
 }
 
+/** Bytes behind the end of the archive that do not get smaller in the record of what is no content. */
+function randomBehind(): Buffer {
+  return Buffer.concat([buildTar([{ name: 'f', data: 'x' }]), randomBytes(48 << 20)]);
+}
+
 const freeBytes = /stop unpacking after \d+ MiB: ENOSPC is near, less than 20 MiB of 400 MiB are free/;
 const freeBlocks = /stop unpacking after 2\d{4} files: ENOSPC is near, less than 5 MiB of 100 MiB are free/;
+const freeOfSmall = /stop unpacking after \d+ MiB: ENOSPC is near, less than 2 MiB of 40 MiB are free/;
 const freeInodes = /stop unpacking after 1[89]\d{3} files: ENOSPC is near, fewer than 1000 of 20000 inodes are free/;
 
 interface World {
@@ -95,6 +102,7 @@ describe('a layer that would fill the disk', () => {
     ['of zeros in zstd', 'zstd', () => bomb(zstdCompressSync), freeBytes],
     ['of empty files', 'gzip', manyFiles, freeInodes],
     ['of folders that only the names of files tell of', 'gzip', deepFolders, freeInodes],
+    ['of random bytes behind the archive', 'gzip', randomBehind, freeOfSmall, 'size=40m'],
     ['of small files', 'gzip', smallFiles, freeBlocks, 'size=100m,nr_inodes=100000'],
   ] as const) {
     it(`${name} ends with the disk as it was, and the next image is pulled`, { timeout: 60_000 }, async () => {

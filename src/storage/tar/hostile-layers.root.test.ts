@@ -402,7 +402,7 @@ describe('bombs', () => {
     ['zeros behind the archive', zerosBehind],
     ['long headers', longHeaders],
   ] as const) {
-    it(`of ${what} ends at the limit, though nothing is written`, { timeout: 120_000 }, async () => {
+    it(`of ${what} ends at the limit, though little is written`, { timeout: 120_000 }, async () => {
       const base = mkdtempSync(`${tmpdir()}/bomb-`);
       try {
         mkdirSync(`${base}/root`);

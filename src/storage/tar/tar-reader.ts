@@ -28,8 +28,8 @@ export interface TarHandler {
 const maxExtension = 1024 * 1024;
 const maxEntries = 4_000_000;
 /**
- * Bytes that are no content, in all and for each entry: nothing on disk grows with them, so a bomb of headers or of what
- * follows the end would only be over when it is over.
+ * Bytes that are no content, in all and for each entry: on disk they are compressed, so a bomb of headers or of what follows
+ * the end could go on for long before the disk is full.
  */
 const maxRaw = { bytes: 1024 ** 3, bytesPerEntry: 4096 } as const;
 

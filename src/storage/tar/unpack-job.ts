@@ -117,7 +117,11 @@ export class UnpackJob implements Disposable {
     const names = new UniqueNames();
     const split = this.#tarSplit.writer;
     return {
-      raw: (bytes) => split.raw(bytes),
+      raw: (bytes) => {
+        // It goes to the tar-split file.
+        this.#space.wrote(bytes.length);
+        split.raw(bytes);
+      },
       entry: (entry) => {
         names.add(entry);
         split.startFile(entry.name, entry.payload);
