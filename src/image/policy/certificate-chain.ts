@@ -1,6 +1,7 @@
 import { CrioError } from '../../base/errors.ts';
 import type { Certificate } from './certificate.ts';
-import { constraintProblem } from './name-constraints.ts';
+import { constraintProblem, createComparisonBudget } from './name-constraints.ts';
+import type { ComparisonBudget } from './name-constraints.ts';
 
 const usages = { codeSigning: '1.3.6.1.5.5.7.3.3', any: '2.5.29.37.0' } as const;
 
@@ -20,7 +21,7 @@ export interface ChainOptions {
 /**
  * Throws `invalid` with the reason unless a chain leads from the certificate to a root in which every certificate is valid
  * at the time and for signing code, and every issuer is an authority that may sign as many below it, and these names; RFC
- * 5280, 6.
+ * 5280, 6. Throws `resource-exhausted` when that takes too many checks.
  */
 export function checkChain(leaf: Certificate, { roots, intermediates, atMs }: ChainOptions): void {
   const problem = problemOf(leaf, atMs);
@@ -29,6 +30,7 @@ export function checkChain(leaf: Certificate, { roots, intermediates, atMs }: Ch
   if (roots.some(({ x509 }) => x509.raw.equals(leaf.x509.raw))) return;
   const reasons = new Set<string>();
   let checks = 0;
+  const budget = createComparisonBudget();
   const leadsToRoot = (chain: readonly Certificate[]): boolean => {
     for (const issuer of [...roots, ...intermediates]) {
       const [child] = chain.slice(-1);
@@ -37,7 +39,9 @@ export function checkChain(leaf: Certificate, { roots, intermediates, atMs }: Ch
       checks += 1;
       if (checks > maxChecks) throw new CrioError('resource-exhausted', 'check certificate: too many possible chains');
       const why =
-        issuerProblem(child, issuer, chain.length - 1) ?? problemOf(issuer, atMs) ?? namesProblem(chain, issuer);
+        issuerProblem(child, issuer, chain.length - 1) ??
+        problemOf(issuer, atMs) ??
+        namesProblem(chain, issuer, budget);
       if (why !== undefined) reasons.add(`${nameOf(issuer)}: ${why}`);
       else if (roots.includes(issuer)) return true;
       else if (chain.length <= maxDepth && leadsToRoot([...chain, issuer])) return true;
@@ -48,12 +52,13 @@ export function checkChain(leaf: Certificate, { roots, intermediates, atMs }: Ch
   throw refused(leaf, [...reasons].join('; ') || 'signed by unknown authority');
 }
 
-function problemOf({ x509, extendedKeyUsage }: Certificate, atMs: number): string | undefined {
+function problemOf({ x509, extendedKeyUsage, unsupported }: Certificate, atMs: number): string | undefined {
   const at = new Date(atMs).toISOString();
   if (atMs < x509.validFromDate.getTime())
     return `not yet valid at ${at}, only from ${x509.validFromDate.toISOString()}`;
   if (atMs > x509.validToDate.getTime())
     return `expired at ${at}, it was valid until ${x509.validToDate.toISOString()}`;
+  if (unsupported !== undefined) return unsupported;
   if (extendedKeyUsage === undefined) return undefined;
   const allowsSigning = extendedKeyUsage.includes(usages.codeSigning) || extendedKeyUsage.includes(usages.any);
   return allowsSigning ? undefined : 'its extendedKeyUsage does not allow code signing';
@@ -69,9 +74,14 @@ function issuerProblem(child: Certificate, issuer: Certificate, between: number)
 }
 
 /** What an authority may not sign, no authority below it may either. */
-function namesProblem(below: readonly Certificate[], { nameConstraints }: Certificate): string | undefined {
+function namesProblem(
+  below: readonly Certificate[],
+  { nameConstraints }: Certificate,
+  budget: ComparisonBudget,
+): string | undefined {
   if (nameConstraints === undefined) return undefined;
-  return below.map(({ names }) => constraintProblem(names, nameConstraints)).find((why) => why !== undefined);
+  const names = below.flatMap((certificate) => certificate.names);
+  return constraintProblem(names, nameConstraints, budget);
 }
 
 /** Fulcio promises this extension; elsewhere its absence means any use. */

@@ -22,6 +22,8 @@ export interface Certificate {
   readonly names: readonly DerElement[];
   /** For the names of certificates below it */
   readonly nameConstraints: NameConstraints | undefined;
+  /** Why it must be in no chain, though it can be read; undefined when it may. */
+  readonly unsupported: string | undefined;
   /** Fulcio's extension: who vouched for the identity; undefined without it. */
   readonly oidcIssuer: string | undefined;
 }
@@ -69,11 +71,13 @@ export function readCertificates(text: string, what: string): readonly Certifica
 export function readCertificate(der: Buffer, what: string): Certificate {
   try {
     const x509 = new X509Certificate(der);
-    const { extensions, algorithm } = readBody(x509.raw);
+    const { extensions, critical, algorithm } = readBody(x509.raw);
     if (!signatureAlgorithms.has(algorithm)) throw new Error(`signature algorithm ${algorithm} is not accepted`);
     const constraints = readBasicConstraints(extensions.get(ids.basicConstraints));
     const names = readNames(extensions.get(ids.subjectAltName));
-    const nameConstraints = extensions.get(ids.nameConstraints);
+    const limits = extensions.get(ids.nameConstraints);
+    const nameConstraints = limits === undefined ? undefined : readNameConstraints(limits);
+    const unknownKind = critical.has(ids.nameConstraints) ? nameConstraints?.unsupportedKind : undefined;
     return {
       x509,
       ...constraints,
@@ -82,7 +86,9 @@ export function readCertificate(der: Buffer, what: string): Certificate {
       emails: emailsIn(names),
       names,
       // Critical or not: what it excludes is excluded.
-      nameConstraints: nameConstraints === undefined ? undefined : readNameConstraints(nameConstraints),
+      nameConstraints,
+      unsupported:
+        unknownKind === undefined ? undefined : `critical name constraints of kind ${unknownKind} are not supported`,
       oidcIssuer: readOidcIssuer(extensions),
     };
   } catch (error) {
@@ -90,18 +96,25 @@ export function readCertificate(der: Buffer, what: string): Certificate {
   }
 }
 
+interface Extensions {
+  readonly extensions: ReadonlyMap<string, Buffer>;
+  /** Which of them are. */
+  readonly critical: ReadonlySet<string>;
+}
+
 /** node:crypto shows neither critical extensions nor those it does not know. */
-function readBody(raw: Buffer): { readonly extensions: ReadonlyMap<string, Buffer>; readonly algorithm: string } {
+function readBody(raw: Buffer): Extensions & { readonly algorithm: string } {
   const [body, algorithm] = readDer(readOnlyDer(raw, derTags.sequence));
   const parts = readDer(contentOf(body, derTags.sequence));
   const last = parts.at(-1);
   const list = last?.tag === derTags.explicit3 ? readDer(readOnlyDer(last.content, derTags.sequence)) : [];
   const [oid] = readDer(contentOf(algorithm, derTags.sequence));
-  return { extensions: readExtensions(list), algorithm: readObjectId(contentOf(oid, derTags.objectId)) };
+  return { ...readExtensions(list), algorithm: readObjectId(contentOf(oid, derTags.objectId)) };
 }
 
-function readExtensions(list: readonly DerElement[]): ReadonlyMap<string, Buffer> {
+function readExtensions(list: readonly DerElement[]): Extensions {
   const extensions = new Map<string, Buffer>();
+  const critical = new Set<string>();
   for (const element of list) {
     const [oid, second, third] = readDer(contentOf(element, derTags.sequence));
     const id = readObjectId(contentOf(oid, derTags.objectId));
@@ -109,9 +122,10 @@ function readExtensions(list: readonly DerElement[]): ReadonlyMap<string, Buffer
     const value = contentOf(third ?? second, derTags.octetString);
     if (extensions.has(id)) throw new Error(`extension ${id} stands twice`);
     if (isCritical && !understood.includes(id)) throw new Error(`unknown critical extension ${id}`);
+    if (isCritical) critical.add(id);
     extensions.set(id, value);
   }
-  return extensions;
+  return { extensions, critical };
 }
 
 function readBasicConstraints(value: Buffer | undefined): Pick<Certificate, 'isAuthority' | 'pathLength'> {

@@ -1,3 +1,5 @@
+import { isIP } from 'node:net';
+import { CrioError } from '../../base/errors.ts';
 import { contentOf, derTags, readDer, readOnlyDer } from './der.ts';
 import type { DerElement } from './der.ts';
 
@@ -5,6 +7,8 @@ import type { DerElement } from './der.ts';
 export interface NameConstraints {
   readonly permitted: readonly DerElement[];
   readonly excluded: readonly DerElement[];
+  /** Number of a kind of names (RFC 5280, GeneralName) that the extension has, too, and that cannot be compared here. */
+  readonly unsupportedKind: number | undefined;
 }
 
 /** Tags of GeneralName: kinds of names that can be compared here. */
@@ -12,52 +16,125 @@ export const nameTags = { email: 0x81, dns: 0x82, uri: 0x86, ip: 0x87 } as const
 const comparable: readonly number[] = Object.values(nameTags);
 const permittedTag = 0xa0;
 const excludedTag = 0xa1;
+/** A mailbox has 64 octets before its `@`, a host 253 behind it; RFC 5321, 4.5.3.1. */
+const maxBaseLength = 320;
 
-/** Throws for names of another kind, as what is not compared could be excluded. */
+/** Comparisons of a name and a constraint that are left: both come from the signer, and each may come with each. */
+export interface ComparisonBudget {
+  left: number;
+}
+
+/** As many as Go's crypto/x509 makes. */
+export function createComparisonBudget(): ComparisonBudget {
+  return { left: 250_000 };
+}
+
+/** Throws for what is malformed. */
 export function readNameConstraints(value: Buffer): NameConstraints {
   const parts = readDer(readOnlyDer(value, derTags.sequence));
   const order = parts.map(({ tag }) => tag).join();
   if (![`${permittedTag}`, `${excludedTag}`, `${permittedTag},${excludedTag}`].includes(order))
     throw new Error('name constraints are neither permitted nor excluded names');
-  const [permitted, excluded] = [permittedTag, excludedTag].map((tag) =>
+  const [permitted = [], excluded = []] = [permittedTag, excludedTag].map((tag) =>
     parts.filter((part) => part.tag === tag).flatMap(({ content }) => readDer(content).map(readBase)),
   );
-  return { permitted: permitted ?? [], excluded: excluded ?? [] };
+  const isComparable = ({ tag }: DerElement) => comparable.includes(tag);
+  const other = permitted.find((base) => !isComparable(base)) ?? excluded.find((base) => !isComparable(base));
+  return {
+    permitted: permitted.filter(isComparable),
+    excluded: excluded.filter(isComparable),
+    unsupportedKind: other === undefined ? undefined : other.tag & 0x1f,
+  };
 }
 
 /** GeneralSubtree: RFC 5280 allows no minimum and maximum. */
 function readBase(subtree: DerElement): DerElement {
   const [base, ...others] = readDer(contentOf(subtree, derTags.sequence));
   if (base === undefined || others.length > 0) throw new Error('a name constraint is not one name');
-  if (!comparable.includes(base.tag)) throw new Error(`name constraints of kind ${base.tag & 0x1f} are not supported`);
-  if (base.tag === nameTags.ip && base.content.length !== 8 && base.content.length !== 32)
-    throw new Error('a name constraint is no range of addresses');
+  if (base.tag === nameTags.ip) checkRange(base.content);
+  else if (comparable.includes(base.tag) && !isTextBase(base))
+    throw new Error(`malformed name constraint ${show(base)}`);
   return base;
 }
 
-/** Undefined when the constraints allow all these names: none is excluded, and of each kind that is permitted at all one is. */
-export function constraintProblem(names: readonly DerElement[], constraints: NameConstraints): string | undefined {
-  for (const name of names) {
-    const [permitted, excluded] = [constraints.permitted, constraints.excluded].map((bases) =>
-      bases.filter(({ tag }) => tag === name.tag),
-    );
-    if (excluded?.some((base) => covers(base, name, 'excluded')) === true) return `excludes the name ${show(name)}`;
-    if (permitted === undefined || permitted.length === 0) continue;
-    if (!permitted.some((base) => covers(base, name, 'permitted'))) return `does not permit the name ${show(name)}`;
+/** An address and a mask of the same length. */
+function checkRange(range: Buffer): void {
+  if (range.length !== 8 && range.length !== 32) throw new Error('a name constraint is no range of addresses');
+  const mask = range.subarray(range.length / 2);
+  const bits = Array.from(mask, (byte) => byte.toString(2).padStart(8, '0')).join('');
+  if (!/^1*0*$/.test(bits)) throw new Error(`a name constraint has the mask ${mask.toString('hex')}`);
+}
+
+/** What crypto/x509 of Go takes too, except mailboxes in quotes. */
+function isTextBase({ tag, content }: DerElement): boolean {
+  if (content.length > maxBaseLength) return false;
+  const text = content.toString('latin1');
+  if (tag === nameTags.uri && isIP(text) !== 0) return false;
+  if (tag !== nameTags.email || !text.includes('@')) return isHostBase(text.replace(/^\./, ''));
+  const at = text.lastIndexOf('@');
+  const isMailbox = /^[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*$/.test(text.slice(0, at));
+  return isMailbox && at + 1 < text.length && isHostBase(text.slice(at + 1));
+}
+
+/** Any host, or labels of visible ASCII. */
+function isHostBase(host: string): boolean {
+  return host === '' || host.split('.').every((label) => /^[!-~]+$/.test(label));
+}
+
+/**
+ * Undefined when the constraints allow all these names: none is excluded, and of each kind that is permitted at all one is.
+ * Throws `resource-exhausted` when the budget does not suffice.
+ */
+export function constraintProblem(
+  names: readonly DerElement[],
+  constraints: NameConstraints,
+  budget: ComparisonBudget,
+): string | undefined {
+  const permittedOf = Map.groupBy(constraints.permitted, ({ tag }) => tag);
+  const excludedOf = Map.groupBy(constraints.excluded, ({ tag }) => tag);
+  for (const element of names) {
+    const permitted = permittedOf.get(element.tag) ?? [];
+    const excluded = excludedOf.get(element.tag) ?? [];
+    if (permitted.length + excluded.length === 0) continue;
+    budget.left -= permitted.length + excluded.length;
+    if (budget.left < 0)
+      throw new CrioError('resource-exhausted', 'check certificate: too many name constraints for its names');
+    const name = readName(element);
+    if (excluded.some((base) => covers(base, name, 'excluded'))) return `excludes the name ${show(element)}`;
+    if (permitted.length > 0 && !permitted.some((base) => covers(base, name, 'permitted')))
+      return `does not permit the name ${show(element)}`;
   }
   return undefined;
+}
+
+/** A name that is read once for all comparisons. */
+interface Name {
+  readonly content: Buffer;
+  /** Of a mailbox: what stands before the host. */
+  readonly local: string | undefined;
+  /** In lower case. Undefined for what is no name of a host. */
+  readonly host: string | undefined;
+}
+
+function readName(element: DerElement): Name {
+  const { tag, content } = element;
+  if (tag === nameTags.ip) return { content, local: undefined, host: undefined };
+  const text = content.toString('latin1');
+  const local = tag === nameTags.email ? text.slice(0, text.lastIndexOf('@')) : undefined;
+  return { content, local, host: hostOf(tag, text) };
 }
 
 type Purpose = 'permitted' | 'excluded';
 
 /** What cannot be compared is not permitted, and excluded. */
-function covers(base: DerElement, name: DerElement, purpose: Purpose): boolean {
+function covers(base: DerElement, name: Name, purpose: Purpose): boolean {
   if (base.tag === nameTags.ip) return coversAddress(base.content, name.content, purpose);
   const constraint = base.content.toString('latin1');
-  if (constraint === '') return true;
-  if (base.tag === nameTags.email && constraint.includes('@')) return isSameMailbox(constraint, name, purpose);
-  const host = hostOf(name);
-  return host === undefined ? purpose === 'excluded' : coversHost(constraint, host, purpose);
+  if (constraint === '' || constraint === '.') return true;
+  if (name.host === undefined) return purpose === 'excluded';
+  if (base.tag !== nameTags.email || !constraint.includes('@')) return coversHost(constraint, name.host, purpose);
+  const at = constraint.lastIndexOf('@');
+  return constraint.slice(at + 1).toLowerCase() === name.host && constraint.slice(0, at) === name.local;
 }
 
 function coversAddress(range: Buffer, address: Buffer, purpose: Purpose): boolean {
@@ -69,18 +146,7 @@ function coversAddress(range: Buffer, address: Buffer, purpose: Purpose): boolea
   });
 }
 
-function isSameMailbox(constraint: string, name: DerElement, purpose: Purpose): boolean {
-  const text = name.content.toString('latin1');
-  const host = hostOf(name);
-  if (host === undefined) return purpose === 'excluded';
-  const at = constraint.lastIndexOf('@');
-  const isSameHost = constraint.slice(at + 1).toLowerCase() === host;
-  return isSameHost && constraint.slice(0, at) === text.slice(0, text.lastIndexOf('@'));
-}
-
-/** In lower case. Undefined for what is no name of a host. */
-function hostOf({ tag, content }: DerElement): string | undefined {
-  const text = content.toString('latin1');
+function hostOf(tag: number, text: string): string | undefined {
   let host: string | undefined;
   if (tag === nameTags.dns) host = text;
   else if (tag === nameTags.email) host = /^.+@([^@]+)$/.exec(text)?.[1];

@@ -304,9 +304,9 @@ describe('sigstoreSigned with fulcio', () => {
       /does not permit the name "builder@example\.com"/,
     ],
     [
-      'constraints of names that are not compared',
-      { middle: [...authorityExtensions, 'nameConstraints=excluded;RID:1.2.3'] },
-      /name constraints of kind 8 are not supported/,
+      'critical constraints of names that are not compared',
+      { middle: [...authorityExtensions, 'nameConstraints=critical,excluded;RID:1.2.3'] },
+      /"CN=middle-\d+": critical name constraints of kind 8 are not supported/,
     ],
   ];
   for (const [
@@ -374,6 +374,37 @@ describe('sigstoreSigned with fulcio', () => {
     require(trust({ caPath: make.path('hard.crt') }));
     await sign({ key: 'leaf-hard', chain: ['leaf-hard', 'between', 'hard'], log: 'rekor' });
     await refuses(/"CN=hard": excludes the name "builder@example\.com"/);
+  });
+
+  it('ignores constraints of names that are not compared, and roots that it cannot use beside one that it can', async () => {
+    const limited = (limits: string) => [...authorityExtensions, `nameConstraints=${limits}`];
+    make.certificate('lax', { extensions: limited(`excluded;RID:1.2.3,permitted;email:${email}`), ...years });
+    make.certificate('strict', { extensions: limited('critical,permitted;RID:1.2.3'), ...years });
+    make.certificate('leaf-lax', { extensions: signer, issuer: 'lax', ...minutes });
+    writeFileSync(make.path('both.crt'), make.read('strict.crt') + make.read('lax.crt'));
+    require(trust({ caPath: make.path('both.crt') }));
+    await sign({ key: 'leaf-lax', chain: ['leaf-lax', 'lax'], log: 'rekor' });
+    await pull(images, name);
+  });
+
+  it('refuses a chain whose certificates have too many names for the constraints above them', async () => {
+    const hosts = (mark: string, count: number) => Array.from({ length: count }, (_, at) => `DNS:${mark}${at}.org`);
+    const limits = hosts('x', 600).map((host) => `excluded;${host}`);
+    const authority = [...authorityExtensions, `subjectAltName=${hosts('m', 300).join()}`];
+    make.certificate('listed', { extensions: [...authorityExtensions, `nameConstraints=${limits.join()}`], ...years });
+    make.certificate('named', { extensions: authority, issuer: 'listed', ...years });
+    require(trust({ caPath: make.path('listed.crt') }));
+    for (const [leaf, count] of [
+      ['leaf-few', 100],
+      ['leaf-many', 300],
+    ] as const) {
+      const names = `subjectAltName=email:${email},${hosts('l', count).join()}`;
+      const extensions = signer.map((line) => (line.startsWith('subjectAltName') ? names : line));
+      make.certificate(leaf, { extensions, issuer: 'named', ...minutes });
+      await sign({ key: leaf, chain: [leaf, 'named', 'listed'], log: 'rekor' });
+      if (count === 100) await pull(images, name);
+      else await refuses(/too many name constraints for its names/);
+    }
   });
 
   it('refuses an authority that has the name of the root only, with its key identifier or without', async () => {
