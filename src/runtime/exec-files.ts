@@ -1,7 +1,6 @@
 import { closeSync, readFileSync, unlinkSync } from 'node:fs';
-import { pid as ownPid } from 'node:process';
 import { CrioError, hasCode } from '../base/errors.ts';
-import { memfdCreate, readDescriptor } from '../sys/descriptor.ts';
+import { descriptorPath, memfdCreate, readDescriptor } from '../sys/descriptor.ts';
 import { createDetachedTmpfs } from '../sys/mount.ts';
 import type { ExitStatus } from '../sys/spawn.ts';
 import { busyBinaryLine } from './busy-binary.ts';
@@ -32,18 +31,18 @@ export class ExecFiles implements Disposable {
     this.#process = open.adopt(memfdCreate('process', JSON.stringify(process, writeExactIntegers)), closeSync);
     this.#log = open.adopt(memfdCreate('log'), closeSync);
     pidFolder ??= createDetachedTmpfs(pidFolderBytes);
-    this.pidPath = `${pathOf(pidFolder)}/exec-${++pidFileCount}`;
+    this.pidPath = `${descriptorPath(pidFolder)}/exec-${++pidFileCount}`;
     open.defer(() => unlinkIfThere(this.pidPath));
     if (process.terminal === true) open.defer(() => unlinkIfThere(this.consolePath));
     this.#open = open.move();
   }
 
   get processPath(): string {
-    return pathOf(this.#process);
+    return descriptorPath(this.#process);
   }
 
   get logPath(): string {
-    return pathOf(this.#log);
+    return descriptorPath(this.#log);
   }
 
   /** Where the runtime can be told to send a terminal to; nothing is there yet. */
@@ -79,10 +78,6 @@ function unlinkIfThere(path: string): void {
   } catch (error) {
     if (!hasCode(error, 'ENOENT')) throw error;
   }
-}
-
-function pathOf(fd: number): string {
-  return `/proc/${ownPid}/fd/${fd}`;
 }
 
 /** Why a command was not started, from the runtime's log and its own output. */

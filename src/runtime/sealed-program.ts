@@ -1,7 +1,6 @@
 import { closeSync, readFileSync, statSync } from 'node:fs';
-import { pid as ownPid } from 'node:process';
 import { hasCode } from '../base/errors.ts';
-import { sealedMemfd } from '../sys/descriptor.ts';
+import { descriptorPath, sealedMemfd } from '../sys/descriptor.ts';
 import { spawn } from '../sys/spawn.ts';
 import type { ChildHandle, Stdio } from '../sys/spawn.ts';
 import { pinned } from './command.ts';
@@ -88,5 +87,5 @@ function versionOf(path: string): string | undefined {
 }
 
 function pathOf(fd: number | undefined): string | undefined {
-  return fd === undefined ? undefined : `/proc/${ownPid}/fd/${fd}`;
+  return fd === undefined ? undefined : descriptorPath(fd);
 }

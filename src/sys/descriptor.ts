@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync, readSync, writeSync } from 'node:fs';
+import { pid as ownPid } from 'node:process';
 import { hasCode } from '../base/errors.ts';
 import { bind, invoke } from './libc.ts';
 import type { Pointer } from './libc.ts';
@@ -63,6 +64,11 @@ export function sealedMemfd(name: string, content: Uint8Array): number {
   } finally {
     closeSync(fd);
   }
+}
+
+/** Where other processes open a descriptor of this one, as long as it is open. */
+export function descriptorPath(fd: number): string {
+  return `/proc/${ownPid}/fd/${fd}`;
 }
 
 function createMemfd(name: string, flags: number): number {

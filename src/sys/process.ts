@@ -8,7 +8,6 @@ import type { Pointer } from './libc.ts';
 
 const PR_SET_CHILD_SUBREAPER = 36;
 const PR_CAPBSET_READ = 23;
-const PRIO_PROCESS = 0;
 const RLIMIT_NOFILE = 7;
 const CLOSE_RANGE_CLOEXEC = 4;
 
@@ -29,18 +28,10 @@ const c = {
   prctl: bind<(option: number, arg2: number, arg3: number, arg4: number, arg5: number) => number>(
     'int prctl(int option, ulong arg2, ulong arg3, ulong arg4, ulong arg5)',
   ),
-  setpriority: bind<(which: number, who: number, priority: number) => number>(
-    'int setpriority(int which, uint who, int prio)',
-  ),
   prlimit: bind<(pid: number, resource: number, newLimit: Pointer, oldLimit: Pointer) => number>(
     'int prlimit(int pid, int resource, const void *new_limit, void *old_limit)',
   ),
 };
-
-/** setpriority(2) of the calling thread alone, which on Linux has a nice value of its own. */
-export function setThreadPriority(nice: number): void {
-  invoke('setpriority', undefined, () => c.setpriority(PRIO_PROCESS, 0, nice));
-}
 
 /** kill(2) for one process; ESRCH when it is gone. Pids that mean a group or everybody (<= 0, 1) are refused. */
 export function kill(pid: number, signal: number): void {

@@ -1,6 +1,6 @@
+import { setPriority } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, Worker, workerData } from 'node:worker_threads';
-import { setThreadPriority } from '../../src/sys/process.ts';
 import { connect } from '../client/client.ts';
 
 const everyMs = 10;
@@ -33,7 +33,8 @@ export async function watchListTimes(socket: string): Promise<ListTimes> {
 }
 
 async function ask(socket: string): Promise<void> {
-  setThreadPriority(nice);
+  // Of this thread alone.
+  setPriority(0, nice);
   using client = connect(socket);
   for (let count = 0; count < warmUps; count++) await client.runtime.listContainers();
   let isOver = false;
