@@ -24,6 +24,7 @@ import { createRuntimeService } from './cri/runtime-service.ts';
 import { statusWithMessage } from './cri/status-with-message.ts';
 import { markRunning, markStopped, wasStoppedCleanly } from './daemon/clean-shutdown.ts';
 import { endOnUncaughtErrors } from './daemon/crash.ts';
+import { endAnyway } from './daemon/end-anyway.ts';
 import { notifyServiceManager } from './daemon/notify.ts';
 import { waitForStopSignal } from './daemon/stop-signals.ts';
 import { writeVersionFile } from './daemon/version-file.ts';
@@ -104,6 +105,7 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   await drain();
   await stack.disposeAsync();
   await markStopped(config().crio.cleanShutdownFile);
+  endAnyway(log, 0);
   return 0;
 }
 

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
 import { once } from 'node:events';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
@@ -47,7 +48,8 @@ test('startNicely lowers a worker before its program begins', async () => {
 test('startNicely raises nothing above the priority of a daemon that is to be low', async () => {
   const module = new URL('./priority.ts', import.meta.url).href;
   const script = `
-    import { readdirSync, readFileSync } from 'node:fs';
+    import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
+import { getPriority } from 'node:os';
     import { Worker } from 'node:worker_threads';
     import { startNicely } from '${module}';
     const worker = startNicely(5, () => new Worker('', { eval: true }));
@@ -59,6 +61,29 @@ test('startNicely raises nothing above the priority of a daemon that is to be lo
   const args = ['-n', '12', process.execPath, '--input-type=module', '--eval', script];
   const { stdout } = await run({ file: 'nice', args, env: { PATH: '/bin:/usr/bin' }, timeoutMs: 20_000 });
   assert.deepEqual([...new Set(stdout.toString().trim().split('\n'))], ['12']);
+});
+
+test('startNicely gives back what it started when no descriptor is left to list threads with', () => {
+  const held: number[] = [];
+  const before = getPriority();
+  const useUp = (): string => {
+    try {
+      for (;;) held.push(openSync('/dev/null', 'r'));
+    } catch {
+      return 'started';
+    }
+  };
+  try {
+    assert.equal(startNicely(5, useUp), 'started');
+    assert.throws(() => threads(), { code: 'EMFILE' });
+    assert.equal(
+      startNicely(5, () => 'again'),
+      'again',
+    );
+  } finally {
+    for (const fd of held) closeSync(fd);
+  }
+  assert.equal(getPriority(), before);
 });
 
 function threads(): string[] {

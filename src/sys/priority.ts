@@ -59,18 +59,30 @@ export function runFirst(): void {
 /**
  * Gives the threads that `start` creates a nice value from their first instruction on, setpriority(2): a worker that
  * lowers its own does so only after some ten milliseconds of Node's start, which the main thread waits for on a busy node.
- * None is raised above what it would have without.
+ * None is raised above what it would have without. What was started is never lost to it: threads stay as they are when
+ * /proc cannot be read (EMFILE) or one has ended already.
  */
 export function startNicely<T>(nice: number, start: () => T): T {
-  const before = new Set(ownThreads());
+  const before = ownThreads();
   const started = start();
-  for (const thread of ownThreads()
-    .filter((each) => !before.has(each))
-    .map(Number))
-    setPriority(thread, Math.max(nice, getPriority(thread)));
+  if (before === undefined) return started;
+  for (const thread of ownThreads() ?? []) if (!before.has(thread)) lower(thread, nice);
   return started;
 }
 
-function ownThreads(): string[] {
-  return readdirSync('/proc/self/task');
+/** Undefined when they cannot be listed. */
+function ownThreads(): ReadonlySet<number> | undefined {
+  try {
+    return new Set(readdirSync('/proc/self/task').map(Number));
+  } catch {
+    return undefined;
+  }
+}
+
+function lower(thread: number, nice: number): void {
+  try {
+    setPriority(thread, Math.max(nice, getPriority(thread)));
+  } catch {
+    // It has ended.
+  }
 }

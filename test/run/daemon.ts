@@ -53,6 +53,8 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> 
     const gone = new Promise((resolve) => child.once('exit', resolve));
     child.kill(signal);
     await gone;
+    const [, open] = /Ending although something is still open \(([^)]*)\)/.exec(readFileSync(logFile, 'utf8')) ?? [];
+    if (open !== undefined) throw new Error(`stop the daemon: something stayed open: ${open}`);
   };
   await untilReady(client, child, logFile);
   return {
