@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 
 const mebibyte = 1024 * 1024;
 const pageSize = 4096;
@@ -40,10 +40,21 @@ export function cpuSecondsOf(pid: number): number {
   return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / 100;
 }
 
+/** Without children that are between fork(2) and execve(2): their memory is their parent's, and would count twice. */
 function processTree(pid: number): number[] {
+  const program = programOf(pid);
   const found = [pid];
-  for (const each of found) found.push(...childrenOf(each));
+  for (const each of found) found.push(...childrenOf(each).filter((child) => programOf(child) !== program));
   return found;
+}
+
+/** undefined for a process that has ended. */
+function programOf(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/exe`);
+  } catch {
+    return undefined;
+  }
 }
 
 function childrenOf(pid: number): number[] {
