@@ -14,6 +14,7 @@ import { applyUpdate, prepareUpdate, updateFolder } from './image-update.ts';
 import { deleteLayers, unusedLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
 import type { LayerSource } from './layer-store.ts';
+import { addToKnown } from './known-image.ts';
 import { removeTree } from './remove-tree.ts';
 import type { ImageRecord, ImageStore, NewImage } from './store.ts';
 import type { StoreState, Transaction } from './store-state.ts';
@@ -35,6 +36,7 @@ export interface ImageStoreOptions {
 
 export function createImageStore(options: ImageStoreOptions): ImageStore {
   const { state, quarantine } = options;
+  const storing: RunningPuts = new Map();
   const find = (idOrName: string) => findImage(options, idOrName);
   return {
     list: () => listSound(options),
@@ -57,7 +59,7 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
       if (image === undefined) throw new CrioError('not-found', `image "${imageId}" is not in storage`);
       return recordSize(image) + (await options.sources.chainSize(image.topLayer));
     },
-    put: (image) => put(options, image),
+    put: (image) => put(options, storing, image),
     setNames: (imageId, names) =>
       state.transact(async () => setNames(state, await requireOwn(options, imageId), [...new Set(names)]), {
         alone: true,
@@ -131,10 +133,45 @@ function signatureSizes(metadata: string): number[] {
   return lists.flatMap((list) => (Array.isArray(list) ? list.filter(isSize) : []));
 }
 
-/** Data first and synced, then the record: an image without its manifest would break every listing of other programs. */
-async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRecord> {
-  const { state } = options;
+async function put(options: ImageStoreOptions, storing: RunningPuts, image: NewImage): Promise<ImageRecord> {
   await options.sources.commit(image.topLayer);
+  try {
+    const record = await putOnce(options, storing, image);
+    forgetLoose(options, image.topLayer);
+    await options.quarantine.imageStored(image.id);
+    return record;
+  } catch (error) {
+    throw wrap(`store image "${image.id}"`, error);
+  }
+}
+
+/** By image id; each writes all data of its image. */
+type RunningPuts = Map<string, Promise<unknown>>;
+
+/**
+ * An image may be pulled under many names at once: the first stores it, the others wait for that, and add their names to
+ * what is there then.
+ */
+async function putOnce(options: ImageStoreOptions, storing: RunningPuts, image: NewImage): Promise<ImageRecord> {
+  for (;;) {
+    const known = await addToKnown(options, image);
+    if (known !== undefined) return known;
+    const running = storing.get(image.id);
+    if (running === undefined) break;
+    await running.catch(() => undefined);
+  }
+  const whole = putWhole(options, image);
+  storing.set(image.id, whole);
+  try {
+    return await whole;
+  } finally {
+    storing.delete(image.id);
+  }
+}
+
+/** Data first and synced, then the record: an image without its manifest would break every listing of other programs. */
+async function putWhole(options: ImageStoreOptions, image: NewImage): Promise<ImageRecord> {
+  const { state } = options;
   const staged = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
   try {
     await mkdir(staged, { mode: 0o700 });
@@ -142,15 +179,10 @@ async function put(options: ImageStoreOptions, image: NewImage): Promise<ImageRe
       image.bigData.map(({ key, data }) => atomicWrite(`${staged}/${bigDataFile(key)}`, data, { durable: true })),
     );
     state.step('image data written');
-    const record = await state.transact((transaction) => addRecord(options, image, { staged, transaction }), {
-      alone: true,
-    });
-    forgetLoose(options, image.topLayer);
-    await options.quarantine.imageStored(image.id);
-    return record;
+    return await state.transact((transaction) => addRecord(options, image, { staged, transaction }), { alone: true });
   } catch (error) {
     await forgetData(state, image.id);
-    throw wrap(`store image "${image.id}"`, error);
+    throw error;
   } finally {
     await removeTree(staged);
   }

@@ -39,7 +39,7 @@ const storeFolder = '/var/lib/containers';
 const nothing: Timed = { seconds: Number.NaN, cpuSeconds: Number.NaN };
 let variants = 0;
 /** All images of the default rounds, and as much again. */
-const diskBytes = 24e9;
+const diskBytes = 28e9;
 /**
  * Only there an image is removed after it was measured: ext4 goes past all inodes that were freed in the last minutes
  * (recently_deleted in its ialloc.c), so each later pull, by whomever, would be slower than the one before. For the same
@@ -147,11 +147,15 @@ function otherStores(fileSystem: 'ext4' | 'tmpfs', undo: DisposableStack): reado
   return ['podman', 'skopeo'].map((name) => join(storeFolder, `bench-${name}`));
 }
 
-/** One pull by each program, and the two of ten at once, each into a store that does not have the image. */
+/**
+ * One pull by each program, and the two of ten at once, each into a store that does not have the image. The own one is
+ * measured at both ends, as the machine may become slower or faster meanwhile.
+ */
 async function measureRound(daemon: Daemon, source: Source, stores: readonly string[]): Promise<Round> {
-  const one = (await nextVariant(source)).slice(0, 1);
-  const own = await timeOwn(daemon, one);
-  const [name = ''] = one;
+  const one = async (): Promise<string[]> => (await nextVariant(source)).slice(0, 1);
+  const names = await one();
+  const first = await timeOwn(daemon, names);
+  const [name = ''] = names;
   const [podmanStore = '', skopeoStore = ''] = stores.map((store) => `${store}-${variants}`);
   let [podman, skopeo] = [nothing, nothing];
   if (!values.own) {
@@ -166,11 +170,16 @@ async function measureRound(daemon: Daemon, source: Source, stores: readonly str
     Array.from({ length: 10 }, () => again),
   );
   const tenTags = await timeOwn(daemon, await nextVariant(source));
+  const own = meanOf(first, await timeOwn(daemon, await one()));
   const show = ({ seconds, cpuSeconds }: Timed): string => `${seconds.toFixed(2)} (CPU ${cpuSeconds.toFixed(2)})`;
   console.log(
     `crio-ts ${show(own)}, podman ${show(podman)}, skopeo ${show(skopeo)}, ten requests ${show(tenRequests)}, ten tags ${show(tenTags)} s`,
   );
   return { own, podman, skopeo, tenRequests, tenTags };
+}
+
+function meanOf(a: Timed, b: Timed): Timed {
+  return { seconds: (a.seconds + b.seconds) / 2, cpuSeconds: (a.cpuSeconds + b.cpuSeconds) / 2 };
 }
 
 /** Names of an image that no store has yet. */
