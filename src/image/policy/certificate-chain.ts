@@ -69,6 +69,7 @@ function issuerProblem(child: Certificate, issuer: Certificate, between: number)
   if (!issuer.maySignCertificates) return 'its keyUsage does not allow to sign certificates';
   if (issuer.pathLength !== undefined && between > issuer.pathLength)
     return `allows ${issuer.pathLength} authorities below it, not ${between}`;
+  if (child.badSignature !== undefined) return `${nameOf(child)}: ${child.badSignature}`;
   if (!child.x509.checkIssued(issuer.x509)) return `did not issue ${nameOf(child)}`;
   return child.x509.verify(issuer.x509.publicKey) ? undefined : `did not sign ${nameOf(child)}`;
 }

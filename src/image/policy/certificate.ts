@@ -24,6 +24,8 @@ export interface Certificate {
   readonly nameConstraints: NameConstraints | undefined;
   /** Why it must be in no chain, though it can be read; undefined when it may. */
   readonly unsupported: string | undefined;
+  /** Why the signature on it proves nothing; undefined when it may. A root's own is never looked at. */
+  readonly badSignature: string | undefined;
   /** Fulcio's extension: who vouched for the identity; undefined without it. */
   readonly oidcIssuer: string | undefined;
 }
@@ -57,7 +59,7 @@ const signatureAlgorithms = new Set([
 
 const maxCertificates = 32;
 
-/** The certificates of a PEM text, in order. Throws `invalid` when one of them cannot be read in full. */
+/** The certificates of a PEM text, in order. Throws `invalid` when one of them cannot be read. */
 export function readCertificates(text: string, what: string): readonly Certificate[] {
   const blocks = readPem(text, what);
   if (blocks.length > maxCertificates)
@@ -72,12 +74,10 @@ export function readCertificate(der: Buffer, what: string): Certificate {
   try {
     const x509 = new X509Certificate(der);
     const { extensions, critical, algorithm } = readBody(x509.raw);
-    if (!signatureAlgorithms.has(algorithm)) throw new Error(`signature algorithm ${algorithm} is not accepted`);
     const constraints = readBasicConstraints(extensions.get(ids.basicConstraints));
     const names = readNames(extensions.get(ids.subjectAltName));
     const limits = extensions.get(ids.nameConstraints);
     const nameConstraints = limits === undefined ? undefined : readNameConstraints(limits);
-    const unknownKind = critical.has(ids.nameConstraints) ? nameConstraints?.unsupportedKind : undefined;
     return {
       x509,
       ...constraints,
@@ -87,13 +87,22 @@ export function readCertificate(der: Buffer, what: string): Certificate {
       names,
       // Critical or not: what it excludes is excluded.
       nameConstraints,
-      unsupported:
-        unknownKind === undefined ? undefined : `critical name constraints of kind ${unknownKind} are not supported`,
+      unsupported: unsupportedIn(critical, nameConstraints),
+      badSignature: signatureAlgorithms.has(algorithm)
+        ? undefined
+        : `its signature algorithm ${algorithm} is not accepted`,
       oidcIssuer: readOidcIssuer(extensions),
     };
   } catch (error) {
     throw new CrioError('invalid', `read certificate of ${what}: ${messageOf(error)}`);
   }
+}
+
+function unsupportedIn(critical: ReadonlySet<string>, limits: NameConstraints | undefined): string | undefined {
+  const unknown = [...critical].find((id) => !understood.includes(id));
+  if (unknown !== undefined) return `unknown critical extension ${unknown}`;
+  const kind = critical.has(ids.nameConstraints) ? limits?.unsupportedKind : undefined;
+  return kind === undefined ? undefined : `critical name constraints of kind ${kind} are not supported`;
 }
 
 interface Extensions {
@@ -121,7 +130,6 @@ function readExtensions(list: readonly DerElement[]): Extensions {
     const isCritical = second?.tag === derTags.boolean && readBoolean(second.content);
     const value = contentOf(third ?? second, derTags.octetString);
     if (extensions.has(id)) throw new Error(`extension ${id} stands twice`);
-    if (isCritical && !understood.includes(id)) throw new Error(`unknown critical extension ${id}`);
     if (isCritical) critical.add(id);
     extensions.set(id, value);
   }

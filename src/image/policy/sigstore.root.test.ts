@@ -380,11 +380,23 @@ describe('sigstoreSigned with fulcio', () => {
     const limited = (limits: string) => [...authorityExtensions, `nameConstraints=${limits}`];
     make.certificate('lax', { extensions: limited(`excluded;RID:1.2.3,permitted;email:${email}`), ...years });
     make.certificate('strict', { extensions: limited('critical,permitted;RID:1.2.3'), ...years });
+    make.certificate('new', { extensions: [...authorityExtensions, '1.2.3.4=critical,ASN1:NULL'], ...years });
     make.certificate('leaf-lax', { extensions: signer, issuer: 'lax', ...minutes });
-    writeFileSync(make.path('both.crt'), make.read('strict.crt') + make.read('lax.crt'));
-    require(trust({ caPath: make.path('both.crt') }));
+    writeFileSync(make.path('all.crt'), ['strict', 'new', 'lax'].map((each) => make.read(`${each}.crt`)).join(''));
+    require(trust({ caPath: make.path('all.crt') }));
     await sign({ key: 'leaf-lax', chain: ['leaf-lax', 'lax'], log: 'rekor' });
     await pull(images, name);
+  });
+
+  it('takes a root that signed itself with SHA-1, which nobody looks at, and refuses what it signed like that', async () => {
+    make.certificate('old', { extensions: authorityExtensions, hash: 'sha1', ...years });
+    make.certificate('leaf-old', { extensions: signer, issuer: 'old', ...minutes });
+    make.certificate('leaf-weak', { extensions: signer, issuer: 'old', hash: 'sha1', ...minutes });
+    require(trust({ caPath: make.path('old.crt') }));
+    await sign({ key: 'leaf-old', chain: ['leaf-old', 'old'], log: 'rekor' });
+    await pull(images, name);
+    await sign({ key: 'leaf-weak', chain: ['leaf-weak', 'old'], log: 'rekor' });
+    await refuses(/"CN=leaf-weak": its signature algorithm 1\.2\.840\.10045\.4\.1 is not accepted/);
   });
 
   it('refuses a chain whose certificates have too many names for the constraints above them', async () => {
