@@ -59,7 +59,7 @@ import { startReaper } from './sys/reaper.ts';
  */
 export async function main(args: readonly string[]): Promise<number> {
   return runCli(args, env, {
-    startDaemon,
+    startDaemon: (start) => startDaemon(start).finally(() => endAnyway(start.log)),
     openStore: (config, log) => openConfiguredStore(config.crio, log),
   });
 }
@@ -105,7 +105,6 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   await drain();
   await stack.disposeAsync();
   await markStopped(config().crio.cleanShutdownFile);
-  endAnyway(log, 0);
   return 0;
 }
 

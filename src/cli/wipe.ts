@@ -71,7 +71,7 @@ async function wipeStore(store: Store, wipesImages: boolean, log: Logger): Promi
   for (const id of images) await attempt(log, `image ${id}`, () => store.images.delete(id));
 }
 
-async function attempt(log: Logger, what: string, act: () => Promise<void>): Promise<void> {
+async function attempt(log: Logger, what: string, act: () => Promise<unknown>): Promise<void> {
   try {
     await act();
     log.info(`Deleted ${what}`);

@@ -16,21 +16,19 @@ export interface RemovalContext {
 
 /** By a name: that name, and with its last name the image. By an id: all of it. */
 export async function removeImage(
-  { store, volumeUser, beforeDelete }: RemovalContext,
+  { store, volumeUser, beforeDelete }: Omit<RemovalContext, 'artifacts'>,
   call: Call,
   { id, name }: { readonly id: string; readonly name: Reference | undefined },
 ): Promise<void> {
-  const records = [await store.images.find(id), ...(await store.images.damaged())];
-  const names = records.find((record) => record?.id === id)?.names ?? [];
-  const left = name === undefined ? [] : namesLeft(names, name);
-  if (left.length > 0) {
-    await store.images.setNames(id, left);
-    return;
+  const left = (names: readonly string[]) => (name === undefined ? [] : namesLeft(names, name));
+  // A pull may give it another name at any time.
+  for (;;) {
+    if (await store.images.changeNames(id, left)) return;
+    requireUnused(volumeUser, id);
+    call.throwIfAborted();
+    await beforeDelete?.(id);
+    if (await store.images.delete(id, left)) return;
   }
-  requireUnused(volumeUser, id);
-  call.throwIfAborted();
-  await beforeDelete?.(id);
-  await store.images.delete(id);
 }
 
 export async function removeArtifact(

@@ -2,58 +2,114 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { silentLog } from '../base/log.ts';
 import { openStore } from './open-store.ts';
+import type { NewImage, Store } from './store.ts';
 import { buildImage, newImage, storeImage } from './testing/build-image.ts';
 
-test('an image that is stored under many names at once has them all, and all of its data', async (t) => {
+interface World {
+  readonly images: string;
+  open(): Promise<Store>;
+  /** How often all data of an image was written. */
+  written(): number;
+  /** The next change ends there with an error. */
+  failAt(step: string): void;
+}
+
+function openWorld(t: TestContext): World {
   const base = mkdtempSync(`${tmpdir()}/image-store-`);
   t.after(() => rmSync(base, { recursive: true }));
+  let written = 0;
+  let failing: string | undefined;
+  const onStep = (name: string): void => {
+    if (name === 'image data written') written += 1;
+    if (name !== failing) return;
+    failing = undefined;
+    throw new Error(`failed at ${name}`);
+  };
   const folders = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
-  await using store = await openStore({ ...folders, driver: 'overlay', options: [], log: silentLog });
-  const image = buildImage([[{ name: 'f', data: 'x' }]]);
-  await storeImage(store, image, 'example.org/first');
-  const topLayer = (await store.images.find(image.id))?.topLayer;
+  return {
+    images: `${base}/root/overlay-images`,
+    open: () => openStore({ ...folders, driver: 'overlay', options: [], log: silentLog, onStep }),
+    written: () => written,
+    failAt: (step) => (failing = step),
+  };
+}
+
+async function assertData(store: Store, { id, bigData }: NewImage): Promise<void> {
+  for (const { key, data } of bigData) assert.deepEqual(await store.images.readBigData(id, key), data, key);
+}
+
+test('an image that is stored under many names at once has them all, and its data, which is written once', async (t) => {
+  const world = openWorld(t);
+  await using store = await world.open();
+  const image = buildImage([]);
   const names = Array.from({ length: 40 }, (_, index) => `example.org/name-${index}`);
-  await Promise.all(names.map((name) => store.images.put(newImage(image, topLayer, name))));
-  assert.deepEqual((await store.images.find(image.id))?.names.toSorted(), [...names, 'example.org/first'].toSorted());
-  for (const { key, data } of newImage(image, topLayer, 'x').bigData)
-    assert.deepEqual(await store.images.readBigData(image.id, key), data, key);
-  const left = readdirSync(`${base}/root/overlay-images`).filter((name) => name.startsWith('.'));
-  assert.deepEqual(left, []);
-  assert.match(readFileSync(`${base}/root/overlay-images/images.json`, 'utf8'), /name-39/);
+  await Promise.all(names.map((name) => store.images.put(newImage(image, undefined, name))));
+  assert.deepEqual((await store.images.find(image.id))?.names.toSorted(), names.toSorted());
+  await assertData(store, newImage(image, undefined, 'x'));
+  assert.equal(world.written(), 1);
+  assert.deepEqual(hiddenIn(world.images), []);
+  assert.match(readFileSync(`${world.images}/images.json`, 'utf8'), /name-39/);
 });
 
+function hiddenIn(folder: string): readonly string[] {
+  return readdirSync(folder).filter((name) => name.startsWith('.'));
+}
+
 test('an image that is there is stored again without writing its data, unless a file of it is not as it was', async (t) => {
-  const base = mkdtempSync(`${tmpdir()}/image-store-`);
-  t.after(() => rmSync(base, { recursive: true }));
-  const steps: string[] = [];
-  const onStep = (name: string): void => void steps.push(name);
-  const folders = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
-  await using store = await openStore({ ...folders, driver: 'overlay', options: [], log: silentLog, onStep });
+  const world = openWorld(t);
+  await using store = await world.open();
   const image = buildImage([[{ name: 'f', data: 'x' }]]);
   await storeImage(store, image, 'example.org/first');
   const topLayer = (await store.images.find(image.id))?.topLayer;
-  const written = (): number => steps.filter((step) => step === 'image data written').length;
-  const before = written();
+  const before = world.written();
   const { names } = await store.images.put(newImage(image, topLayer, 'example.org/second'));
   assert.deepEqual(names, ['example.org/second', 'example.org/first']);
-  assert.equal(written(), before);
-  const manifest = `${base}/root/overlay-images/${image.id}/manifest`;
+  assert.equal(world.written(), before);
+  const manifest = `${world.images}/${image.id}/manifest`;
   for (const damage of [() => writeFileSync(manifest, 'torn'), () => rmSync(manifest)]) {
     damage();
     await store.images.put(newImage(image, topLayer, 'example.org/second'));
-    for (const { key, data } of newImage(image, topLayer, 'x').bigData)
-      assert.deepEqual(await store.images.readBigData(image.id, key), data, key);
+    await assertData(store, newImage(image, topLayer, 'x'));
   }
-  assert.equal(written(), before + 2);
+  assert.equal(world.written(), before + 2);
+});
+
+test('a record that does not say what its files are is written anew', async (t) => {
+  const world = openWorld(t);
+  const image = buildImage([]);
+  const wanted = newImage(image, undefined, 'example.org/a');
+  {
+    await using store = await world.open();
+    await store.images.put(wanted);
+  }
+  const index = `${world.images}/images.json`;
+  const text = readFileSync(index, 'utf8');
+  const changed = text.replace(/("manifest":\s*")sha256:[0-9a-f]+"/, `$1sha256:${'0'.repeat(64)}"`);
+  assert.notEqual(changed, text);
+  writeFileSync(index, changed);
+  await using store = await world.open();
+  await store.images.put(wanted);
+  const { digest } = wanted.bigData.find(({ key }) => key === 'manifest') ?? {};
+  assert.equal((await store.images.find(image.id))?.bigDataDigests.get('manifest'), digest);
+});
+
+test('an image that is there takes a name from the one that has it', async (t) => {
+  const world = openWorld(t);
+  await using store = await world.open();
+  const [image, other] = [buildImage([]), buildImage([], ['/other'])];
+  await store.images.put(newImage(image, undefined, 'example.org/a'));
+  await store.images.put(newImage(other, undefined, 'example.org/b'));
+  await store.images.put(newImage(image, undefined, 'example.org/b'));
+  assert.equal(world.written(), 2);
+  assert.deepEqual((await store.images.find(image.id))?.names, ['example.org/b', 'example.org/a']);
+  assert.deepEqual((await store.images.find(other.id))?.names, []);
 });
 
 test('an image that is removed while it gets another name is there with its data', async (t) => {
-  const base = mkdtempSync(`${tmpdir()}/image-store-`);
-  t.after(() => rmSync(base, { recursive: true }));
-  const folders = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
-  await using store = await openStore({ ...folders, driver: 'overlay', options: [], log: silentLog });
+  await using store = await openWorld(t).open();
   const image = buildImage([]);
   let kept = 0;
   for (let round = 0; round < 20; round++) {
@@ -63,11 +119,49 @@ test('an image that is removed while it gets another name is there with its data
       store.images.delete(image.id),
       store.images.put(newImage(image, undefined, 'example.org/third')),
     ]);
-    const found = await store.images.find(image.id);
-    if (found === undefined) continue;
+    if ((await store.images.find(image.id)) === undefined) continue;
     kept += 1;
-    for (const { key, data } of newImage(image, undefined, 'x').bigData)
-      assert.deepEqual(await store.images.readBigData(image.id, key), data, `${round}: ${key}`);
+    await assertData(store, newImage(image, undefined, 'x'));
   }
   assert.ok(kept > 0);
+});
+
+for (const [what, between] of [
+  ['stored again', async (store: Store, again: NewImage) => void (await store.images.put(again))],
+  ['removed', async (store: Store, { id }: NewImage) => void (await store.images.delete(id))],
+] as const) {
+  test(`an update that failed is not finished at the next start once its image was ${what}`, async (t) => {
+    const world = openWorld(t);
+    const [image, other] = [buildImage([]), buildImage([], ['/other'])];
+    {
+      await using store = await world.open();
+      await store.images.put(newImage(image, undefined, 'example.org/first'));
+      writeFileSync(`${world.images}/${image.id}/manifest`, 'torn');
+      world.failAt('image data in place');
+      const again = newImage(image, undefined, 'example.org/moving');
+      await assert.rejects(store.images.put(again), /failed at image data in place/);
+      await between(store, again);
+      await store.images.put(newImage(other, undefined, 'example.org/moving'));
+      await store.images.put(newImage(image, undefined, 'example.org/third'));
+      assert.deepEqual(hiddenIn(world.images), []);
+    }
+    await using store = await world.open();
+    assert.equal((await store.images.find('example.org/moving'))?.id, other.id);
+    await assertData(store, newImage(image, undefined, 'x'));
+  });
+}
+
+test('names are taken away from those an image has then, and with a new one it is not deleted', async (t) => {
+  await using store = await openWorld(t).open();
+  const image = buildImage([]);
+  const withoutA = (names: readonly string[]): readonly string[] => names.filter((name) => name !== 'example.org/a');
+  await store.images.put(newImage(image, undefined, 'example.org/a'));
+  assert.equal(await store.images.changeNames(image.id, withoutA), false);
+  assert.deepEqual((await store.images.find(image.id))?.names, ['example.org/a']);
+  await store.images.put(newImage(image, undefined, 'example.org/b'));
+  assert.equal(await store.images.delete(image.id, withoutA), false);
+  assert.equal(await store.images.changeNames(image.id, withoutA), true);
+  assert.deepEqual((await store.images.find(image.id))?.names, ['example.org/b']);
+  assert.equal(await store.images.delete(image.id, () => []), true);
+  assert.equal(await store.images.find(image.id), undefined);
 });

@@ -8,6 +8,7 @@ import type { AdditionalStore } from './additional-store.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
 import { bigDataFile } from './index/big-data-name.ts';
 import { factsOf, imageJson } from './index/image-record.ts';
+import type { IndexedImage } from './index/image-record.ts';
 import { isObject, isSize } from './index/json-fields.ts';
 import { setNames, takeNames } from './image-names.ts';
 import { applyUpdate, prepareUpdate, updateFolder } from './image-update.ts';
@@ -16,7 +17,7 @@ import type { Driver } from './driver.ts';
 import type { LayerSource } from './layer-store.ts';
 import { addToKnown } from './known-image.ts';
 import { removeTree } from './remove-tree.ts';
-import type { ImageRecord, ImageStore, NewImage } from './store.ts';
+import type { ChangeNames, ImageRecord, ImageStore, NewImage } from './store.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import type { Trash } from './trash.ts';
 
@@ -60,11 +61,9 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
       return recordSize(image) + (await options.sources.chainSize(image.topLayer));
     },
     put: (image) => put(options, storing, image),
-    setNames: (imageId, names) =>
-      state.transact(async () => setNames(state, await requireOwn(options, imageId), [...new Set(names)]), {
-        alone: true,
-      }),
-    delete: (imageId) => state.transact((transaction) => remove(options, imageId, transaction), { alone: true }),
+    changeNames: (imageId, change) => state.transact(() => changeNames(options, imageId, change), { alone: true }),
+    delete: (imageId, left) =>
+      state.transact((transaction) => remove(options, imageId, { left, transaction }), { alone: true }),
   };
 }
 
@@ -239,6 +238,8 @@ async function addRecord(
     return record;
   }
   const folder = `${state.paths.images}/${image.id}`;
+  // Of an image of this id that another program has removed.
+  await removeTree(updateFolder(state, image.id));
   await removeTree(folder);
   await rename(staged, folder);
   await syncPath(state.paths.images);
@@ -250,13 +251,23 @@ async function addRecord(
   return record;
 }
 
-async function remove(options: ImageStoreOptions, imageId: string, transaction: Transaction): Promise<void> {
+async function changeNames(options: ImageStoreOptions, imageId: string, change: ChangeNames): Promise<boolean> {
+  const image = await findOwn(options, imageId);
+  const names = image === undefined ? [] : [...new Set(change(image.names))];
+  if (image === undefined || names.length === 0) return false;
+  setNames(options.state, image, names);
+  return true;
+}
+
+async function remove(
+  options: ImageStoreOptions,
+  imageId: string,
+  { left, transaction }: { readonly left: ChangeNames | undefined; readonly transaction: Transaction },
+): Promise<boolean> {
   const { state, driver, loose } = options;
-  const image = state.images.get(imageId);
-  if (image === undefined) {
-    if ((await findImage(options, imageId)) === undefined) return;
-    throw readOnly(imageId);
-  }
+  const image = await findOwn(options, imageId);
+  if (image === undefined) return true;
+  if (left !== undefined && left(image.names).length > 0) return false;
   const user = state.containers.list().find((container) => container.imageId === imageId);
   if (user !== undefined) {
     // Text of containers/storage; clients match the second half.
@@ -274,16 +285,18 @@ async function remove(options: ImageStoreOptions, imageId: string, transaction: 
     if (!hasCode(error, 'ENOENT')) throw error;
   }
   await removeTree(gone);
+  await removeTree(updateFolder(state, imageId));
   state.step('image data removed');
   await options.trash.use((trash) => deleteLayers({ state, driver, trash, transaction }, layers));
   loose.forget(layers);
+  return true;
 }
 
-async function requireOwn(options: ImageStoreOptions, imageId: string): Promise<ImageRecord> {
+/** Throws for one that is in an additional store alone. */
+async function findOwn(options: ImageStoreOptions, imageId: string): Promise<IndexedImage | undefined> {
   const image = options.state.images.get(imageId);
-  if (image !== undefined) return image;
-  if ((await findImage(options, imageId)) !== undefined) throw readOnly(imageId);
-  throw new CrioError('not-found', `image "${imageId}" is not in storage`);
+  if (image === undefined && (await findImage(options, imageId)) !== undefined) throw readOnly(imageId);
+  return image;
 }
 
 function readOnly(imageId: string): CrioError {

@@ -213,7 +213,7 @@ test('podman tags and deletes what we stored, and we see it', async (t) => {
   await storeImage(store, image, name);
   podman('tag', name, 'localhost/other:2');
   assert.deepEqual((await store.images.find(image.id))?.names.toSorted(), ['localhost/other:2', name]);
-  await store.images.setNames(image.id, ['localhost/other:2']);
+  await store.images.changeNames(image.id, () => ['localhost/other:2']);
   assert.match(podman('images', '--format', '{{.Repository}}:{{.Tag}}'), /^localhost\/other:2\s*$/);
   podman('rmi', '-f', image.id);
   assert.deepEqual(await store.images.list(), []);
@@ -321,10 +321,8 @@ test('many writers of both kinds lose nothing', { timeout: 120_000 }, async (t) 
     ...podmanOptions(base),
   ];
   const theirs = (async () => {
-    for (let round = 0; round < 3; round++) {
-      await podman('podman', [...args, 'tag', name, `localhost/tag:${round}`]);
+    for (let round = 0; round < 3; round++)
       await podman('podman', [...args, 'run', ...runOptions, name, '/bin/sh', '-c', 'true']);
-    }
   })();
   const ours = Array.from({ length: 40 }, async (_, number) => {
     const id = number.toString(16).padStart(64, 'e');
@@ -339,16 +337,17 @@ test('many writers of both kinds lose nothing', { timeout: 120_000 }, async (t) 
       gidMap: [],
     });
     await store.containers.mount(id);
-    await store.images
-      .setNames(image.id, [...((await store.images.find(image.id))?.names ?? []), `localhost/n:${number}`])
-      .catch(() => undefined);
+    await store.images.changeNames(image.id, (names) => [...names, `localhost/n:${number}`]);
     if (number % 2 === 0) await store.containers.delete(id);
   });
   await Promise.all([...ours, theirs]);
+  // Alone: podman 4.3 reads the names before it takes the lock, so it loses those that others add meanwhile.
+  await podman('podman', [...args, 'tag', name, 'localhost/tag']);
   const containers = await store.containers.list();
   assert.equal(containers.length, 20);
   for (const { id } of containers) assert.ok(readFileSync(`${await store.containers.mount(id)}/etc/a`));
   const names = (await store.images.find(image.id))?.names ?? [];
-  assert.ok(names.includes('localhost/n:39'));
+  assert.equal(names.filter((each) => each.startsWith('localhost/n:')).length, 40);
+  assert.ok(names.includes('localhost/tag:latest'));
   for (const { id } of containers) await store.containers.delete(id);
 });

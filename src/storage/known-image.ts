@@ -1,5 +1,7 @@
+import { statSync } from 'node:fs';
 import { readBounded } from '../base/read-bounded.ts';
 import { takeNames } from './image-names.ts';
+import { updateFolder } from './image-update.ts';
 import { bigDataFile } from './index/big-data-name.ts';
 import { factsOf, imageJson } from './index/image-record.ts';
 import type { LayerSource } from './layer-store.ts';
@@ -22,10 +24,15 @@ export async function addToKnown(
     if (!(await hasContent(`${folder}/${bigDataFile(key)}`, data))) return undefined;
   return state.transact(async () => {
     // Another program may have removed it meanwhile. Nothing is awaited from here on: others change names beside it.
-    if (!hasFacts(state.images.get(image.id), image)) return undefined;
+    if (!hasFacts(state.images.get(image.id), image) || isBeingUpdated(state, image.id)) return undefined;
     takeNames(state, image.id, image.addNames);
     return state.images.put(imageJson(factsOf(image), state.images.raw(image.id)), state.files.images);
   });
+}
+
+/** An update that failed half-way would be finished at the next start, over what is stored now; a whole one replaces it. */
+function isBeingUpdated(state: StoreState, imageId: string): boolean {
+  return statSync(updateFolder(state, imageId), { throwIfNoEntry: false }) !== undefined;
 }
 
 function hasFacts(record: ImageRecord | undefined, { topLayer, bigData }: NewImage): boolean {

@@ -179,7 +179,7 @@ test('a name moves from one image to the other and stays in its history', async 
   await storeImage(store, other, 'example.org/a:1');
   const before = await store.images.find(image.id);
   assert.deepEqual([before?.names, before?.namesHistory], [[], ['example.org/a:1']]);
-  await store.images.setNames(image.id, ['example.org/a:1', 'example.org/b']);
+  await store.images.changeNames(image.id, () => ['example.org/a:1', 'example.org/b']);
   assert.deepEqual((await store.images.find(other.id))?.names, []);
 });
 

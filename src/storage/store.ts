@@ -84,6 +84,8 @@ export interface ContainerRecord {
   readonly gidMap: readonly IdMapping[];
 }
 
+export type ChangeNames = (names: readonly string[]) => readonly string[];
+
 export interface ImageStore {
   /** In the order of the file; includes additional stores, but no damaged image. Served from memory. */
   list(): Promise<readonly ImageRecord[]>;
@@ -97,10 +99,16 @@ export interface ImageStore {
   size(imageId: string): Promise<number>;
   /** Adds the record with all its data (data first, synced, then the index), or updates an existing one as a re-pull does. */
   put(image: NewImage): Promise<ImageRecord>;
-  /** Replaces the names; a name that another image has is taken from it. */
-  setNames(imageId: string, names: readonly string[]): Promise<void>;
-  /** Deletes record, data and every layer no longer used. Throws failed-precondition naming the container that uses it. */
-  delete(imageId: string): Promise<void>;
+  /**
+   * Replaces the names by what `change` makes of those it has then; a name that another image has is taken from it. When that
+   * is none, or the image is not there, nothing happens and false is given.
+   */
+  changeNames(imageId: string, change: ChangeNames): Promise<boolean>;
+  /**
+   * Deletes record, data and every layer no longer used. Throws failed-precondition naming the container that uses it. An
+   * image that `left` leaves a name, of those it has then, stays as it is, and false is given.
+   */
+  delete(imageId: string, left?: ChangeNames): Promise<boolean>;
 }
 
 export interface NewImage {

@@ -59,8 +59,8 @@ export function runFirst(): void {
 /**
  * Gives the threads that `start` creates a nice value from their first instruction on, setpriority(2): a worker that
  * lowers its own does so only after some ten milliseconds of Node's start, which the main thread waits for on a busy node.
- * None is raised above what it would have without. What was started is never lost to it: threads stay as they are when
- * /proc cannot be read (EMFILE) or one has ended already.
+ * None is raised above what it would have without. What was started is never lost to it: whatever fails here (EMFILE
+ * for /proc, a thread that has ended) leaves threads as they are.
  */
 export function startNicely<T>(nice: number, start: () => T): T {
   const before = ownThreads();

@@ -12,6 +12,7 @@ const RLIMIT_NOFILE = 7;
 const CLOSE_RANGE_CLOEXEC = 4;
 
 const c = {
+  alarm: bind<(seconds: number) => number>('uint alarm(uint seconds)'),
   kill: bind<(pid: number, signal: number) => number>('int kill(int pid, int sig)'),
   pidfdOpen: bindSyscall<(number: number, pid: number, flags: number) => number>(['int', 'uint']),
   pidfdSendSignal: bindSyscall<(number: number, fd: number, signal: number, info: Pointer, flags: number) => number>([
@@ -32,6 +33,11 @@ const c = {
     'int prlimit(int pid, int resource, const void *new_limit, void *old_limit)',
   ),
 };
+
+/** alarm(2): SIGALRM, which ends the process, after so many seconds. Nothing else here uses it. */
+export function alarm(seconds: number): void {
+  c.alarm(seconds);
+}
 
 /** kill(2) for one process; ESRCH when it is gone. Pids that mean a group or everybody (<= 0, 1) are refused. */
 export function kill(pid: number, signal: number): void {

@@ -20,11 +20,10 @@ export interface ListTimes {
 /** Asks for all containers every 10 ms, from a thread that does nothing else. */
 export async function watchListTimes(socket: string): Promise<ListTimes> {
   const worker = new Worker(new URL(import.meta.url), { workerData: socket });
+  const failed = new Promise<never>((_, reject) => worker.once('error', reject));
+  failed.catch(() => undefined);
   const next = <T>(): Promise<T> =>
-    new Promise((resolve, reject) => {
-      worker.once('message', resolve);
-      worker.once('error', reject);
-    });
+    Promise.race([failed, new Promise<T>((resolve) => worker.once('message', resolve))]);
   await next();
   return {
     stop: async () => {
@@ -78,6 +77,7 @@ function listContainers(session: ClientHttp2Session): Promise<void> {
     let status: unknown;
     let bytes = 0;
     stream.on('error', reject);
+    stream.on('close', () => reject(new Error('ListContainers: the stream was closed')));
     stream.on('trailers', (trailers) => (status = trailers['grpc-status']));
     stream.on('data', (data: Buffer) => (bytes += data.length));
     stream.on('end', () => {

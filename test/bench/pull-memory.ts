@@ -40,7 +40,7 @@ export function cpuSecondsOf(pid: number): number {
   return (Number(fields[11] ?? 0) + Number(fields[12] ?? 0)) / 100;
 }
 
-/** Without children that are between fork(2) and execve(2): their memory is their parent's, and would count twice. */
+/** Without children of `pid` that are between fork(2) and execve(2): their memory is that of `pid`, and would count twice. */
 function processTree(pid: number): number[] {
   const program = programOf(pid);
   const found = [pid];

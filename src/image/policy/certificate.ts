@@ -5,6 +5,7 @@ import type { DerElement } from './der.ts';
 import { nameTags, readNameConstraints } from './name-constraints.ts';
 import type { NameConstraints } from './name-constraints.ts';
 import { readPem } from './pem.ts';
+import { signatureProblem } from './signature-algorithm.ts';
 
 /** What decides about a certificate for signing, RFC 5280. */
 export interface Certificate {
@@ -45,18 +46,6 @@ const ids = {
 /** Extensions whose meaning is known here; another one that is critical makes a certificate useless. */
 const understood: readonly string[] = Object.values(ids);
 
-/** Signatures with hashes that are not broken: ECDSA, RSA (PKCS #1 and PSS) with SHA-2, Ed25519. */
-const signatureAlgorithms = new Set([
-  '1.2.840.10045.4.3.2',
-  '1.2.840.10045.4.3.3',
-  '1.2.840.10045.4.3.4',
-  '1.2.840.113549.1.1.10',
-  '1.2.840.113549.1.1.11',
-  '1.2.840.113549.1.1.12',
-  '1.2.840.113549.1.1.13',
-  '1.3.101.112',
-]);
-
 const maxCertificates = 32;
 
 /** The certificates of a PEM text, in order. Throws `invalid` when one of them cannot be read. */
@@ -88,9 +77,7 @@ export function readCertificate(der: Buffer, what: string): Certificate {
       // Critical or not: what it excludes is excluded.
       nameConstraints,
       unsupported: unsupportedIn(critical, nameConstraints),
-      badSignature: signatureAlgorithms.has(algorithm)
-        ? undefined
-        : `its signature algorithm ${algorithm} is not accepted`,
+      badSignature: signatureProblem(algorithm),
       oidcIssuer: readOidcIssuer(extensions),
     };
   } catch (error) {
@@ -112,13 +99,12 @@ interface Extensions {
 }
 
 /** node:crypto shows neither critical extensions nor those it does not know. */
-function readBody(raw: Buffer): Extensions & { readonly algorithm: string } {
+function readBody(raw: Buffer): Extensions & { readonly algorithm: DerElement | undefined } {
   const [body, algorithm] = readDer(readOnlyDer(raw, derTags.sequence));
   const parts = readDer(contentOf(body, derTags.sequence));
   const last = parts.at(-1);
   const list = last?.tag === derTags.explicit3 ? readDer(readOnlyDer(last.content, derTags.sequence)) : [];
-  const [oid] = readDer(contentOf(algorithm, derTags.sequence));
-  return { ...readExtensions(list), algorithm: readObjectId(contentOf(oid, derTags.objectId)) };
+  return { ...readExtensions(list), algorithm };
 }
 
 function readExtensions(list: readonly DerElement[]): Extensions {

@@ -13,7 +13,9 @@ export const derTags = {
   objectId: 0x06,
   utf8String: 0x0c,
   sequence: 0x30,
-  /** `[3] EXPLICIT` */
+  /** `[0] EXPLICIT` and so on */
+  explicit0: 0xa0,
+  explicit1: 0xa1,
   explicit3: 0xa3,
 } as const;
 

@@ -399,6 +399,22 @@ describe('sigstoreSigned with fulcio', () => {
     await refuses(/"CN=leaf-weak": its signature algorithm 1\.2\.840\.10045\.4\.1 is not accepted/);
   });
 
+  it('takes RSA-PSS with SHA-2 throughout, and refuses it with SHA-1 in either place', async () => {
+    const pss = 'rsa_padding_mode:pss';
+    make.certificate('rsa', { extensions: authorityExtensions, key: 'RSA', ...years });
+    require(trust({ caPath: make.path('rsa.crt') }));
+    for (const [leaf, hash, signatureOptions, isGood] of [
+      ['leaf-pss', 'sha256', [pss], true],
+      ['leaf-pss-sha1', 'sha1', [pss], false],
+      ['leaf-pss-mask', 'sha256', [pss, 'rsa_mgf1_md:sha1'], false],
+    ] as const) {
+      make.certificate(leaf, { extensions: signer, issuer: 'rsa', hash, signatureOptions, ...minutes });
+      await sign({ key: leaf, chain: [leaf, 'rsa'], log: 'rekor' });
+      if (isGood) await pull(images, name);
+      else await refuses(new RegExp(`"CN=${leaf}": its RSA-PSS signature is not one with SHA-2 throughout`));
+    }
+  });
+
   it('refuses a chain whose certificates have too many names for the constraints above them', async () => {
     const hosts = (mark: string, count: number) => Array.from({ length: count }, (_, at) => `DNS:${mark}${at}.org`);
     const limits = hosts('x', 600).map((host) => `excluded;${host}`);

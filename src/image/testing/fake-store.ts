@@ -56,16 +56,18 @@ export function createFakeStore(graphRoot: string): FakeStore {
         take(image.addNames, image.id);
         return Promise.resolve(save(mergeRecord(records.get(image.id), image)));
       },
-      setNames(id, names) {
+      changeNames(id, change) {
         const record = records.get(id);
-        if (record !== undefined)
-          save({ ...record, names, namesHistory: [...new Set([...names, ...record.namesHistory])] });
-        return Promise.resolve();
+        const names = change(record?.names ?? []);
+        if (record === undefined || names.length === 0) return Promise.resolve(false);
+        save({ ...record, names, namesHistory: [...new Set([...names, ...record.namesHistory])] });
+        return Promise.resolve(true);
       },
-      delete(id) {
+      delete(id, left = () => []) {
+        if (left(records.get(id)?.names ?? []).length > 0) return Promise.resolve(false);
         records.delete(id);
         list = [...records.values()];
-        return Promise.resolve();
+        return Promise.resolve(true);
       },
     },
     layers: {
