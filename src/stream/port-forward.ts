@@ -97,8 +97,10 @@ export async function copyBothWays(client: ForwardedStream, target: Socket): Pro
   target.on('close', () => onBroken());
   const toPod = copyToPod(client, target);
   const toClient = copyToClient(client, target);
+  let isOver = false;
   let timer: NodeJS.Timeout | undefined;
   const lingered = toClient.then(() => {
+    if (isOver) return undefined;
     client.end();
     return new Promise<void>((resolve) => {
       timer = setTimeout(resolve, client.canHalfClose ? lingerMs : 0);
@@ -107,6 +109,7 @@ export async function copyBothWays(client: ForwardedStream, target: Socket): Pro
   // The pod's last output is complete when its copy has ended, also if the connection broke.
   const done = Promise.all([Promise.race([toPod, lingered, broken]), toClient]);
   await Promise.race([done, client.gone]);
+  isOver = true;
   clearTimeout(timer);
   target.destroy();
 }
