@@ -49,7 +49,7 @@ import { statusListener } from './status-api/listener.ts';
 import { openStore } from './storage/open-store.ts';
 import { createStreaming } from './stream/streaming.ts';
 import { releaseUnusedMemory } from './sys/memory.ts';
-import { closeOnExecInherited, setChildSubreaper } from './sys/process.ts';
+import { alarm, closeOnExecInherited, setChildSubreaper } from './sys/process.ts';
 import { runFirst } from './sys/priority.ts';
 import { startReaper } from './sys/reaper.ts';
 
@@ -66,6 +66,8 @@ export async function main(args: readonly string[]): Promise<number> {
 
 /** After so long the start is over, and what only it needed can be given back. */
 const settledMs = 2000;
+/** Requests may take `drainLimitMs` of it. */
+const stopLimitSeconds = 60;
 
 async function startDaemon(start: DaemonStart): Promise<number> {
   const { log } = start;
@@ -100,6 +102,8 @@ async function startDaemon(start: DaemonStart): Promise<number> {
   reloadOnHangup(start, daemon);
   const signal = await waitForStopSignal();
   log.info(`Received ${signal}, shutting down`);
+  // What is closed below may wait for a thread that hangs.
+  alarm(stopLimitSeconds);
   notifyServiceManager(start.env['NOTIFY_SOCKET'], 'STOPPING=1', log);
   daemon.shutdown.abort(new CrioError('unavailable', 'the daemon is shutting down'));
   await drain();

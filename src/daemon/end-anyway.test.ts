@@ -8,13 +8,17 @@ import { test } from 'node:test';
 const end = JSON.stringify(new URL('end-anyway.ts', import.meta.url).href);
 const log = JSON.stringify(new URL('../base/log.ts', import.meta.url).href);
 
-function ended(graceMs: number, code: string): { status: number | null; signal: string | null; stderr: string } {
+function ended(
+  graceMs: number,
+  code: string,
+  lastSeconds = 20,
+): { status: number | null; signal: string | null; stderr: string } {
   const script = `
     const { endAnyway } = await import(${end});
     const { Logger, stderrSink } = await import(${log});
     ${code}
     process.exitCode = 3;
-    endAnyway(new Logger(stderrSink()), { graceMs: ${graceMs}, lastSeconds: 1 });`;
+    endAnyway(new Logger(stderrSink()), { graceMs: ${graceMs}, lastSeconds: ${lastSeconds} });`;
   const args = ['--input-type=module', '--eval', script];
   return spawnSync(process.execPath, args, { encoding: 'utf8', timeout: 30_000, killSignal: 'SIGKILL' });
 }
@@ -44,7 +48,8 @@ test('a process with a thread that hangs in the kernel ends too', () => {
       import { parentPort } from 'node:worker_threads';
       parentPort.postMessage('now');
       openSync(${JSON.stringify(pipe)}, 'r');`;
-    const child = ended(200, `${startWorker(hang)} await new Promise((resolve) => worker.once('message', resolve));`);
+    const wait = 'await new Promise((resolve) => worker.once("message", resolve));';
+    const child = ended(1000, startWorker(hang) + wait, 1);
     assert.equal(child.signal, 'SIGALRM');
     assert.match(child.stderr, /level=warning msg="Ending although something is still open /);
   } finally {

@@ -23,7 +23,7 @@ export async function removeImage(
   const left = (names: readonly string[]) => (name === undefined ? [] : namesLeft(names, name));
   // A pull may give it another name at any time.
   for (;;) {
-    if (await store.images.changeNames(id, left)) return;
+    if (name !== undefined && (await store.images.changeNames(id, left))) return;
     requireUnused(volumeUser, id);
     call.throwIfAborted();
     await beforeDelete?.(id);

@@ -126,28 +126,30 @@ test('an image that is removed while it gets another name is there with its data
   assert.ok(kept > 0);
 });
 
-for (const [what, between] of [
-  ['stored again', async (store: Store, again: NewImage) => void (await store.images.put(again))],
-  ['removed', async (store: Store, { id }: NewImage) => void (await store.images.delete(id))],
+for (const [what, after] of [
+  ['was stored again', async (store: Store, again: NewImage) => void (await store.images.put(again))],
+  ['was removed', async (store: Store, { id }: NewImage) => void (await store.images.delete(id))],
+  ['had lost the name', () => Promise.resolve()],
 ] as const) {
-  test(`an update that failed is not finished at the next start once its image was ${what}`, async (t) => {
+  test(`an update that failed is not finished over what was stored once its image ${what}`, async (t) => {
     const world = openWorld(t);
     const [image, other] = [buildImage([]), buildImage([], ['/other'])];
-    {
+    for (const step of ['image update prepared', 'image data in place']) {
       await using store = await world.open();
       await store.images.put(newImage(image, undefined, 'example.org/first'));
       writeFileSync(`${world.images}/${image.id}/manifest`, 'torn');
-      world.failAt('image data in place');
+      world.failAt(step);
       const again = newImage(image, undefined, 'example.org/moving');
-      await assert.rejects(store.images.put(again), /failed at image data in place/);
-      await between(store, again);
+      await assert.rejects(store.images.put(again), { message: new RegExp(step) });
+      await after(store, again);
       await store.images.put(newImage(other, undefined, 'example.org/moving'));
-      await store.images.put(newImage(image, undefined, 'example.org/third'));
+      await store[Symbol.asyncDispose]();
+      await using next = await world.open();
+      assert.equal((await next.images.find('example.org/moving'))?.id, other.id);
+      await next.images.put(newImage(image, undefined, 'example.org/third'));
+      await assertData(next, newImage(image, undefined, 'x'));
       assert.deepEqual(hiddenIn(world.images), []);
     }
-    await using store = await world.open();
-    assert.equal((await store.images.find('example.org/moving'))?.id, other.id);
-    await assertData(store, newImage(image, undefined, 'x'));
   });
 }
 

@@ -54,7 +54,9 @@ export async function finishUpdates(state: StoreState, transaction: Transaction)
     // Removed meanwhile, or another one: by podman, say.
     if (facts !== undefined && image !== undefined && image.topLayer === facts.topLayer) {
       state.log.warn(`image "${id}" was being stored again: finished`);
-      await applyUpdate(state, facts);
+      // A name that another image has was given to it later: this update was never said to be done.
+      const isFree = (name: string) => [undefined, id].includes(state.images.getByName(name)?.id);
+      await applyUpdate(state, { ...facts, addNames: facts.addNames.filter(isFree) });
       await transaction.save();
     }
     await removeTree(updateFolder(state, id));

@@ -1,3 +1,4 @@
+import { kindOf } from '../../base/errors.ts';
 import { contentOf, derTags, readDer, readObjectId, readOnlyDer } from './der.ts';
 import type { DerElement } from './der.ts';
 
@@ -24,12 +25,22 @@ export function signatureProblem(identifier: DerElement | undefined): string | u
   const { id, parameters } = readAlgorithm(identifier);
   if (accepted.has(id)) return undefined;
   if (id !== rsaPss) return `its signature algorithm ${id} is not accepted`;
-  const fields = parameters === undefined ? [] : readDer(contentOf(parameters, derTags.sequence));
-  const hash = readField(fields, derTags.explicit0);
-  const mask = readField(fields, derTags.explicit1);
-  const isSound = hash !== undefined && hashes.has(hash.id) && mask?.id === mgf1;
-  if (isSound && readAlgorithm(mask.parameters).id === hash.id) return undefined;
-  return 'its RSA-PSS signature is not one with SHA-2 throughout';
+  return isSoundPss(parameters) ? undefined : 'its RSA-PSS signature is not one with SHA-2 throughout';
+}
+
+/** Fields that stand twice or in another order are left to OpenSSL, which then verifies nothing. */
+function isSoundPss(parameters: DerElement | undefined): boolean {
+  try {
+    const fields = readDer(contentOf(parameters, derTags.sequence));
+    const hash = readField(fields, derTags.explicit0);
+    const mask = readField(fields, derTags.explicit1);
+    if (hash === undefined || !hashes.has(hash.id) || mask?.id !== mgf1) return false;
+    return readAlgorithm(mask.parameters).id === hash.id;
+  } catch (error) {
+    // It may be a root's own signature, which nobody needs.
+    if (kindOf(error) !== 'invalid') throw error;
+    return false;
+  }
 }
 
 interface Algorithm {
