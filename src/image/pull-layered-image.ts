@@ -43,7 +43,7 @@ export async function pullLayeredImage(
   };
   using held = store.layers.hold(layers);
   try {
-    await commitTwice(commit, { store, layers, signal });
+    await commitAgain(commit, signal);
   } catch (error) {
     held[Symbol.dispose]();
     // What was unpacked would fill the disk, or keep its files open, until the next try, which may never come; and
@@ -54,17 +54,20 @@ export async function pullLayeredImage(
   return id;
 }
 
-/** A removal may have taken a layer that was there when we looked. What a registry answered would be the same again. */
-async function commitTwice(
-  commit: () => Promise<void>,
-  pull: { store: Store; layers: readonly string[]; signal: AbortSignal },
-): Promise<void> {
-  try {
-    await commit();
-  } catch (error) {
-    const isOurs = kindOf(error) === 'failed-precondition';
-    if (pull.signal.aborted || !isOurs || !(await isLayerMissing(pull))) throw error;
-    await commit();
+const maxCommits = 5;
+
+/**
+ * Removals, ours and podman's, may take a layer that was there when we looked, again and again on a busy store. What a
+ * registry answered would be the same again.
+ */
+async function commitAgain(commit: () => Promise<void>, signal: AbortSignal): Promise<void> {
+  for (let count = 1; ; count++) {
+    try {
+      await commit();
+      return;
+    } catch (error) {
+      if (count === maxCommits || signal.aborted || kindOf(error) !== 'failed-precondition') throw error;
+    }
   }
 }
 
@@ -119,11 +122,6 @@ async function layerKeysOf(
   const encrypted = manifest.layers.filter(isEncrypted);
   if (encrypted.length === 0) return new Map();
   return openLayerKeys(encrypted, await dependencies.decryptionKeys());
-}
-
-async function isLayerMissing({ store, layers }: { store: Store; layers: readonly string[] }): Promise<boolean> {
-  for (const id of layers) if ((await store.layers.find(id)) === undefined) return true;
-  return false;
 }
 
 /** Base first. */

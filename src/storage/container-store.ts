@@ -79,7 +79,8 @@ async function create(options: ContainerStoreOptions, container: NewContainer): 
     if (state.containers.get(container.id) !== undefined) {
       throw new CrioError('already-exists', `container "${container.id}" exists`);
     }
-    if (parent !== undefined && state.layers.get(parent) === undefined && (await sources.find(parent)) === undefined) {
+    const isInIndex = parent === undefined || state.layers.get(parent)?.isIncomplete === false;
+    if (!isInIndex && (await sources.findStored(parent)) === undefined) {
       throw new CrioError('not-found', `layer "${parent}" of image "${container.imageId}" is not in storage`);
     }
     const layerId = newId();

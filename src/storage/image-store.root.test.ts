@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
+import { dirname } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { silentLog } from '../base/log.ts';
 import { openStore } from './open-store.ts';
 import type { NewImage, Store } from './store.ts';
-import { buildImage, newImage, storeImage } from './testing/build-image.ts';
+import { buildImage, newImage, storeImage, unpackLayers } from './testing/build-image.ts';
 
 interface World {
   readonly images: string;
@@ -166,4 +167,23 @@ test('names are taken away from those an image has then, and with a new one it i
   assert.deepEqual((await store.images.find(image.id))?.names, ['example.org/b']);
   assert.equal(await store.images.delete(image.id, () => []), true);
   assert.equal(await store.images.find(image.id), undefined);
+});
+
+test('a container is not made over a layer that is unpacked but not stored', async (t) => {
+  const world = openWorld(t);
+  await using store = await world.open();
+  const image = buildImage([[{ name: 'f', data: 'x' }]]);
+  await storeImage(store, image, 'example.org/a');
+  const topLayer = (await store.images.find(image.id))?.topLayer ?? '';
+  // As another program removes it; a pull has brought it again, and is not done.
+  writeFileSync(`${dirname(world.images)}/overlay-layers/layers.json`, '[]');
+  rmSync(`${dirname(world.images)}/overlay/${topLayer}`, { recursive: true });
+  await unpackLayers(store, image);
+  assert.ok((await store.layers.find(topLayer)) !== undefined);
+  const container = { id: 'c'.repeat(64), names: ['c'], layerName: 'c-layer', imageId: image.id };
+  const settings = { metadata: '', mountLabel: '', uidMap: [], gidMap: [] };
+  await assert.rejects(
+    store.containers.create({ ...container, ...settings }),
+    /^CrioError: layer ".*" is not in storage$/,
+  );
 });

@@ -223,7 +223,7 @@ async function addRecord(
   if (topLayer !== image.topLayer) {
     throw new CrioError('already-exists', `it is there with top layer "${topLayer}" instead of "${image.topLayer}"`);
   }
-  if (topLayer !== undefined && (await options.sources.find(topLayer)) === undefined) {
+  if (topLayer !== undefined && (await options.sources.findStored(topLayer)) === undefined) {
     throw new CrioError('failed-precondition', `layer "${topLayer}" is not in storage`);
   }
   const facts = factsOf(image);

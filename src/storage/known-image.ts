@@ -18,7 +18,7 @@ export async function addToKnown(
 ): Promise<ImageRecord | undefined> {
   await state.refresh('images');
   if (!hasFacts(state.images.get(image.id), image)) return undefined;
-  if (image.topLayer !== undefined && (await sources.find(image.topLayer)) === undefined) return undefined;
+  if (image.topLayer !== undefined && (await sources.findStored(image.topLayer)) === undefined) return undefined;
   const folder = `${state.paths.images}/${image.id}`;
   for (const { key, data } of image.bigData)
     if (!(await hasContent(`${folder}/${bigDataFile(key)}`, data))) return undefined;

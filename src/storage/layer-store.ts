@@ -20,7 +20,8 @@ import { WriteBack } from './write-back.ts';
 
 /** How images and containers see layers. */
 export interface LayerSource {
-  find(id: string): Promise<LayerRecord | undefined>;
+  /** In the index, whole, or in an additional store; one that is only unpacked has no folder under its id yet. */
+  findStored(id: string): Promise<LayerRecord | undefined>;
   /** Top layer of an image; not-found when there is no such image. */
   topLayer(imageId: string): Promise<string | undefined>;
   /** Sum of `diffSize` from this layer down, bytes. */
@@ -66,12 +67,22 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   }
 
   async find(id: string): Promise<LayerRecord | undefined> {
-    const { state } = this.#options;
+    return (await this.#findOwn(id)) ?? this.#staged.get(id)?.record ?? this.#findElsewhere(id);
+  }
+
+  async findStored(id: string): Promise<LayerRecord | undefined> {
+    return (await this.#findOwn(id)) ?? this.#findElsewhere(id);
+  }
+
+  async #findOwn(id: string): Promise<LayerRecord | undefined> {
+    const { state, quarantine } = this.#options;
     await state.refresh('layers');
     const layer = state.layers.get(id);
-    const isDamaged = this.#options.quarantine.hasLayer(id);
-    if (layer !== undefined && !layer.isIncomplete && !isDamaged) return layer;
-    return this.#staged.get(id)?.record ?? (isDamaged ? undefined : await this.#findAdditional(id));
+    return layer === undefined || layer.isIncomplete || quarantine.hasLayer(id) ? undefined : layer;
+  }
+
+  async #findElsewhere(id: string): Promise<LayerRecord | undefined> {
+    return this.#options.quarantine.hasLayer(id) ? undefined : this.#findAdditional(id);
   }
 
   async topLayer(imageId: string): Promise<string | undefined> {
