@@ -1,7 +1,15 @@
-import { namesJson } from './index/image-record.ts';
+import { imageJson, namesJson } from './index/image-record.ts';
+import type { ImageFacts } from './index/image-record.ts';
 import type { JsonObject } from './index/json-fields.ts';
 import type { ImageRecord } from './store.ts';
 import type { StoreState } from './store-state.ts';
+
+/** Puts the record of an image into memory: a new one, or what it had with what is new. Its names become its own. */
+export function putRecord(state: StoreState, facts: ImageFacts): ImageRecord {
+  const raw = imageJson(facts, state.images.raw(facts.id));
+  takeNames(state, facts.id, facts.addNames);
+  return state.images.put(raw, state.files.images);
+}
 
 export function setNames(state: StoreState, image: ImageRecord, names: readonly string[]): void {
   takeNames(state, image.id, names);
@@ -9,7 +17,7 @@ export function setNames(state: StoreState, image: ImageRecord, names: readonly 
 }
 
 /** A name belongs to one image: the one that had it keeps it in its history. */
-export function takeNames(state: StoreState, imageId: string, names: readonly string[]): void {
+function takeNames(state: StoreState, imageId: string, names: readonly string[]): void {
   for (const name of names) {
     const owner = state.images.getByName(name);
     if (owner === undefined || owner.id === imageId) continue;

@@ -2,9 +2,8 @@ import { mkdir, readFile, readdir, rename } from 'node:fs/promises';
 import { hasCode } from '../base/errors.ts';
 import { isId } from '../base/ids.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
-import { imageJson } from './index/image-record.ts';
 import type { ImageFacts } from './index/image-record.ts';
-import { takeNames } from './image-names.ts';
+import { putRecord } from './image-names.ts';
 import { removeTree } from './remove-tree.ts';
 import type { ImageRecord } from './store.ts';
 import type { StoreState, Transaction } from './store-state.ts';
@@ -39,9 +38,7 @@ export async function applyUpdate(state: StoreState, facts: ImageFacts): Promise
   for (const name of await readdir(from)) if (name !== factsFile) await rename(`${from}/${name}`, `${to}/${name}`);
   await syncPath(to);
   state.step('image data in place');
-  const raw = imageJson(facts, state.images.raw(facts.id));
-  takeNames(state, facts.id, facts.addNames);
-  return state.images.put(raw, state.files.images);
+  return putRecord(state, facts);
 }
 
 /** All locks are held, and every record could be read. */

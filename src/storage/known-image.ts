@@ -1,9 +1,9 @@
 import { statSync } from 'node:fs';
 import { readBounded } from '../base/read-bounded.ts';
-import { takeNames } from './image-names.ts';
+import { putRecord } from './image-names.ts';
 import { updateFolder } from './image-update.ts';
 import { bigDataFile } from './index/big-data-name.ts';
-import { factsOf, imageJson } from './index/image-record.ts';
+import { factsOf } from './index/image-record.ts';
 import type { LayerSource } from './layer-store.ts';
 import type { ImageRecord, NewImage } from './store.ts';
 import type { StoreState } from './store-state.ts';
@@ -25,8 +25,7 @@ export async function addToKnown(
   return state.transact(async () => {
     // Another program may have removed it meanwhile. Nothing is awaited from here on: others change names beside it.
     if (!hasFacts(state.images.get(image.id), image) || isBeingUpdated(state, image.id)) return undefined;
-    takeNames(state, image.id, image.addNames);
-    return state.images.put(imageJson(factsOf(image), state.images.raw(image.id)), state.files.images);
+    return putRecord(state, factsOf(image));
   });
 }
 
