@@ -31,9 +31,11 @@ export async function pullLayeredImage(
   );
   const layers = layerIds(store, image, config.document);
   let isCommitting = false;
-  const commit = async (): Promise<void> => {
+  const bring = (): Promise<string | undefined> => {
     call.stage('image layers');
-    const topLayer = await bringLayers(dependencies, request, image, config.document);
+    return bringLayers(dependencies, request, image, config.document);
+  };
+  const commit = async (topLayer: string | undefined): Promise<void> => {
     call.stage('image commit');
     tracker.setPhase('committing');
     isCommitting = true;
@@ -43,7 +45,7 @@ export async function pullLayeredImage(
   };
   using held = store.layers.hold(layers);
   try {
-    await commitAgain(commit, signal);
+    await commitAgain(bring, commit, signal);
   } catch (error) {
     held[Symbol.dispose]();
     // What was unpacked would fill the disk, or keep its files open, until the next try, which may never come; and
@@ -60,10 +62,15 @@ const maxCommits = 5;
  * Removals, ours and podman's, may take a layer that was there when we looked, again and again on a busy store. What a
  * registry answered would be the same again.
  */
-async function commitAgain(commit: () => Promise<void>, signal: AbortSignal): Promise<void> {
+async function commitAgain<T>(
+  bring: () => Promise<T>,
+  commit: (brought: T) => Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
   for (let count = 1; ; count++) {
+    const brought = await bring();
     try {
-      await commit();
+      await commit(brought);
       return;
     } catch (error) {
       if (count === maxCommits || signal.aborted || kindOf(error) !== 'failed-precondition') throw error;
