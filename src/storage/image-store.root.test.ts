@@ -154,6 +154,28 @@ for (const [what, after] of [
   });
 }
 
+test('an update that fails over one that failed takes its place, and is finished whole at the next start', async (t) => {
+  const world = openWorld(t);
+  const image = buildImage([]);
+  {
+    await using store = await world.open();
+    await store.images.put(newImage(image, undefined, 'example.org/first'));
+    writeFileSync(`${world.images}/${image.id}/manifest`, 'torn');
+    for (const [step, name] of [
+      ['image data in place', 'example.org/second'],
+      ['image update prepared', 'example.org/third'],
+    ] as const) {
+      world.failAt(step);
+      await assert.rejects(store.images.put(newImage(image, undefined, name)), { message: new RegExp(step) });
+    }
+    rmSync(`${world.images}/${image.id}/manifest`);
+  }
+  await using next = await world.open();
+  assert.deepEqual((await next.images.find(image.id))?.names, ['example.org/third', 'example.org/first']);
+  await assertData(next, newImage(image, undefined, 'x'));
+  assert.deepEqual(hiddenIn(world.images), []);
+});
+
 test('names are taken away from those an image has then, and with a new one it is not deleted', async (t) => {
   await using store = await openWorld(t).open();
   const image = buildImage([]);

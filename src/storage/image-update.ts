@@ -1,6 +1,7 @@
 import { mkdir, readFile, readdir, rename } from 'node:fs/promises';
 import { hasCode } from '../base/errors.ts';
 import { isId } from '../base/ids.ts';
+import { RENAME_EXCHANGE, renameat2 } from '../sys/file.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
 import type { ImageFacts } from './index/image-record.ts';
 import { putRecord } from './image-names.ts';
@@ -20,13 +21,20 @@ export function updateFolder(state: StoreState, imageId: string): string {
   return `${state.paths.images}/${prefix}${imageId}`;
 }
 
-/** `staged`: a folder with the data, synced. It is the update's from here on. */
+/**
+ * `staged`: a folder with the data, synced. It is the update's from here on; the caller removes what is left under its name.
+ * What is left of an update that failed may be in place by half: only a whole one may take its place, in one step.
+ */
 export async function prepareUpdate(state: StoreState, facts: ImageFacts, staged: string): Promise<void> {
   const folder = updateFolder(state, facts.id);
   const { createdNs: _, ...rest } = facts;
   await atomicWrite(`${staged}/${factsFile}`, Buffer.from(JSON.stringify(rest)), { durable: true });
-  await removeTree(folder);
-  await rename(staged, folder);
+  try {
+    renameat2(undefined, staged, undefined, folder, RENAME_EXCHANGE);
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error;
+    await rename(staged, folder);
+  }
   await syncPath(state.paths.images);
 }
 
