@@ -7,7 +7,7 @@ import type { TestContext } from 'node:test';
 import { silentLog } from '../base/log.ts';
 import { openStore } from './open-store.ts';
 import type { NewImage, Store } from './store.ts';
-import { buildImage, newImage, storeImage, unpackLayers } from './testing/build-image.ts';
+import { buildImage, layerIds, newImage, pieces, storeImage, unpackLayers } from './testing/build-image.ts';
 
 interface World {
   readonly images: string;
@@ -208,4 +208,27 @@ test('a container is not made over a layer that is unpacked but not stored', asy
     store.containers.create({ ...container, ...settings }),
     /^CrioError: layer ".*" is not in storage$/,
   );
+});
+
+test('an image is not stored over a layer that is unpacked but not stored', async (t) => {
+  await using store = await openWorld(t).open();
+  const image = buildImage([[{ name: 'lower', data: 'x' }], [{ name: 'upper', data: 'y' }]]);
+  const [lower, top = ''] = layerIds(store, image);
+  const [, upper] = image.layers;
+  assert.ok(upper !== undefined);
+  // The lower one is still on its way, so this one waits for it.
+  const signal = new AbortController().signal;
+  await store.layers.unpack({
+    parent: lower,
+    diffId: upper.diffId,
+    blobDigest: upper.blobDigest,
+    blobSize: upper.blob.length,
+    blob: pieces(upper.blob),
+    signal,
+  });
+  await assert.rejects(store.images.put(newImage(image, top, 'example.org/a')), {
+    kind: 'failed-precondition',
+    message: /layer ".*" is not in storage$/,
+  });
+  assert.equal(await store.images.find(image.id), undefined);
 });
