@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { silentLog } from '../../base/log.ts';
 import { FieldError, textField, textListField } from './json-fields.ts';
 import { RecordIndex } from './record-index.ts';
@@ -93,4 +94,16 @@ test('RecordIndex refuses a name in use', async (t) => {
   index.put({ id: 'a', names: ['m'] }, `${folder}/volatile.json`);
   index.put({ id: 'b', names: ['n'] }, `${folder}/volatile.json`);
   assert.equal(index.getByName('n')?.id, 'b');
+});
+
+test('RecordIndex never shows a part of its records while it loads', async (t) => {
+  const { index, folder } = setUp(t, { 'stable.json': '[{"id":"a"},{"id":5}]', 'volatile.json': '[{"id":"b"}]' });
+  await index.load();
+  writeFileSync(`${folder}/volatile.json`, '[{"id":"b"},{"id":"c"}]');
+  const seen = new Set<string>();
+  const loaded = index.load().then(() => true);
+  // Unreadable records are written to the disk meanwhile.
+  while ((await Promise.race([loaded, nextTurn()])) !== true) seen.add(`${ids(index).join()} ${index.get('b')?.id}`);
+  for (const each of seen) assert.match(each, /^a,b(?:,c)? b$/);
+  assert.deepEqual(ids(index), ['a', 'b', 'c']);
 });

@@ -138,13 +138,15 @@ export class RecordIndex<R extends Named> {
     this.#byId = new Map();
     this.#byName = new Map();
     this.#list = undefined;
-    for (const [position, file] of this.#files.entries()) {
+    // Nothing is awaited before all files are in memory: readers look at it meanwhile.
+    const refused = this.#files.map((file, position) => {
       const content = contents[position];
       file.entries = new Map();
       file.dirty = false;
       file.mtimeNs = content?.mtimeNs;
-      await this.#loadFile(file, content?.text ?? '');
-    }
+      return this.#loadFile(file, content?.text ?? '');
+    });
+    for (const [position, file] of this.#files.entries()) await this.#quarantine(file, refused[position] ?? []);
   }
 
   /** Writes the files that changed under temporary names, ready to be put in place. */
@@ -193,7 +195,8 @@ export class RecordIndex<R extends Named> {
     for (const name of record.names) if (this.#byName.get(name) === record.id) this.#byName.delete(name);
   }
 
-  async #loadFile(file: RecordFile<R>, text: string): Promise<void> {
+  /** Returns the text of records that cannot be read. */
+  #loadFile(file: RecordFile<R>, text: string): readonly string[] {
     const { records, damaged } = parseRecords(text);
     const refused = [...damaged];
     for (const raw of records) {
@@ -204,7 +207,8 @@ export class RecordIndex<R extends Named> {
       this.#byId.set(entry.record.id, { file, entry });
     }
     for (const id of [...file.entries.keys()]) this.#claimNames(id);
-    if (refused.length > 0) await this.#quarantine(file, refused);
+    if (refused.length > 0) this.hasDamage = true;
+    return refused;
   }
 
   #parseLoaded(raw: JsonObject, file: RecordFile<R>, refused: string[]): Entry<R> | undefined {
@@ -243,8 +247,7 @@ export class RecordIndex<R extends Named> {
 
   /** Keeps the text of unreadable records beside the index, once: the next save of the index leaves them out. */
   async #quarantine(file: RecordFile<R>, refused: readonly string[]): Promise<void> {
-    this.hasDamage = true;
-    if (this.#isReadOnly) return;
+    if (refused.length === 0 || this.#isReadOnly) return;
     const content = JSON.stringify({ version: 1, file: file.path, records: refused });
     const tag = createHash('sha256').update(content).digest('hex').slice(0, 12);
     const path = `${dirname(file.path)}/quarantine-${basename(file.path, '.json')}-${tag}.json`;
