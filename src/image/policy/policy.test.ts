@@ -33,9 +33,9 @@ describe('findPolicyRule', () => {
       'a.b.example.com:5000/x/y',
       'a.b.example.com:5000/x',
       'a.b.example.com:5000',
-      '*.b.example.com:5000',
-      '*.example.com:5000',
-      '*.com:5000',
+      '*.b.example.com',
+      '*.example.com',
+      '*.com',
       '',
     ]);
     const policy = policyOf({

@@ -236,6 +236,7 @@ describe('registries.d', () => {
     ],
     ['never reads where signatures are only written', 'default-docker:\n  lookaside-staging: file://DIR/at-copy\n', ''],
     ['knows the old name', 'default-docker:\n  sigstore: file://DIR/at-other\n', 'other'],
+    ['takes a wildcard for hosts on any port', `docker:\n  "*.0.0.1":\n    ${at('other')}\n`, 'other'],
   ];
   for (const [what, yaml, want] of cases)
     it(`${what}, as with skopeo`, async () => assert.deepEqual(await found(yaml), { ours: want, skopeos: want }));
