@@ -49,7 +49,8 @@ async function removeLeftovers(context: {
     context,
     incomplete.map((layer) => layer.id),
   );
-  await removeTemporaryFiles(state);
+  // The data of an image is written before the locks are taken: beside another process it may be in the middle of that.
+  if (context.loose.isFirst) await removeTemporaryFiles(state);
   if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
   await finishUpdates(state, context.transaction);
   const elsewhere = await transientIds(state);
@@ -99,7 +100,7 @@ function finishContainers(state: StoreState, folders: ReadonlySet<string>): void
   }
 }
 
-/** All locks are held, so no other program is in the middle of a write. */
+/** All locks are held, so no other program is in the middle of a write of an index. */
 async function removeTemporaryFiles(state: StoreState): Promise<void> {
   const { layers, images, containers, runLayers } = state.paths;
   for (const folder of [layers, images, containers, runLayers]) {

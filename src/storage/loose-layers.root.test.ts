@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -19,6 +19,8 @@ const sibling = buildImage([shared, [{ name: 'other', data: 'z' }]]);
 interface World {
   readonly layersJson: string;
   readonly note: string;
+  /** Of the records of images */
+  readonly images: string;
   open(): Promise<Store>;
   /** Ids of the layers in the index */
   indexed(): readonly string[];
@@ -37,6 +39,7 @@ function setUp(t: TestContext): World {
   return {
     layersJson,
     note: `${base}/root/overlay-layers/crio-loose-layers`,
+    images: `${base}/root/overlay-images`,
     indexed: () => JSON.parse(readFileSync(layersJson, 'utf8')).map(({ id }: { id: string }) => id),
     async open() {
       const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
@@ -84,6 +87,19 @@ test('layers of a pull that goes on are not deleted by a second process, nor tho
   writeFileSync(note, `${top}\n`);
   await open();
   assert.deepEqual(indexed(), [base]);
+});
+
+test('data of an image that is being stored is not deleted by a second process, but by the next start', async (t) => {
+  const { open, images } = setUp(t);
+  const daemon = await open();
+  const staged = `${images}/.tmp-0123456789abcdef`;
+  mkdirSync(staged);
+  const check = await open();
+  assert.ok(existsSync(staged), 'the daemon still writes it');
+  await check[Symbol.asyncDispose]();
+  await daemon[Symbol.asyncDispose]();
+  await open();
+  assert.equal(existsSync(staged), false);
 });
 
 test('layers that are given up go at once, but not those that another pull works with', async (t) => {

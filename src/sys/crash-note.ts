@@ -55,6 +55,11 @@ export class CrashNote implements Disposable {
     this.#ids = new Set(text.split('\n').filter((line) => /^[a-z0-9:]+$/.test(line)));
   }
 
+  /** No other process had the file open when this one opened it: what is unfinished is left by one that ended. */
+  get isFirst(): boolean {
+    return this.#lock !== undefined;
+  }
+
   /** Those noted by this process, and by the one before that did not come to an end. */
   list(): readonly string[] {
     return [...this.#ids];
