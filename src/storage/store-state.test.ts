@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import { silentLog } from '../base/log.ts';
@@ -82,6 +82,37 @@ test('StoreState forgets changes that could not be saved', async (t) => {
   await state.refresh('images');
   assert.equal(state.images.list().length, 0);
 });
+
+for (const [what, damage] of [
+  // Not even a temporary file can be made.
+  ['written', (images: string) => rmSync(images, { recursive: true })],
+  ['put in place', (images: string) => mkdirSync(`${images}/images.json`)],
+] as const) {
+  test(`StoreState leaves no temporary file when an index cannot be ${what}`, async (t) => {
+    const { paths, open } = setUp(t);
+    const state = open();
+    const change = async (letter: string): Promise<void> => {
+      state.layers.put({ id: id(letter), 'diff-digest': 'x' }, state.files.imageLayers);
+      state.layers.put({ id: id('9') }, state.files.containerLayers);
+      state.mounts.set(id(letter), '/x', 1);
+      state.images.put({ id: id(letter) }, state.files.images);
+      state.containers.put({ id: id(letter) }, state.files.containers);
+    };
+    await state.transact(() => change('a'));
+    rmSync(state.files.images);
+    await assert.rejects(
+      state.transact(async () => {
+        damage(paths.images);
+        await change('b');
+      }),
+    );
+    for (const folder of [paths.layers, paths.runLayers, paths.containers])
+      assert.deepEqual(
+        readdirSync(folder).filter((name) => name.startsWith('.')),
+        [],
+      );
+  });
+}
 
 test('StoreState reads a layers.json that changed without a token', async (t) => {
   const { paths, open } = setUp(t);

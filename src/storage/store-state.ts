@@ -2,6 +2,7 @@ import type { Logger } from '../base/log.ts';
 import type { LockHandle, LockMode } from '../sys/lock.ts';
 import { fileCallsFor } from './file-calls.ts';
 import type { FileCalls } from './file-calls.ts';
+import { allPrepared, commitAll } from './index/atomic-write.ts';
 import { parseContainer } from './index/container-record.ts';
 import type { IndexedContainer } from './index/container-record.ts';
 import { parseImage } from './index/image-record.ts';
@@ -195,8 +196,8 @@ export class StoreState {
     ].filter(({ index }) => index.isDirty);
     if (indexes.length === 0) return;
     const touched = indexes.flatMap(({ locks }) => locks).map((lock) => touch(lock, handles));
-    const prepared = await Promise.all([...indexes.map(({ index }) => index.prepareSave()), ...touched]);
-    for (const write of prepared.flat()) await write?.commit();
+    const prepared = await allPrepared([...indexes.map(({ index }) => index.prepareSave()), ...touched]);
+    await commitAll(prepared);
   }
 
   #isStale(kind: IndexKind): boolean {
@@ -225,9 +226,10 @@ export class StoreState {
   }
 }
 
-async function touch(lock: LockFile | undefined, handles: ReadonlyMap<LockFile, LockHandle>): Promise<undefined> {
+async function touch(lock: LockFile | undefined, handles: ReadonlyMap<LockFile, LockHandle>): Promise<[]> {
   const handle = lock === undefined ? undefined : handles.get(lock);
   if (handle !== undefined) await lock?.touch(handle);
+  return [];
 }
 
 export interface Transaction {

@@ -74,6 +74,34 @@ export async function prepareWrite(path: string, data: Uint8Array, options: Writ
   return { mtimeNs, commit, discard };
 }
 
+/** All or none of them: when one cannot be prepared, the others are discarded, once each has come to its end. */
+export async function allPrepared(
+  work: readonly Promise<readonly PreparedWrite[]>[],
+): Promise<readonly PreparedWrite[]> {
+  const results = await Promise.allSettled(work);
+  const writes = results.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed === undefined) return writes;
+  await discardAll(writes);
+  throw failed.reason;
+}
+
+/** In this order, up to the first that fails; those after it are discarded. */
+export async function commitAll(writes: readonly PreparedWrite[]): Promise<void> {
+  for (const [position, write] of writes.entries()) {
+    try {
+      await write.commit();
+    } catch (error) {
+      await discardAll(writes.slice(position + 1));
+      throw error;
+    }
+  }
+}
+
+async function discardAll(writes: readonly PreparedWrite[]): Promise<void> {
+  for (const write of writes) await write.discard();
+}
+
 /** Replaces a file whole: a temporary file beside it, then rename. */
 export async function atomicWrite(path: string, data: Uint8Array, options: WriteOptions): Promise<void> {
   const prepared = await prepareWrite(path, data, options);

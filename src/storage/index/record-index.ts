@@ -5,7 +5,7 @@ import { basename, dirname } from 'node:path';
 import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import type { FileCalls } from '../file-calls.ts';
-import { atomicWrite, prepareWrite } from './atomic-write.ts';
+import { allPrepared, atomicWrite, prepareWrite } from './atomic-write.ts';
 import type { PreparedWrite } from './atomic-write.ts';
 import { FieldError } from './json-fields.ts';
 import type { JsonObject } from './json-fields.ts';
@@ -153,14 +153,14 @@ export class RecordIndex<R extends Named> {
   async prepareSave(): Promise<readonly PreparedWrite[]> {
     const dirty = this.#files.filter((file) => file.dirty);
     for (const file of dirty) file.dirty = false;
-    return Promise.all(
+    return allPrepared(
       dirty.map(async (file) => {
         const prepared = await prepareWrite(file.path, join(file.entries), file);
         const commit = async () => {
           await prepared.commit();
           file.mtimeNs = prepared.mtimeNs;
         };
-        return { ...prepared, commit };
+        return [{ ...prepared, commit }];
       }),
     );
   }
