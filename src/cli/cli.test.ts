@@ -124,6 +124,12 @@ test('crio config and crio check warn of what is wrong in the files of other too
     assert.equal(code, 0);
     for (const line of lines) assert.ok(stderr.includes(`level=warning msg=${JSON.stringify(line)}`), stderr);
   }
+  await rm(policy);
+  const missing = await crio(['--signature-policy', policy, 'config'], store, env);
+  assert.match(
+    missing.stderr,
+    /no image can be pulled with this signature policy: read signature policy: no such file: .*policy\.json/,
+  );
   await writeFile(registries, 'x = [');
   const broken = await crio(['config'], store, env);
   assert.equal(broken.code, 0);

@@ -17,7 +17,7 @@ import type { Image, Images } from './images.ts';
 import { createPinFilter } from './pinned.ts';
 import { explainPolicy } from './policy/explain-policy.ts';
 import type { Explanation } from './policy/explain-policy.ts';
-import { configuredPolicyFiles, systemPolicyPaths } from './policy/policy-file.ts';
+import { loadConfiguredPolicy, systemPolicyPaths } from './policy/policy-file.ts';
 import { policyProblems } from './policy/policy-problems.ts';
 import { registriesDFolders } from './policy/registries-d.ts';
 import { storedEvidence, verifyUse } from './policy/verify-use.ts';
@@ -238,7 +238,7 @@ class StoredImages implements ImageService {
     await verifyUse({
       ...request,
       evidenceOf: async (id) => (await storedEvidence(this.#store.images, id)) ?? this.#artifacts.evidenceOf(id),
-      policyFiles: configuredPolicyFiles(this.#image, request.namespace),
+      policy: await loadConfiguredPolicy(this.#image, request.namespace),
       resolve: (name) => this.#resolve(name),
     });
   }

@@ -40,6 +40,12 @@ export function configuredPolicyFiles(image: PolicyPaths, namespace: string): re
   return policyFiles(image, namespace, []);
 }
 
+/** The one that counts of `configuredPolicyFiles`. Undefined when none is configured; one that is missing is an error, not none. */
+export async function loadConfiguredPolicy(image: PolicyPaths, namespace: string): Promise<Policy | undefined> {
+  const files = configuredPolicyFiles(image, namespace);
+  return image.signaturePolicy === '' ? findPolicy(files) : loadPolicy(files);
+}
+
 /** Reads the first of these files that exists. Throws when there is none: without a policy nothing is accepted. */
 export async function loadPolicy(paths: readonly string[]): Promise<Policy> {
   const policy = await findPolicy(paths);

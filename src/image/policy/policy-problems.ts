@@ -1,19 +1,23 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode, messageOf, wrap } from '../../base/errors.ts';
-import { findPolicy, policyFiles } from './policy-file.ts';
+import { findPolicy, loadPolicy, policyFiles } from './policy-file.ts';
 import type { PolicyPaths } from './policy-file.ts';
 
-/** Why pulls will fail; never throws: one line for each policy, the node's and those of namespaces, that is there and cannot be used. */
+/**
+ * Why pulls will fail; never throws: one line for each policy, the node's and those of namespaces, that cannot be used. The system's
+ * may be absent.
+ */
 export async function policyProblems(image: PolicyPaths, system: readonly string[]): Promise<readonly string[]> {
   const problems: string[] = [];
   const ofNamespaces = await namespacePolicies(image.signaturePolicyDir).catch((error: unknown) => {
     problems.push(messageOf(wrap(`read folder of signature policies "${image.signaturePolicyDir}"`, error)));
     return [];
   });
+  const read = image.signaturePolicy === '' ? findPolicy : loadPolicy;
   for (const files of [policyFiles(image, '', system), ...ofNamespaces]) {
     try {
-      await findPolicy(files);
+      await read(files);
     } catch (error) {
       problems.push(`no image can be pulled with this signature policy: ${messageOf(error)}`);
     }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, sign } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
@@ -318,6 +318,24 @@ describe('verifyUse', () => {
     const id = await bench.pull(`${registry.host}/a:1`);
     assert.equal((await bench.store.images.find(id))?.digests.length, 2);
     assert.deepEqual((await storedEvidence(bench.store.images, id))?.digests, [image.manifestDigest]);
+  });
+
+  it('refuses every image when the configured policy is missing, but not when only the one of the namespace is', async () => {
+    await using bench = await openBench();
+    const { registry, images, dir } = bench;
+    const image = putImage(registry, 'a', '1');
+    const name = `${registry.host}/a:1`;
+    await bench.pull(name);
+    const use = () => images.verifyUse({ imageId: image.id, userSpecifiedImage: name, namespace: 'prod' });
+    const signaturePolicy = join(dir, 'own.json');
+    const options = { ...defaultConfig().image, signaturePolicyDir: dir };
+    await images.reload({ image: { ...options, signaturePolicy } });
+    assert.match(await failure(use()), /^read signature policy: no such file: ".*prod\.json", ".*own\.json"$/);
+    await writeFile(signaturePolicy, JSON.stringify({ default: accept }));
+    await use();
+    await rm(signaturePolicy);
+    await images.reload({ image: options });
+    await use();
   });
 
   it('asks about the registry that an image is from, not about others that its short name may mean', async () => {

@@ -6,7 +6,7 @@ import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { checkPolicy, PolicyError } from './decide.ts';
 import type { ImageEvidence } from './decide.ts';
-import { findPolicy } from './policy-file.ts';
+import type { Policy } from './policy-file.ts';
 import { readStoredSignatures } from './stored-signatures.ts';
 
 export interface LocalEvidence extends ImageEvidence {
@@ -18,8 +18,8 @@ export interface UseRequest {
   readonly imageId: string;
   /** The name as the user wrote it. */
   readonly userSpecifiedImage: string;
-  /** Policy files in the order to look; the first that exists counts, none means no check. */
-  readonly policyFiles: readonly string[];
+  /** The configured one; undefined means no check. */
+  readonly policy: Policy | undefined;
   resolve(name: string): readonly Reference[];
   /** What is known of the image or artifact; undefined when it is not there. */
   evidenceOf(imageId: string): Promise<LocalEvidence | undefined>;
@@ -30,7 +30,7 @@ export interface UseRequest {
  * or by another tool. Only policies that CRI-O was told about count here, not the system's.
  */
 export async function verifyUse(request: UseRequest): Promise<void> {
-  const policy = await findPolicy(request.policyFiles);
+  const { policy } = request;
   if (policy === undefined) return;
   if (request.userSpecifiedImage === '') {
     throw new CrioError('invalid', 'user specified image not specified, cannot verify image signature');
