@@ -50,8 +50,11 @@ export class RegistryClient {
   /** By tag or digest. The answer has the digest asked for, or the one it claims. */
   async fetchManifest(tagOrDigest: string, signal: AbortSignal): Promise<FetchedManifest> {
     const what = `manifest ${tagOrDigest}`;
-    const response = await this.#get(`${this.#base}/manifests/${tagOrDigest}`, { accept: acceptedManifests, signal });
-    const data = await readAll(response, bodyLimits.manifest, what);
+    const path = `${this.#base}/manifests/${tagOrDigest}`;
+    const { response, data } = await this.#get(path, { accept: acceptedManifests, signal }, async (response) => ({
+      response,
+      data: await readAll(response, bodyLimits.manifest, what),
+    }));
     const claimed = header(response, 'docker-content-digest');
     const content = signedPayload(data) ?? data;
     if (tagOrDigest.includes(':')) checkDigest(content, parseDigest(tagOrDigest), what);
@@ -70,8 +73,9 @@ export class RegistryClient {
     const what = `blob ${blob.digest}`;
     if (blob.size > limit)
       throw new CrioError('resource-exhausted', `read ${what}: ${blob.size} bytes, more than ${limit}`);
-    const response = await this.#get(`${this.#base}/blobs/${blob.digest}`, { accept: '*/*', signal });
-    const data = await readAll(response, limit, what);
+    const data = await this.#get(`${this.#base}/blobs/${blob.digest}`, { accept: '*/*', signal }, (response) =>
+      readAll(response, limit, what),
+    );
     if (data.length !== blob.size)
       throw new CrioError('invalid', `read ${what}: ${data.length} bytes, expected ${blob.size}`);
     checkDigest(data, blob.digest, what);
@@ -85,7 +89,7 @@ export class RegistryClient {
     signal: AbortSignal,
   ): Promise<{ body: AsyncIterable<Buffer>; offset: number; discard: () => void }> {
     const path = `${this.#base}/blobs/${digest}`;
-    const get = (range: object) => this.#get(path, { accept: '*/*', signal, ...range });
+    const get = (range: object) => this.#get(path, { accept: '*/*', signal, ...range }, async (answer) => answer);
     const response = await get(offset > 0 ? { range: offset } : {}).catch((error: unknown) => {
       // "Range not satisfiable": from the start then, as from a server that ignores ranges.
       if (offset === 0 || !(error instanceof RegistryError) || error.status !== 416) throw error;
@@ -101,13 +105,14 @@ export class RegistryClient {
     return { body: response.body, offset, discard };
   }
 
-  async #get(path: string, options: GetOptions): Promise<HttpResponse> {
+  /** `use` is a part of each try: what breaks while it reads is asked for again. */
+  async #get<T>(path: string, options: GetOptions, use: (response: HttpResponse) => Promise<T>): Promise<T> {
     const { attempts, maxRetryAfterMs } = this.endpoint.limits;
     for (let attempt = 1; ; attempt += 1) {
       let pauseMs = this.#backoffMs(attempt);
       try {
         const response = await this.#getAuthorized(path, options);
-        if (response.status === 200 || response.status === 206) return response;
+        if (response.status === 200 || response.status === 206) return await use(response);
         throw await readRegistryError(response);
       } catch (error) {
         if (options.signal.aborted || attempt >= attempts || !isPassing(error)) throw error;
