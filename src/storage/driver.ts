@@ -30,12 +30,16 @@ export interface Driver extends Partial<Disposable> {
   create(id: string, options: { readonly parent: string | undefined; readonly content?: string }): Promise<void>;
   /** Puts new content of a damaged layer in place of what is left of it. */
   replace(id: string, options: ReplaceOptions): Promise<void>;
-  /** What is wrong with a layer, seen without reading its content; undefined when nothing is. */
-  inspect(id: string, hasParent: boolean): Promise<string | undefined>;
+  /**
+   * What is wrong with a layer, seen without reading its content; undefined when nothing is. `isOwn`: of our own index, and
+   * not of an additional store.
+   */
+  inspect(id: string, layer: { readonly hasParent: boolean; readonly isOwn: boolean }): Promise<string | undefined>;
   /** What `create` wrote for these layers outlives a power cut when this returns. */
   sync(ids: readonly string[]): Promise<void>;
-  /** Moves all that belongs to a layer into `trash`. */
+  /** Moves all that belongs to a layer of our own into `trash`. */
   remove(id: string, trash: TempDir): Promise<void>;
+  /** Whether a layer of our own has its folder. */
   exists(id: string): Promise<boolean>;
   /** Ids of all layer folders on disk. */
   list(): Promise<string[]>;
@@ -59,7 +63,7 @@ export interface Driver extends Partial<Disposable> {
   /** Gives the unpacked folder mode and owner of the parent's; runs when the parent is in the index. */
   finishStaging(folder: string, parent: string | undefined): Promise<void>;
   contentFolder(id: string): string;
-  /** Where the files of a layer lie under their own names, wherever it is; undefined when they lie in another form. */
+  /** Where the files of a layer of our own lie under their own names, in any root; undefined when they lie in another form. */
   plainContent(id: string): Promise<string | undefined>;
   /** Mounts a layer with its parents read-only on `target`. */
   mountReadOnly(id: string, target: string): Promise<void>;

@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
-import { Logger } from '../base/log.ts';
+import { Logger, silentLog } from '../base/log.ts';
 import { MS_BIND, mount, readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import { removeTree } from './remove-tree.ts';
@@ -566,19 +566,18 @@ test('image layers and records go to the image store, containers stay in the gra
   assert.deepEqual(readdirSync(`${base}/images/overlay/l`), []);
 });
 
+/** A graph root with the image, as `<base>/other`; gives a look at all its names. */
+async function fillOther(base: string): Promise<() => string[]> {
+  const roots = { graphRoot: `${base}/other`, runRoot: `${base}/other-run`, imageStore: '' };
+  await using other = await openStore({ ...roots, driver: 'overlay', options: [], log: silentLog });
+  await storeImage(other, image, 'example.org/a:1');
+  return () => readdirSync(`${base}/other`, { recursive: true, encoding: 'utf8' }).toSorted();
+}
+
 test('an image of an additional store is used, and never changed', async (t) => {
   const { base, open } = setUp(t);
-  const other = await openStore({
-    graphRoot: `${base}/other`,
-    runRoot: `${base}/other-run`,
-    imageStore: '',
-    driver: 'overlay',
-    options: [],
-    log: new Logger({ level: 'fatal', filter: undefined, format: 'text', write: () => undefined }),
-  });
-  await storeImage(other, image, 'example.org/a:1');
-  await other[Symbol.asyncDispose]();
-  const before = readdirSync(`${base}/other`, { recursive: true, encoding: 'utf8' }).toSorted();
+  const namesIn = await fillOther(base);
+  const before = namesIn();
   const store = await open({ options: [`overlay.imagestore=${base}/other`] });
   assert.equal((await store.images.find('example.org/a:1'))?.id, image.id);
   assert.deepEqual(
@@ -593,5 +592,31 @@ test('an image of an additional store is used, and never changed', async (t) => 
   await storeImage(store, bigger, 'example.org/b');
   await store.containers.delete(id('c'));
   await assert.rejects(store.images.delete(image.id), /additional image store/);
-  assert.deepEqual(readdirSync(`${base}/other`, { recursive: true, encoding: 'utf8' }).toSorted(), before);
+  assert.deepEqual(namesIn(), before);
+});
+
+test('a layer of our own whose folder is gone is not taken for that of an additional store', async (t) => {
+  const { base, open } = setUp(t);
+  const namesIn = await fillOther(base);
+  const options = { options: [`overlay.imagestore=${base}/other`] };
+  let store = await open();
+  await storeImage(store, image, 'example.org/own');
+  const [bottom = '', top = ''] = layerIds(store, image);
+  await store[Symbol.asyncDispose]();
+  const before = namesIn();
+  rmSync(`${base}/root/overlay/${bottom}`, { recursive: true });
+  store = await open(options);
+  const damage = await store.health.check({ contents: true, maxAgeMs: 3_600_000 });
+  assert.deepEqual([...damage.layers], [[bottom, 'its folder is missing']]);
+  await store[Symbol.asyncDispose]();
+  // As a removal leaves it that is cut short when the layers are moved away.
+  const index = `${base}/root/overlay-layers/layers.json`;
+  const records: object[] = JSON.parse(readFileSync(index, 'utf8'));
+  writeFileSync(index, JSON.stringify(records.map((record) => ({ ...record, flags: { incomplete: true } }))));
+  rmSync(`${base}/root/overlay/${top}`, { recursive: true });
+  writeFileSync(`${base}/root/overlay-images/images.json`, '[]');
+  store = await open(options);
+  assert.deepEqual(JSON.parse(readFileSync(index, 'utf8')), []);
+  await store[Symbol.asyncDispose]();
+  assert.deepEqual(namesIn(), before);
 });

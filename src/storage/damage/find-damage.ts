@@ -53,9 +53,12 @@ export async function allImages({
 }
 
 /** What is wrong with the folder and the names of a layer, without reading its content. */
-export async function inspectLayer({ driver }: CheckContext, { record }: KnownLayer): Promise<string | undefined> {
+export async function inspectLayer(
+  { driver }: CheckContext,
+  { record, isReadOnly }: KnownLayer,
+): Promise<string | undefined> {
   try {
-    return await driver.inspect(record.id, record.parent !== undefined);
+    return await driver.inspect(record.id, { hasParent: record.parent !== undefined, isOwn: !isReadOnly });
   } catch (error) {
     return messageOf(error);
   }

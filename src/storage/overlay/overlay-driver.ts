@@ -16,12 +16,12 @@ import {
   makeFolder,
   readLower,
   readParent,
-  repairShortLinks,
   shortLinkOf,
   shortLinks,
   syncLayerDirs,
 } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
+import { Homes } from './homes.ts';
 import { inspectLayerDirs } from './inspect-layer.ts';
 import { mapLowers } from './map-lowers.ts';
 import { maxMountData, mountWithShortPaths } from './mount-short.ts';
@@ -51,7 +51,7 @@ export class OverlayDriver implements Driver, Disposable {
   readonly stagingParent: string;
   readonly unpacksOntoParent = false;
   readonly #imageHome: string;
-  readonly #homes: readonly string[];
+  readonly #homes: Homes;
   readonly #options: OverlayOptions;
   readonly #namespaces = new UserNamespaces();
   /** What children need to know of an image layer; it does not change while the layer exists, see `forget`. */
@@ -67,17 +67,14 @@ export class OverlayDriver implements Driver, Disposable {
     this.#options = options;
     this.home = `${options.graphRoot}/overlay`;
     this.#imageHome = `${options.imageRoot}/overlay`;
-    this.#homes = [
-      ...new Set([this.home, this.#imageHome, ...options.additionalRoots.map((root) => `${root}/overlay`)]),
-    ];
+    this.#homes = new Homes(options);
     this.stagingParent = `${this.#imageHome}/tempdirs`;
     this.#canVolatile = !options.disableVolatile;
   }
 
   /** Makes the folders of the driver itself. */
   async prepare(): Promise<void> {
-    for (const home of new Set([this.home, this.#imageHome]))
-      await mkdir(`${home}/l`, { recursive: true, mode: 0o755 });
+    for (const home of this.#homes.own) await mkdir(`${home}/l`, { recursive: true, mode: 0o755 });
     this.#firstHome ??= new CoveredHome(this.home);
     try {
       await writeFile(`${this.home}/.has-mount-program`, 'false', { flag: 'wx', mode: 0o600 });
@@ -100,10 +97,10 @@ export class OverlayDriver implements Driver, Disposable {
     await replaceLayerDirs({ ...options, home: this.#imageHome, id, parent });
   }
 
-  async inspect(id: string, hasParent: boolean): Promise<string | undefined> {
-    const home = await this.#homeOf(id);
+  async inspect(id: string, layer: { hasParent: boolean; isOwn: boolean }): Promise<string | undefined> {
+    const home = layer.isOwn ? await this.#homes.ownOf(id) : await this.#homes.of(id);
     if (home === undefined) return 'its folder is missing';
-    return inspectLayerDirs(home, id, hasParent);
+    return inspectLayerDirs(home, id, layer.hasParent);
   }
 
   async sync(ids: readonly string[]): Promise<void> {
@@ -121,7 +118,7 @@ export class OverlayDriver implements Driver, Disposable {
 
   async remove(id: string, trash: TempDir): Promise<void> {
     const made = this.#made.get(id);
-    const home = made === undefined ? await this.#homeOf(id) : this.home;
+    const home = made === undefined ? await this.#homes.ownOf(id) : this.home;
     if (home === undefined) return;
     const link = made?.link ?? (await shortLinkOf(home, id));
     await Promise.all([link === undefined ? undefined : trash.take(`${home}/l/${link}`), trash.take(`${home}/${id}`)]);
@@ -130,11 +127,11 @@ export class OverlayDriver implements Driver, Disposable {
   }
 
   async exists(id: string): Promise<boolean> {
-    return (await this.#homeOf(id)) !== undefined;
+    return (await this.#homes.ownOf(id)) !== undefined;
   }
 
   async list(): Promise<string[]> {
-    const names = await Promise.all([...new Set([this.home, this.#imageHome])].map((home) => readdir(home)));
+    const names = await Promise.all(this.#homes.own.map((home) => readdir(home)));
     return names.flat().filter(isId);
   }
 
@@ -144,7 +141,7 @@ export class OverlayDriver implements Driver, Disposable {
 
   /** A deletion that was cut short may leave the short name of a layer that is gone. */
   async removeStale(isKnown: (id: string) => boolean): Promise<void> {
-    for (const home of new Set([this.home, this.#imageHome])) {
+    for (const home of this.#homes.own) {
       for (const [link, id] of await shortLinks(home)) if (!isKnown(id)) await removeTree(`${home}/l/${link}`);
     }
   }
@@ -189,7 +186,7 @@ export class OverlayDriver implements Driver, Disposable {
       label: options.label,
     });
     if (options.isVolatile && !isFresh) await removeTree(`${folder}/work/work/incompat/volatile`);
-    const lowers = await this.#lowerFolders(links);
+    const lowers = await this.#homes.lowerFolders(links);
     if (made !== undefined) made.isFresh = false;
     if (options.uidMap.length > 0 && lowers.length > 0) await this.#mountMapped(folder, lowers, options, plan, target);
     else await this.#mountOverlay(plan(lowers), target);
@@ -217,7 +214,7 @@ export class OverlayDriver implements Driver, Disposable {
   }
 
   async plainContent(id: string): Promise<string | undefined> {
-    const folder = `${(await this.#homeOf(id)) ?? this.#imageHome}/${id}`;
+    const folder = `${(await this.#homes.ownOf(id)) ?? this.#imageHome}/${id}`;
     return (await isThere(`${folder}/composefs-data`)) ? undefined : `${folder}/diff`;
   }
 
@@ -228,10 +225,10 @@ export class OverlayDriver implements Driver, Disposable {
   }
 
   async mountReadOnly(id: string, target: string): Promise<void> {
-    const home = await this.#homeOf(id);
+    const home = await this.#homes.of(id);
     const folder = `${home ?? this.home}/${id}`;
     const links = (await readLower(folder)).split(':').filter((item) => item !== '');
-    const lowers = [`${folder}/diff`, ...(await this.#lowerFolders(links))];
+    const lowers = [`${folder}/diff`, ...(await this.#homes.lowerFolders(links))];
     // A single lower is no overlay: an empty folder below it changes nothing.
     if (lowers.length === 1) lowers.push(`${folder}/empty`);
     const input = {
@@ -268,7 +265,7 @@ export class OverlayDriver implements Driver, Disposable {
 
   async #mountOnce(input: PlanInput, target: string): Promise<void> {
     const { flags, data } = planMount(input);
-    if (Buffer.byteLength(data) >= maxMountData) mountWithShortPaths(input, target, this.#homes);
+    if (Buffer.byteLength(data) >= maxMountData) mountWithShortPaths(input, target, this.#homes.all);
     // Overlay makes folders in `work`: on a disk that may take long, in memory it does not.
     else if (this.#calls(this.home) === directCalls) mount('overlay', target, 'overlay', flags, data);
     else await mountAsync('overlay', target, 'overlay', flags, data);
@@ -283,41 +280,15 @@ export class OverlayDriver implements Driver, Disposable {
     target: string,
   ): Promise<void> {
     const userNamespaceFd = await this.#namespaces.get(options.uidMap, options.gidMap);
-    const rootOf = (lower: string) => this.#homes.find((home) => lower.startsWith(`${home}/`)) ?? this.home;
+    const rootOf = (lower: string) => this.#homes.all.find((home) => lower.startsWith(`${home}/`)) ?? this.home;
     await using mapped = await mapLowers({ lowers, rootOf, folder: `${folder}/mapped`, userNamespaceFd });
     await this.#mountOverlay(plan(mapped.lowers), target);
-  }
-
-  /** Full paths of the short names: in each home in turn, the first hit wins. Missing ones are made again once. */
-  async #lowerFolders(links: readonly string[]): Promise<string[]> {
-    const found = await Promise.all(links.map((link) => this.#findLower(link)));
-    if (!found.includes(undefined)) return found.filter((path) => path !== undefined);
-    for (const home of new Set([this.home, this.#imageHome]))
-      await repairShortLinks(home, (await readdir(home)).filter(isId));
-    const again = await Promise.all(links.map((link) => this.#findLower(link)));
-    const missing = links.filter((_, position) => again[position] === undefined);
-    if (missing.length > 0)
-      throw wrap('find lower layers', new Error(`${missing.join(', ')} do not exist`), 'failed-precondition');
-    return again.filter((path) => path !== undefined);
-  }
-
-  async #findLower(link: string): Promise<string | undefined> {
-    for (const home of this.#homes) {
-      const path = `${home}/${link}`;
-      if (await isThere(path)) return path;
-    }
-    return undefined;
-  }
-
-  async #homeOf(id: string): Promise<string | undefined> {
-    for (const home of this.#homes) if (await isThere(`${home}/${id}`)) return home;
-    return undefined;
   }
 
   async #parentFacts(parent: string): Promise<ParentFacts> {
     const known = this.#parents.get(parent);
     if (known !== undefined) return known;
-    const facts = await readParent((await this.#homeOf(parent)) ?? this.home, parent);
+    const facts = await readParent((await this.#homes.of(parent)) ?? this.home, parent);
     this.#parents.set(parent, facts);
     return facts;
   }
