@@ -8,8 +8,8 @@ import type { ResolvedCredentials } from './resolved-credentials.ts';
 /** containers-auth.json(5), or a Docker config.json. */
 export interface AuthFile {
   readonly path: string;
-  /** By normalized key: a registry or a namespace in it. */
-  readonly entries: ReadonlyMap<string, ResolvedCredentials>;
+  /** Keys are registries or namespaces in them. An entry is read when it is asked for: those of others may be broken. */
+  readonly auths: JsonReader | undefined;
   /** Registry to helper name. */
   readonly helpers: ReadonlyMap<string, string>;
   /** Docker's `credsStore`; empty for none. */
@@ -33,26 +33,30 @@ export function parseAuthFile(data: Uint8Array, path: string): AuthFile {
   const reader = new JsonReader(data.length === 0 ? new Map() : parseLooseJson(data, what), what);
   // The old `.dockercfg` is the inner object alone.
   const auths = reader.has('auths') || !path.endsWith('.dockercfg') ? reader.object('auths') : reader;
-  const entries = new Map<string, ResolvedCredentials>();
-  for (const key of auths?.keys ?? []) {
-    const entry = auths?.object(key);
-    const credentials = entry === undefined ? undefined : readEntry(entry, `${what}, entry "${key}"`);
-    if (credentials !== undefined && !entries.has(registryKey(key))) entries.set(registryKey(key), credentials);
-  }
-  return { path, entries, helpers: reader.stringMap('credHelpers'), defaultHelper: reader.string('credsStore') ?? '' };
+  return { path, auths, helpers: reader.stringMap('credHelpers'), defaultHelper: reader.string('credsStore') ?? '' };
 }
 
 /** The entry for the repository, its namespaces from the longest to the shortest, or its registry. */
 export function findInAuthFile(file: AuthFile, reference: Reference): ResolvedCredentials | undefined {
-  const { domain } = reference;
-  let key = repositoryOf({ ...reference, domain: authDomain(domain) });
+  let key = repositoryOf({ ...reference, domain: authDomain(reference.domain) });
   for (;;) {
-    const entry = file.entries.get(key);
+    const entry = readEntries(file, key);
     if (entry !== undefined) return entry;
     const slash = key.lastIndexOf('/');
     if (slash < 0) return undefined;
     key = key.slice(0, slash);
   }
+}
+
+/** The first entry with this normalized key that says something. */
+function readEntries({ path, auths }: AuthFile, key: string): ResolvedCredentials | undefined {
+  for (const name of auths?.keys ?? []) {
+    if (registryKey(name) !== key) continue;
+    const entry = auths?.object(name);
+    const credentials = entry && readEntry(entry, `auth file "${path}", entry "${name}"`);
+    if (credentials !== undefined) return credentials;
+  }
+  return undefined;
 }
 
 /** Docker Hub goes by several names: one key for all. Older files have URLs as keys. */

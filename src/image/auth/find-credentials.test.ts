@@ -39,16 +39,23 @@ describe('findInAuthFile', () => {
         'd.io': {},
       },
     });
-    assert.equal(tokens.entries.get('a.io')?.identityToken, 'i');
-    assert.equal(tokens.entries.get('b.io')?.registryToken, 'r');
-    assert.equal(tokens.entries.get('c.io')?.password, 'p');
-    assert.equal(tokens.entries.get('d.io'), undefined);
-    assert.equal(file({ 'a.io': { auth: encode('u:p') } }, '/root/.dockercfg').entries.get('a.io')?.username, 'u');
+    const find = (name: string, from = tokens) => findInAuthFile(from, parseReference(name));
+    assert.equal(find('a.io/x')?.identityToken, 'i');
+    assert.equal(find('b.io/x')?.registryToken, 'r');
+    assert.equal(find('c.io/x')?.password, 'p');
+    assert.equal(find('d.io/x'), undefined);
+    assert.equal(find('a.io/x', file({ 'a.io': { auth: encode('u:p') } }, '/root/.dockercfg'))?.username, 'u');
   });
 
-  it('names the file and the entry, but never the content, when it cannot be read', () => {
+  it('names the file and the entry, but never the content, when it cannot be read; for other registries it is no fault', () => {
+    const broken = file({
+      auths: { 'a.io': { auth: encode('secret-without-colon') }, 'b.io': 'text', 'c.io': { auth: encode('u:p') } },
+    });
+    assert.equal(findInAuthFile(broken, parseReference('c.io/x'))?.username, 'u');
+    assert.equal(findInAuthFile(broken, parseReference('d.io/x')), undefined);
+    assert.throws(() => findInAuthFile(broken, parseReference('b.io/x')), /auth file "auth\.json".*expected an object/);
     assert.throws(
-      () => file({ auths: { 'a.io': { auth: encode('secret-without-colon') } } }),
+      () => findInAuthFile(broken, parseReference('a.io/x')),
       (error) => {
         assert.match(messageOf(error), /auth file "auth\.json", entry "a\.io": auth is not base64/);
         return !messageOf(error).includes('secret');
