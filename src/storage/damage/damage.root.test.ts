@@ -4,16 +4,19 @@ import { randomBytes } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
+  linkSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { open as openFile } from 'node:fs/promises';
 import { after, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -427,6 +430,60 @@ test('damage is found while another program writes the index', async (t) => {
   await look(again, false);
   assert.deepEqual(await namesOf(again), []);
 });
+
+test('a layer that is pulled again while its content is looked at is not marked again', async (t) => {
+  const { base, store, diff } = await setUp(t);
+  const [, top = ''] = await storeAll(store);
+  unlinkSync(`${diff(top)}/srv/file`);
+  await look(store, true);
+  const held = await holdReader(`${base}/root/overlay-layers/${top}.tar-split.gz`);
+  const looking = look(store, true);
+  await held.isRead;
+  await storeImage(store, image, 'example.org/image');
+  await held.letGo();
+  await looking;
+  assert.equal(store.health.damageOf(image.id), undefined);
+  assert.deepEqual(await namesOf(store), names.toSorted());
+});
+
+test('a layer whose names are made again while images are looked at is not marked again', async (t) => {
+  const { base, store } = await setUp(t);
+  await storeAll(store);
+  const [, top = ''] = layerIds(store, sibling);
+  truncateSync(`${base}/root/overlay/${top}/lower`);
+  await look(store, false);
+  // The first image that is looked at, after all layers.
+  const held = await holdReader(`${base}/root/overlay-images/${image.id}/manifest`);
+  const looking = look(store, false);
+  await held.isRead;
+  await storeImage(store, sibling, 'example.org/sibling');
+  await held.letGo();
+  await looking;
+  assert.equal(store.health.damageOf(sibling.id), undefined);
+  assert.deepEqual(await namesOf(store), names.toSorted());
+});
+
+/** Puts a pipe in place of a file: whoever reads it waits until it is let go, also when another file takes the name. */
+async function holdReader(path: string) {
+  const data = readFileSync(path);
+  unlinkSync(path);
+  assert.equal(spawnSync('mkfifo', [path]).status, 0);
+  const pipe = `${path}.pipe`;
+  linkSync(path, pipe);
+  const writer = openFile(pipe, 'w');
+  return {
+    isRead: writer,
+    async letGo() {
+      await using file = await writer;
+      unlinkSync(pipe);
+      if (statSync(path).isFIFO()) {
+        unlinkSync(path);
+        writeFileSync(path, data);
+      }
+      await file.writeFile(data);
+    },
+  };
+}
 
 test('looking ends when it is told to', async (t) => {
   const { store } = await setUp(t);
