@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { busyboxEntries, withParents } from '../../test/fixtures/debian.ts';
 import { podmanOn, podmanRunOptions } from '../../test/fixtures/podman.ts';
@@ -81,6 +82,8 @@ interface Row {
   readonly compress: (data: Buffer) => Buffer;
   /** What the layer is when unpacked, when not the archive itself. */
   readonly plain?: (blob: Buffer) => Buffer;
+  /** Media type of the config, when not the manifest's own. */
+  readonly configType?: string;
 }
 
 const oci = 'application/vnd.oci.image.layer.v1.tar';
@@ -116,7 +119,7 @@ const rows: readonly Row[] = [
   },
 ];
 
-function putImage(tag: string, { layerType, compress, plain = () => tar }: Row): string {
+function putImage(tag: string, { layerType, compress, plain = () => tar, configType }: Row): string {
   const blob = compress(tar);
   const isDocker = layerType.includes('docker');
   const config = registry.putBlob(
@@ -133,7 +136,7 @@ function putImage(tag: string, { layerType, compress, plain = () => tar }: Row):
   const manifest = {
     schemaVersion: 2,
     mediaType,
-    config: { mediaType: isDocker ? mediaTypes.dockerConfig : mediaTypes.ociConfig, ...config },
+    config: { mediaType: configType ?? (isDocker ? mediaTypes.dockerConfig : mediaTypes.ociConfig), ...config },
     layers: [{ mediaType: layerType, ...registry.putBlob(blob), urls: ['http://127.0.0.1:1/layer'] }],
   };
   registry.putManifest('formats', tag, manifest, mediaType);
@@ -170,6 +173,24 @@ describe('layers', () => {
     runs(chunked);
     podman('rmi', chunked);
   });
+});
+
+describe('a Docker manifest', () => {
+  const types = [mediaTypes.ociConfig, 'application/octet-stream'];
+  for (const [index, configType] of types.entries()) {
+    it(`whose config calls itself ${JSON.stringify(configType)} is an image, as for podman`, async () => {
+      const layerType = `${docker}.gzip`;
+      const name = putImage(`config-${index}`, { what: '', layerType, compress: (data) => gzipSync(data), configType });
+      const id = await pull(images, name);
+      runs(name);
+      podman('rmi', name);
+      const flags = ['--root', join(folder, 'root'), '--runroot', runRoot, '--storage-driver', 'overlay'];
+      // Not `podmanOn`: the registry is in this process.
+      const { stdout } = await promisify(execFile)('podman', [...flags, 'pull', '--quiet', '--tls-verify=false', name]);
+      assert.equal(stdout.trim(), id);
+      podman('rmi', name);
+    });
+  }
 });
 
 describe('Docker schema 1', () => {

@@ -120,12 +120,26 @@ function readImage(reader: JsonReader, mediaType: string): ImageManifest | Artif
   if (items.length > maxLayers) throw new CrioError('invalid', `manifest.layers: more than ${maxLayers} layers`);
   const layers = items.map((item, index) => readDescriptor(item, `manifest.layers[${index}]`));
   const annotations = reader.stringMap('annotations');
-  const imageConfig = mediaType === mediaTypes.ociManifest ? mediaTypes.ociConfig : mediaTypes.dockerConfig;
-  if (config.mediaType === imageConfig || config.mediaType === mediaTypes.dockerConfig) {
+  if (isImageConfig(config, mediaType)) {
     return { kind: 'image', mediaType, config, layers, annotations };
   }
   const artifactType = reader.string('artifactType') ?? config.mediaType;
   return { kind: 'artifact', mediaType, artifactType, config, layers, annotations };
+}
+
+/** In Docker manifests also what old registries wrote there; Docker and podman take it, too. */
+const dockerConfigTypes: readonly string[] = [
+  mediaTypes.dockerConfig,
+  mediaTypes.ociConfig,
+  'application/octet-stream',
+  'application/json',
+  'text/html',
+  '',
+];
+
+function isImageConfig(config: Descriptor, manifestType: string): boolean {
+  if (manifestType === mediaTypes.dockerManifest) return dockerConfigTypes.includes(config.mediaType);
+  return config.mediaType === mediaTypes.ociConfig || config.mediaType === mediaTypes.dockerConfig;
 }
 
 function readDescriptor(value: Json | undefined, path: string): Descriptor {
