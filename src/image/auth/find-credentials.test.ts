@@ -117,9 +117,24 @@ esac
     assert.equal(await find('c.io/x', { helpers: ['test', 'containers-auth.json'], defaults: [auth] }), undefined);
     assert.equal((await find('t.io/x', { helpers: ['test'] }))?.identityToken, 'identity');
     await writeFile(auth, JSON.stringify({ credsStore: 'test' }));
-    assert.equal((await find('a.io/x', { defaults: [auth] }))?.username, 'helper');
-    assert.equal(await find('busybox', { defaults: [auth] }), undefined);
-    assert.match(await readFile(join(dir, 'calls'), 'utf8'), /^get https:\/\/index\.docker\.io\/v1\/$/m);
+    const common = await find('a.io/x', { defaults: [auth] });
+    assert.equal(common?.username, 'helper');
+    assert.match(common.source, /^auth file ".*helpers\.json", helper docker-credential-test for "a\.io"$/);
+  });
+
+  it('asks for Docker Hub by the name that the one who configured the helper stores it under', async () => {
+    const auth = join(dir, 'hub.json');
+    const asked = async (content: object, helpers?: readonly string[]) => {
+      await writeFile(auth, JSON.stringify(content));
+      await writeFile(join(dir, 'calls'), '');
+      await find('docker.io/team/app', { defaults: [auth], helpers });
+      return readFile(join(dir, 'calls'), 'utf8');
+    };
+    assert.equal(await asked({}, ['test']), 'get docker.io\n', 'credential-helpers of registries.conf');
+    assert.equal(await asked({ credHelpers: { 'docker.io': 'test' } }), 'get docker.io\n');
+    const url = 'https://index.docker.io/v1/';
+    assert.equal(await asked({ credHelpers: { [url]: 'test' } }), `get ${url}\n`, 'as Docker writes it');
+    assert.equal(await asked({ credsStore: 'test' }), `get ${url}\n`);
   });
 
   it('says which helper failed and not what it printed', async () => {
@@ -127,6 +142,9 @@ esac
       assert.match(messageOf(error), /run credential helper "docker-credential-test" for "broken\.io": exit status 3/);
       return !messageOf(error).includes('s3cret');
     });
+    const auth = join(dir, 'broken.json');
+    await writeFile(auth, JSON.stringify({ credsStore: 'test' }));
+    await assert.rejects(find('broken.io/x', { defaults: [auth] }), /^CrioError: auth file ".*broken\.json": run credential/);
     await assert.rejects(find('a.io/x', { helpers: ['missing-helper'] }), /docker-credential-missing-helper.*ENOENT/);
     await assert.rejects(find('a.io/x', { helpers: ['../../bin/sh'] }), /not a name/);
   });

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { CrioError } from '../../base/errors.ts';
+import { CrioError, wrap } from '../../base/errors.ts';
 import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { authDomain, findInAuthFile, readAuthFile, registryKey } from './auth-file.ts';
@@ -12,8 +12,8 @@ type Env = Readonly<Record<string, string | undefined>>;
 /** In `credential-helpers` of registries.conf this stands for the auth files. */
 const authFiles = 'containers-auth.json';
 
-/** The server name that helpers know Docker Hub by. */
-const dockerHubServer = 'https://index.docker.io/v1/';
+/** The name that Docker keeps Docker Hub's credentials under; the other container tools use `docker.io`. */
+const dockerHubUrl = 'https://index.docker.io/v1/';
 
 export interface CredentialFiles {
   /** Only this file, when set (`global_auth_file`, or one for a namespace); it must exist. */
@@ -49,7 +49,7 @@ export async function findCredentials(
     const found =
       helper === authFiles
         ? await findInFiles(files, reference, signal)
-        : await askHelper(helper, serverName(reference), signal);
+        : await askHelper(helper, authDomain(reference.domain), signal);
     if (found !== undefined) return found;
   }
   return undefined;
@@ -79,24 +79,41 @@ async function findInFile(
   signal: AbortSignal,
 ): Promise<ResolvedCredentials | undefined> {
   const helper = helperFor(file, reference);
-  if (helper !== undefined) {
-    const found = await askHelper(helper, serverName(reference), signal);
-    return found === undefined ? undefined : { ...found, source: `auth file "${file.path}", ${found.source}` };
-  }
+  if (helper !== undefined) return askHelperOf(file, helper, signal);
   const entry = findInAuthFile(file, reference);
   if (entry !== undefined || file.defaultHelper === '') return entry;
-  return askHelper(file.defaultHelper, serverName(reference), signal);
+  const isHub = authDomain(reference.domain) === 'docker.io';
+  const server = isHub ? dockerHubUrl : reference.domain;
+  return askHelperOf(file, { name: file.defaultHelper, server }, signal);
 }
 
-function helperFor(file: AuthFile, reference: Reference): string | undefined {
-  const repository = repositoryOf({ ...reference, domain: authDomain(reference.domain) });
-  for (const [key, helper] of file.helpers) {
-    const name = registryKey(key);
-    if (name === authDomain(reference.domain) || name === repository) return helper;
+interface Helper {
+  readonly name: string;
+  /** What it is asked for. */
+  readonly server: string;
+}
+
+async function askHelperOf(
+  file: AuthFile,
+  { name, server }: Helper,
+  signal: AbortSignal,
+): Promise<ResolvedCredentials | undefined> {
+  try {
+    const found = await askHelper(name, server, signal);
+    return found && { ...found, source: `auth file "${file.path}", ${found.source}` };
+  } catch (error) {
+    throw wrap(`auth file "${file.path}"`, error);
+  }
+}
+
+function helperFor(file: AuthFile, reference: Reference): Helper | undefined {
+  const registry = authDomain(reference.domain);
+  const repository = repositoryOf({ ...reference, domain: registry });
+  for (const [key, name] of file.helpers) {
+    const wanted = registryKey(key);
+    if (wanted !== registry && wanted !== repository) continue;
+    // Docker writes the key as it stores the credentials.
+    return { name, server: key.includes('index.docker.io') ? dockerHubUrl : registry };
   }
   return undefined;
-}
-
-function serverName(reference: Reference): string {
-  return authDomain(reference.domain) === 'docker.io' ? dockerHubServer : reference.domain;
 }
