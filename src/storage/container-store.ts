@@ -75,29 +75,56 @@ async function create(options: ContainerStoreOptions, container: NewContainer): 
   if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container.id))
     throw new CrioError('invalid', `container id "${container.id}" is not valid`);
   const parent = container.imageId === '' ? undefined : await sources.topLayer(container.imageId);
-  return state.transact(async () => {
-    if (state.containers.get(container.id) !== undefined) {
-      throw new CrioError('already-exists', `container "${container.id}" exists`);
-    }
-    const isInIndex = parent === undefined || state.layers.get(parent)?.isIncomplete === false;
-    if (!isInIndex && (await sources.findStored(parent)) === undefined) {
-      throw new CrioError('not-found', `layer "${parent}" of image "${container.imageId}" is not in storage`);
-    }
-    const layerId = newId();
-    const createdNs = systemClock.nowNs();
-    const { mountLabel } = container;
-    const layer = containerLayerJson({ id: layerId, name: container.layerName, parent, mountLabel, createdNs });
-    state.layers.put(layer, state.files.containerLayers);
-    try {
-      const record = state.containers.put(containerJson(container, layerId, createdNs), state.files.containers);
-      await makeLayer(options, container, layerId, parent);
-      return record;
-    } catch (error) {
-      state.layers.remove(layerId);
-      if (state.containers.get(container.id)?.layerId === layerId) state.containers.remove(container.id);
-      throw wrap(`create container "${container.id}" in storage`, error);
-    }
-  });
+  let added: ContainerRecord | undefined;
+  try {
+    return await state.transact(async () => (added = await add(options, container, parent)));
+  } catch (error) {
+    if (added === undefined) throw error;
+    await takeBack(options, added);
+    throw inCreate(container, error);
+  }
+}
+
+function inCreate(container: NewContainer, error: unknown): Error {
+  return wrap(`create container "${container.id}" in storage`, error);
+}
+
+async function add(
+  options: ContainerStoreOptions,
+  container: NewContainer,
+  parent: string | undefined,
+): Promise<ContainerRecord> {
+  const { state, sources } = options;
+  if (state.containers.get(container.id) !== undefined) {
+    throw new CrioError('already-exists', `container "${container.id}" exists`);
+  }
+  const isInIndex = parent === undefined || state.layers.get(parent)?.isIncomplete === false;
+  if (!isInIndex && (await sources.findStored(parent)) === undefined) {
+    throw new CrioError('not-found', `layer "${parent}" of image "${container.imageId}" is not in storage`);
+  }
+  const layerId = newId();
+  const createdNs = systemClock.nowNs();
+  const { mountLabel } = container;
+  const layer = containerLayerJson({ id: layerId, name: container.layerName, parent, mountLabel, createdNs });
+  state.layers.put(layer, state.files.containerLayers);
+  try {
+    const record = state.containers.put(containerJson(container, layerId, createdNs), state.files.containers);
+    await makeLayer(options, container, layerId, parent);
+    return record;
+  } catch (error) {
+    state.layers.remove(layerId);
+    if (state.containers.get(container.id)?.layerId === layerId) state.containers.remove(container.id);
+    throw inCreate(container, error);
+  }
+}
+
+/** Of a container that was made, but the indexes could not be saved: on a disk that is full, say. */
+async function takeBack(options: ContainerStoreOptions, container: ContainerRecord): Promise<void> {
+  try {
+    await discard(options, () => container);
+  } catch (error) {
+    options.state.log.warn(`take back container "${container.id}"`, error);
+  }
 }
 
 /** All of it or nothing. */
@@ -142,26 +169,31 @@ async function makePrivateFolder(path: string, calls: FileCalls): Promise<void> 
   await calls.mkdir(`${path}/userdata`, 0o700);
 }
 
-/** Order of the format: layer, then both folders, then the record, so that a deletion cut short can be repeated. */
 async function remove(options: ContainerStoreOptions, id: string): Promise<void> {
   const { state } = options;
   await state.refresh('containers');
   if (state.containers.get(id) === undefined) return;
-  await state.transact(() =>
-    options.containerTrash.use((trash) =>
-      options.runTrash.use((runTrash) => moveToTrash(options, id, { trash, runTrash })),
-    ),
-  );
+  await discard(options, () => state.containers.get(id));
 }
 
+/** The container that `find` finds once the locks are held, whatever there is of it. */
+function discard(options: ContainerStoreOptions, find: () => ContainerRecord | undefined): Promise<void> {
+  const { state, containerTrash, runTrash } = options;
+  return state.transact(async () => {
+    const container = find();
+    if (container === undefined) return;
+    await containerTrash.use((trash) =>
+      runTrash.use((inRunRoot) => moveToTrash(options, container, { trash, inRunRoot })),
+    );
+  });
+}
+
+/** Order of the format: layer, then both folders, then the record, so that a deletion cut short can be repeated. */
 async function moveToTrash(
-  options: ContainerStoreOptions,
-  id: string,
-  { trash, runTrash }: { trash: TempDir; runTrash: TempDir },
+  { state, driver }: ContainerStoreOptions,
+  { id, layerId }: ContainerRecord,
+  { trash, inRunRoot }: { trash: TempDir; inRunRoot: TempDir },
 ): Promise<void> {
-  const { state, driver } = options;
-  const layerId = state.containers.get(id)?.layerId;
-  if (layerId === undefined) return;
   if (layerId !== '') {
     await driver.unmount(layerId);
     await driver.remove(layerId, trash);
@@ -170,7 +202,7 @@ async function moveToTrash(
   }
   await Promise.all([
     trash.take(`${state.paths.containers}/${id}`),
-    runTrash.take(`${state.paths.runContainers}/${id}`),
+    inRunRoot.take(`${state.paths.runContainers}/${id}`),
   ]);
   state.containers.remove(id);
 }
