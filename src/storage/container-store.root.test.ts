@@ -75,3 +75,15 @@ test('a disk that is full at any step of a create refuses the container, and not
   assert.ok([...refused].some(isSaveRefused));
   await assertNoLeftovers(`${base}/root`);
 });
+
+test('a container is not made on an image that is removed meanwhile, whose layers another image has', async (t) => {
+  const { store } = await setUp(t);
+  const [first, second] = [image, buildImage([[{ name: 'f', data: 'x' }]], ['/other'])];
+  await storeImage(store, first, 'example.org/first');
+  await storeImage(store, second, 'example.org/second');
+  const creation = store.containers.create(newContainer(first.id));
+  const [created] = await Promise.allSettled([creation, store.images.delete(first.id)]);
+  assert.equal(await store.images.find(first.id), undefined);
+  assert.match(created.status === 'rejected' ? messageOf(created.reason) : '', /^image ".*" is not in storage$/);
+  assert.deepEqual(await store.containers.list(), []);
+});

@@ -71,13 +71,11 @@ export function createContainerStore(options: ContainerStoreOptions): ContainerS
 }
 
 async function create(options: ContainerStoreOptions, container: NewContainer): Promise<ContainerRecord> {
-  const { state, sources } = options;
   if (!/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(container.id))
     throw new CrioError('invalid', `container id "${container.id}" is not valid`);
-  const parent = container.imageId === '' ? undefined : await sources.topLayer(container.imageId);
   let added: ContainerRecord | undefined;
   try {
-    return await state.transact(async () => (added = await add(options, container, parent)));
+    return await options.state.transact(async () => (added = await add(options, container)));
   } catch (error) {
     if (added === undefined) throw error;
     await takeBack(options, added);
@@ -89,12 +87,10 @@ function inCreate(container: NewContainer, error: unknown): Error {
   return wrap(`create container "${container.id}" in storage`, error);
 }
 
-async function add(
-  options: ContainerStoreOptions,
-  container: NewContainer,
-  parent: string | undefined,
-): Promise<ContainerRecord> {
+/** All locks are held: an image that is there now stays while the container is made. */
+async function add(options: ContainerStoreOptions, container: NewContainer): Promise<ContainerRecord> {
   const { state, sources } = options;
+  const parent = container.imageId === '' ? undefined : await sources.topLayer(container.imageId);
   if (state.containers.get(container.id) !== undefined) {
     throw new CrioError('already-exists', `container "${container.id}" exists`);
   }
