@@ -85,22 +85,14 @@ function checked(data: Buffer | undefined, digest: Digest): Buffer | undefined {
   return data !== undefined && digestOf(data) === digest ? data : undefined;
 }
 
+/** The entry for this machine, else the first that does not say for which it is: an image or another list. */
 function chooseEntry(index: IndexManifest, reference: Reference): Digest {
-  const entry = choosePlatform(index.entries) ?? nestedEntry(index);
+  const entry = choosePlatform(index.entries) ?? index.entries.find(({ platform }) => platform === undefined);
   if (entry !== undefined) return entry.digest;
   const available = index.entries.flatMap(({ platform }) => (platform === undefined ? [] : [formatPlatform(platform)]));
   throw new CrioError(
     'not-found',
     `no image found in the list of ${formatReference(reference)} for ${formatPlatform(hostPlatform)}, there are: ${[...new Set(available)].slice(0, 20).join(', ') || 'none'}`,
-  );
-}
-
-/** A list inside the list, or the only entry, when platforms are not named. */
-function nestedEntry(index: IndexManifest): Descriptor | undefined {
-  const unnamed = index.entries.filter(({ platform }) => platform === undefined);
-  return (
-    unnamed.find(({ mediaType }) => /index|manifest\.list/.test(mediaType)) ??
-    (index.entries.length === 1 ? unnamed[0] : undefined)
   );
 }
 
