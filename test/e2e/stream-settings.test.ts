@@ -129,13 +129,16 @@ describe('TLS', () => {
     assert.ok(!old.answered, old.output);
   });
 
-  test('uses changed files from the next connection on, without a restart; what does not fit together is not used', async () => {
+  test('uses changed files from the next connection on, without a restart; what does not fit together is not used', async (t) => {
     assert.ok(first !== undefined && second !== undefined);
     const name = async () => /subject=.*CN ?= ?(\w+)/.exec((await handshake(node.daemon, ...asClient)).output)?.[1];
     assert.equal(await name(), 'first');
     const open = await openChannels(await execUrl(node.daemon, id, ['cat'], true), 'v5.channel.k8s.io', {
       tls: clientTls,
     });
+    // The handshakes below may take longer than the idle timeout.
+    const talk = setInterval(() => open.send(0, '.'), 200);
+    t.after(() => clearInterval(talk));
     replace(second.cert, used.cert);
     assert.equal(await name(), 'first');
     replace(second.key, used.key);
@@ -149,10 +152,11 @@ describe('TLS', () => {
     replace(first.cert, used.cert);
     replace(first.key, used.key);
     assert.equal(await name(), 'first');
+    clearInterval(talk);
     open.send(0, 'still here');
     open.closeChannel(0);
     assert.equal(await open.closed, 1000);
-    assert.equal(open.text(1), 'still here');
+    assert.match(open.text(1), /^\.*still here$/);
     const warnings = node.daemon.log().match(/reload the certificate of the stream server/g);
     assert.equal(warnings?.length, 2, 'one warning for each version of the files that is no pair');
   });
