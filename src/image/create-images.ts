@@ -141,7 +141,7 @@ class StoredImages implements ImageService {
     this.#cleanUp = this.#artifacts.own.cleanUp(this.#stop.signal);
     this.#endpoints = new Endpoints({
       limits: places?.limits ?? defaultLimits,
-      certificateDirs: places?.certificateDirs ?? defaultCertificateDirs,
+      certificateDirs: places?.certificateDirs ?? defaultCertificateDirs(env),
       isInsecure: (host) => isInsecureHost(this.#registries, host),
       log,
     });

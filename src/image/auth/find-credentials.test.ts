@@ -144,7 +144,10 @@ esac
     });
     const auth = join(dir, 'broken.json');
     await writeFile(auth, JSON.stringify({ credsStore: 'test' }));
-    await assert.rejects(find('broken.io/x', { defaults: [auth] }), /^CrioError: auth file ".*broken\.json": run credential/);
+    await assert.rejects(
+      find('broken.io/x', { defaults: [auth] }),
+      /^CrioError: auth file ".*broken\.json": run credential/,
+    );
     await assert.rejects(find('a.io/x', { helpers: ['missing-helper'] }), /docker-credential-missing-helper.*ENOENT/);
     await assert.rejects(find('a.io/x', { helpers: ['../../bin/sh'] }), /not a name/);
   });

@@ -34,7 +34,7 @@ export async function explainFromFiles(options: FilesOptions): Promise<Explanati
   for (const line of registries.warnings) log.warn(line);
   using endpoints = new Endpoints({
     limits: defaultLimits,
-    certificateDirs: defaultCertificateDirs,
+    certificateDirs: defaultCertificateDirs(env),
     isInsecure: (host) => isInsecureHost(registries, host),
     log,
   });
