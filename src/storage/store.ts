@@ -24,7 +24,10 @@ export interface StoreHealth {
    * layer that nothing refers to may be so old, as it may belong to a pull that goes on.
    */
   check(options: { readonly contents: boolean; readonly maxAgeMs: number }): Promise<StoreDamage>;
-  /** Deletes damaged images and layers, and with `containers` damaged containers. Throws at the first that cannot be. */
+  /**
+   * Deletes damaged images and layers, and with `containers` damaged containers, as far as they are what `check` has seen.
+   * Throws at the first that cannot be.
+   */
   repair(damage: StoreDamage, options: { readonly containers: boolean }): Promise<void>;
   /**
    * Looks in the background, slowly, and takes damaged images out of the lists. With `contents`, as after an unclean stop,
@@ -38,6 +41,8 @@ export interface StoreHealth {
 /** Reasons by id. */
 export interface StoreDamage {
   readonly layers: ReadonlyMap<string, string>;
+  /** Tells each of `layers` from a later one of its id, which `repair` leaves alone. */
+  readonly versions: ReadonlyMap<string, string>;
   readonly readOnlyLayers: ReadonlyMap<string, string>;
   readonly images: ReadonlyMap<string, string>;
   readonly readOnlyImages: ReadonlyMap<string, string>;

@@ -2,8 +2,8 @@ import { parseTimeNs, systemClock } from '../../base/clock.ts';
 import { deleteLayers, layersOfNobody } from '../delete-layers.ts';
 import type { IndexedLayer } from '../index/layer-record.ts';
 import type { StoreState } from '../store-state.ts';
-import { transientParents } from '../transient-records.ts';
 import type { Trash } from '../trash.ts';
+import { otherTops } from './find-damage.ts';
 import type { CheckContext } from './find-damage.ts';
 
 /** What `crio check` calls old, and CRI-O's own repair at its start. */
@@ -14,10 +14,7 @@ const maxAgeNs = 24n * 3_600_000_000_000n;
  * that goes on; ones with a name belong to whoever gave it.
  */
 export async function deleteOldLayers(context: CheckContext & { readonly trash: Trash }): Promise<void> {
-  const { state, driver, trash, additional } = context;
-  const tops: string[] = [];
-  for (const store of additional)
-    for (const { topLayer } of (await store.images()).list()) if (topLayer !== undefined) tops.push(topLayer);
+  const { state, driver, trash } = context;
   const oldest = systemClock.nowNs() - maxAgeNs;
   const isOld = ({ id, names }: IndexedLayer) => {
     const createdNs = layerCreatedNs(state, id);
@@ -26,7 +23,7 @@ export async function deleteOldLayers(context: CheckContext & { readonly trash: 
   await state.transact(
     async (transaction) => {
       if (state.layers.hasDamage || state.images.hasDamage || state.containers.hasDamage) return;
-      const ids = layersOfNobody(state, [...tops, ...(await transientParents(state))], isOld);
+      const ids = layersOfNobody(state, await otherTops(context), isOld);
       for (const id of ids) state.log.warn(`layer "${id}" is in no image for more than a day: deleted`);
       await trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, ids));
     },

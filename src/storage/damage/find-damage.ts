@@ -5,6 +5,7 @@ import type { Driver } from '../driver.ts';
 import type { IndexedLayer } from '../index/layer-record.ts';
 import type { ContainerRecord, ImageRecord, ImageStore } from '../store.ts';
 import type { StoreState } from '../store-state.ts';
+import { transientParents } from '../transient-records.ts';
 import type { ImageDamage } from './quarantine.ts';
 
 export interface CheckContext {
@@ -77,6 +78,14 @@ export async function imageDamage(
   }
   const data = (await dataDamage(context, image)) ?? '';
   return data === '' && layers.size === 0 ? undefined : { data, layers };
+}
+
+/** Layers that are used by what is in no index of the own store. */
+export async function otherTops({ state, additional }: CheckContext): Promise<readonly string[]> {
+  const tops = [...(await transientParents(state))];
+  for (const store of additional)
+    for (const { topLayer } of (await store.images()).list()) if (topLayer !== undefined) tops.push(topLayer);
+  return tops;
 }
 
 /** From this layer down. A layer without record ends the chain, and one that is its own ancestor. */

@@ -1,28 +1,26 @@
 import { systemClock } from '../../base/clock.ts';
-import { CrioError } from '../../base/errors.ts';
-import { deleteLayers } from '../delete-layers.ts';
-import type { ContainerStore, StoreDamage, StoreHealth } from '../store.ts';
-import type { Trash } from '../trash.ts';
+import type { StoreDamage, StoreHealth } from '../store.ts';
 import { contentFault } from './content-fault.ts';
 import { layerCreatedNs } from './delete-old-layers.ts';
 import { allImages, chainOf, containerDamage, imageDamage, imageLayers, inspectLayer } from './find-damage.ts';
-import type { CheckContext } from './find-damage.ts';
+import type { KnownLayer } from './find-damage.ts';
+import { layerVersion } from './layer-version.ts';
 import { describeDamage } from './quarantine.ts';
 import type { Quarantine } from './quarantine.ts';
+import { nothingUsesIt, repairStore } from './repair-store.ts';
+import type { RepairOptions } from './repair-store.ts';
 import { verifyLayer } from './verify-layer.ts';
 import { walkStore } from './walk-store.ts';
 
-export interface HealthOptions extends CheckContext {
+export interface HealthOptions extends RepairOptions {
   readonly quarantine: Quarantine;
-  readonly containers: ContainerStore;
-  readonly trash: Trash;
 }
 
 export function createHealth(options: HealthOptions): StoreHealth {
   const { quarantine } = options;
   return {
     check: (request) => check(options, request),
-    repair: (damage, request) => repair(options, damage, request.containers),
+    repair: (damage, request) => repairStore(options, damage, request.containers),
     walk: (request) => walkStore(options, request),
     damageOf(imageId) {
       const damage = quarantine.damageOf(imageId);
@@ -36,11 +34,18 @@ async function check(
   request: { readonly contents: boolean; readonly maxAgeMs: number },
 ): Promise<StoreDamage> {
   const [layers, readOnlyLayers] = [new Map<string, string>(), new Map<string, string>()];
+  const versions = new Map<string, string>();
   for (const layer of await imageLayers(options)) {
-    const reason =
-      (await inspectLayer(options, layer)) ??
-      (request.contents ? (await contentFault(options, layer, verifyLayer))?.reason : undefined);
-    if (reason !== undefined) (layer.isReadOnly ? readOnlyLayers : layers).set(layer.record.id, reason);
+    const { id } = layer.record;
+    const version = await layerVersion(options, id);
+    const reason = await layerFault(options, layer, request.contents);
+    if (reason === undefined) continue;
+    if (layer.isReadOnly) readOnlyLayers.set(id, reason);
+    // Else another layer is there by now, or none.
+    else if (version !== undefined && version === (await layerVersion(options, id))) {
+      layers.set(id, reason);
+      versions.set(id, version);
+    }
   }
   const faults = new Map([...layers, ...readOnlyLayers]);
   const [images, readOnlyImages] = [new Map<string, string>(), new Map<string, string>()];
@@ -48,14 +53,24 @@ async function check(
     const damage = await imageDamage(options, image, faults);
     if (damage !== undefined) (isReadOnly ? readOnlyImages : images).set(image.id, describeDamage(damage));
   }
-  for (const id of await unusedLayers(options, request.maxAgeMs))
-    if (!layers.has(id)) layers.set(id, 'nothing uses it');
+  for (const id of await unusedLayers(options, request.maxAgeMs)) {
+    const version = await layerVersion(options, id);
+    if (layers.has(id) || version === undefined) continue;
+    layers.set(id, nothingUsesIt);
+    versions.set(id, version);
+  }
   const containers = new Map<string, string>();
   for (const container of await options.containers.list()) {
     const reason = await containerDamage(options, container);
     if (reason !== undefined) containers.set(container.id, reason);
   }
-  return { layers, readOnlyLayers, images, readOnlyImages, containers };
+  return { layers, versions, readOnlyLayers, images, readOnlyImages, containers };
+}
+
+async function layerFault(options: HealthOptions, layer: KnownLayer, contents: boolean): Promise<string | undefined> {
+  const reason = await inspectLayer(options, layer);
+  if (reason !== undefined || !contents) return reason;
+  return (await contentFault(options, layer, verifyLayer))?.reason;
 }
 
 /** Image layers older than `maxAgeMs` that no image and no container has in its chain. */
@@ -71,45 +86,4 @@ async function unusedLayers(options: HealthOptions, maxAgeMs: number): Promise<r
     if (isReadOnly || used.has(id)) return [];
     return (layerCreatedNs(state, id) ?? 0n) < oldest ? [id] : [];
   });
-}
-
-async function repair(options: HealthOptions, damage: StoreDamage, repairsContainers: boolean): Promise<void> {
-  const { state, driver, containers, images, trash } = options;
-  if (repairsContainers) {
-    for (const id of damage.containers.keys()) {
-      await containers.unmount(id);
-      await containers.delete(id);
-    }
-  }
-  for (const id of damage.images.keys()) await images.delete(id);
-  // Layers of no image: an image takes its own along.
-  await state.transact(
-    async (transaction) => {
-      const left = childrenFirst(state, [...damage.layers.keys()]);
-      await trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, left));
-    },
-    { alone: true },
-  );
-}
-
-/** Those that are there and have no other children. Throws when a container uses one. */
-function childrenFirst(state: HealthOptions['state'], ids: readonly string[]): readonly string[] {
-  const wanted = new Set(ids.filter((id) => state.layers.get(id) !== undefined));
-  const ordered: string[] = [];
-  for (let before = -1; before !== ordered.length;) {
-    before = ordered.length;
-    for (const id of wanted) {
-      const child = state.layers.list().find((layer) => layer.parent === id && !ordered.includes(layer.id));
-      if (child !== undefined) continue;
-      wanted.delete(id);
-      ordered.push(id);
-    }
-  }
-  const [stuck] = wanted;
-  const child = state.layers.list().find((layer) => layer.parent === stuck);
-  if (stuck === undefined) return ordered;
-  throw new CrioError(
-    'failed-precondition',
-    `delete damaged layer "${stuck}": layer "${child?.id ?? ''}" is on top of it`,
-  );
 }
