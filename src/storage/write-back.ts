@@ -58,7 +58,7 @@ export class WriteBack {
 }
 
 /** Each file system once. */
-async function syncFileSystems(folders: readonly string[]): Promise<void> {
+export async function syncFileSystems(folders: readonly string[]): Promise<void> {
   const synced = new Set<number>();
   for (const folder of folders) {
     const fd = openSync(folder, 'r');

@@ -5,6 +5,7 @@ import {
   appendFileSync,
   existsSync,
   linkSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -21,7 +22,8 @@ import { after, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger, silentLog } from '../../base/log.ts';
-import { readMountInfo, umount } from '../../sys/mount.ts';
+import { mount, readMountInfo, umount } from '../../sys/mount.ts';
+import { lgetxattr } from '../../sys/xattr.ts';
 import { openStore } from '../open-store.ts';
 import type { Store, StoreDamage } from '../store.ts';
 import { buildImage, layerIds, newImage, storeImage, unpackLayers } from '../testing/build-image.ts';
@@ -100,13 +102,19 @@ for (const driver of drivers) {
   });
 }
 
+/** The same graph root, with an image store. */
+async function openBesideImageStore({ base }: World): Promise<Store> {
+  const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: `${base}/images` };
+  const store = await openStore({ ...roots, driver: 'overlay', options: [], log: silentLog });
+  open.push(store);
+  return store;
+}
+
 test('layers in an image store and those beside it are looked at where they are', async (t) => {
   const world = await setUp(t);
   await storeImage(world.store, lonely, 'example.org/lonely');
   await world.store[Symbol.asyncDispose]();
-  const roots = { graphRoot: `${world.base}/root`, runRoot: `${world.base}/run`, imageStore: `${world.base}/images` };
-  const store = await openStore({ ...roots, driver: 'overlay', options: [], log: silentLog });
-  open.push(store);
+  const store = await openBesideImageStore(world);
   await storeImage(store, image, 'example.org/image');
   assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
   const [, top = ''] = layerIds(store, image);
@@ -115,6 +123,52 @@ test('layers in an image store and those beside it are looked at where they are'
   assert.equal(await store.images.find('example.org/image'), undefined);
   await storeImage(store, image, 'example.org/image');
   assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+});
+
+test('a damaged layer that lies beside an image store on another disk is mended where it is', async (t) => {
+  const world = await setUp(t);
+  const capability = Buffer.from('0100000200040000000000000000000000000000', 'hex');
+  const layered = buildImage([
+    shared,
+    [
+      { name: 'etc/', type: '5', mode: 0o750 },
+      { name: 'etc/.wh..wh..opq' },
+      { name: 'etc/.wh.empty' },
+      { name: 'etc/own', data: 'own', uid: 7, pax: { 'SCHILY.xattr.security.capability': capability } },
+    ],
+  ]);
+  await storeImage(world.store, layered, 'example.org/layered');
+  const [bottom = '', top = ''] = layerIds(world.store, layered);
+  await world.store[Symbol.asyncDispose]();
+  mkdirSync(`${world.base}/images`);
+  mount('images', `${world.base}/images`, 'tmpfs', 0, 'mode=0700');
+  const store = await openBesideImageStore(world);
+  await storeImage(store, layered, 'example.org/again');
+  writeFileSync(`${world.diff(top)}/etc/own`, 'bad');
+  await look(store, true);
+  assert.equal(await store.images.find(layered.id), undefined);
+  await storeImage(store, layered, 'example.org/again');
+  assert.ok(await store.images.find(layered.id));
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+  const etc = `${world.diff(top)}/etc`;
+  assert.deepEqual([statSync(etc).mode & 0o777, statSync(`${etc}/own`).uid], [0o750, 7]);
+  assert.equal(lgetxattr(etc, 'trusted.overlay.opaque')?.toString(), 'y');
+  assert.deepEqual(lgetxattr(`${etc}/own`, 'security.capability'), capability);
+  assert.equal(existsSync(`${world.base}/images/overlay/${top}`), false);
+  // Its short name is known from a layer in the image store alone.
+  await storeImage(store, sibling, 'example.org/sibling');
+  const home = `${world.base}/root/overlay`;
+  unlinkSync(`${home}/l/${readFileSync(`${home}/${bottom}/link`, 'utf8')}`);
+  unlinkSync(`${home}/${bottom}/link`);
+  unlinkSync(`${home}/${top}/lower`);
+  await look(store, false);
+  await storeImage(store, layered, 'example.org/again');
+  const target = `${world.base}/mnt`;
+  mkdirSync(target);
+  const unmount = await store.layers.mountReadOnly(layerIds(store, sibling)[1] ?? '', target);
+  assert.equal(readFileSync(`${target}/etc/passwd`, 'utf8'), 'root:x:0:0\n');
+  await unmount();
+  assert.deepEqual(readdirSync(`${world.base}/root/overlay/tempdirs`), []);
 });
 
 interface Harm {

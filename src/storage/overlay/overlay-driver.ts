@@ -27,7 +27,7 @@ import { mapLowers } from './map-lowers.ts';
 import { maxMountData, mountWithShortPaths } from './mount-short.ts';
 import { planMount } from './mount-plan.ts';
 import type { PlanInput } from './mount-plan.ts';
-import { replaceLayerDirs } from './replace-layer.ts';
+import { copyNear, replaceLayerDirs } from './replace-layer.ts';
 import { UserNamespaces, mappedRoot } from './user-namespace.ts';
 
 export interface OverlayOptions {
@@ -94,7 +94,11 @@ export class OverlayDriver implements Driver, Disposable {
   async replace(id: string, options: ReplaceOptions): Promise<void> {
     const parent = options.parent === undefined ? undefined : await this.#parentFacts(options.parent);
     this.#parents.delete(id);
-    await replaceLayerDirs({ ...options, home: this.#imageHome, id, parent });
+    const home = (await this.#homes.ownOf(id)) ?? this.#imageHome;
+    const layer = { ...options, id, parent, home, homes: this.#homes.own };
+    if (home === this.#imageHome) return replaceLayerDirs(layer);
+    await using copy = await copyNear(home, options.content);
+    await replaceLayerDirs({ ...layer, content: copy.content });
   }
 
   async inspect(id: string, layer: { hasParent: boolean; isOwn: boolean }): Promise<string | undefined> {
@@ -104,7 +108,11 @@ export class OverlayDriver implements Driver, Disposable {
   }
 
   async sync(ids: readonly string[]): Promise<void> {
-    await syncLayerDirs(this.#imageHome, ids);
+    const homes = await Promise.all(ids.map((id) => this.#homes.ownOf(id)));
+    for (const home of this.#homes.own) {
+      const here = ids.filter((_, at) => (homes[at] ?? this.#imageHome) === home);
+      if (here.length > 0) await syncLayerDirs(home, here);
+    }
   }
 
   #calls(home: string): FileCalls {

@@ -2,7 +2,10 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, rename, symlink } from 'node:fs/promises';
 import { hasCode } from '../../base/errors.ts';
 import { RENAME_EXCHANGE, renameat2 } from '../../sys/file.ts';
+import { copyTree } from '../copy-tree.ts';
 import { atomicWrite } from '../index/atomic-write.ts';
+import { createTempDir } from '../temp-dirs.ts';
+import { syncFileSystems } from '../write-back.ts';
 import { newShortLink, readLower, shortLinkOf, shortLinks } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
 
@@ -13,6 +16,8 @@ import type { ParentFacts } from './layer-dirs.ts';
  */
 export async function replaceLayerDirs(options: {
   readonly home: string;
+  /** Where layers above may lie. */
+  readonly homes: readonly string[];
   readonly id: string;
   readonly parent: ParentFacts | undefined;
   readonly content: string;
@@ -20,11 +25,11 @@ export async function replaceLayerDirs(options: {
   readonly children: readonly string[];
   readonly keepsOld: boolean;
 }): Promise<void> {
-  const { home, id, parent, content, children } = options;
+  const { home, id, parent, content } = options;
   const folder = `${home}/${id}`;
   await mkdir(`${folder}/work`, { recursive: true, mode: 0o700 });
   await mkdir(`${folder}/${parent === undefined ? 'empty' : 'merged'}`, { recursive: true, mode: 0o700 });
-  const link = await shortNameOf(home, id, children);
+  const link = await shortNameOf(options);
   await atomicWrite(`${folder}/link`, Buffer.from(link), { durable: true, mode: 0o644 });
   if (parent !== undefined)
     await atomicWrite(`${folder}/lower`, Buffer.from(parent.lower), { durable: true, mode: 0o644 });
@@ -35,6 +40,17 @@ export async function replaceLayerDirs(options: {
   }
   await exchange(content, `${folder}/diff`);
   if (options.keepsOld) await keep(content, `${folder}/crio-damaged-${randomBytes(6).toString('hex')}`);
+}
+
+/** A copy of unpacked content that can be moved below `home`, which may be another disk; durable. */
+export async function copyNear(home: string, content: string): Promise<AsyncDisposable & { readonly content: string }> {
+  await using undo = new AsyncDisposableStack();
+  const folder = undo.use(await createTempDir(`${home}/tempdirs`));
+  const copy = folder.entry('addition');
+  await copyTree(content, copy);
+  await syncFileSystems([copy]);
+  const owned = undo.move();
+  return { content: copy, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 async function exchange(content: string, diff: string): Promise<void> {
@@ -54,12 +70,12 @@ async function keep(old: string, path: string): Promise<void> {
   }
 }
 
-async function shortNameOf(home: string, id: string, children: readonly string[]): Promise<string> {
+async function shortNameOf({ home, homes, id, children }: Parameters<typeof replaceLayerDirs>[0]): Promise<string> {
   const own = await shortLinkOf(home, id);
   if (own !== undefined) return own;
   for (const [link, owner] of await shortLinks(home)) if (owner === id) return link;
-  for (const child of children) {
-    const first = /^l\/([A-Z2-7]{26})(?::|$)/.exec(await readLower(`${home}/${child}`))?.[1];
+  for (const folder of homes.flatMap((each) => children.map((child) => `${each}/${child}`))) {
+    const first = /^l\/([A-Z2-7]{26})(?::|$)/.exec(await readLower(folder))?.[1];
     if (first !== undefined) return first;
   }
   return newShortLink();

@@ -1,9 +1,9 @@
 import { chmod, mkdir, rename, stat } from 'node:fs/promises';
-import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { CrioError, hasCode } from '../../base/errors.ts';
 import { isId } from '../../base/ids.ts';
 import { RENAME_EXCHANGE, renameat2 } from '../../sys/file.ts';
 import { MS_BIND, MS_RDONLY, MS_REMOUNT, mount } from '../../sys/mount.ts';
-import { run } from '../../sys/run.ts';
+import { copyTree } from '../copy-tree.ts';
 import type { Driver, MountOptions, ReplaceOptions } from '../driver.ts';
 import { syncPath } from '../index/atomic-write.ts';
 import { makeFolder } from '../overlay/layer-dirs.ts';
@@ -121,10 +121,4 @@ export class VfsDriver implements Driver {
     mount(this.mountPoint(id), target, 'none', MS_BIND);
     mount('none', target, 'none', MS_BIND | MS_REMOUNT | MS_RDONLY);
   }
-}
-
-async function copyTree(source: string, target: string): Promise<void> {
-  const env = { PATH: process.env['PATH'] ?? '', LC_ALL: 'C' };
-  const { code, stderr } = await run({ file: 'cp', args: ['-a', '--reflink=auto', '-T', source, target], env });
-  if (code !== 0) throw wrap(`copy layer "${source}"`, new Error(stderr.toString().trim()));
 }
