@@ -176,6 +176,16 @@ describe('openLayerKeys', () => {
     await assert.rejects(openLayerKeys([layer], [stranger.privateKey]), /more than 1000 recipients/);
   });
 
+  it('passes over wrapped keys that it cannot read, and names them when none fits', async () => {
+    const other = base64({ protected: Buffer.from('{"alg":"RSA-OAEP","enc":"A128CBC-HS256"}').toString('base64url') });
+    const bad = ['!!!!', other, base64([]), base64({ protected: 'no header' })];
+    assert.equal((await openLayerKeys([layerOf([...bad, fitting()], 1)], [recipient.privateKey])).size, 1);
+    await assert.rejects(openLayerKeys([layerOf([...bad, useless(1)], 1)], [recipient.privateKey]), {
+      kind: 'failed-precondition',
+      message: /is encrypted: missing private key .*\(1 tried\); .*JWE.*; JWE: unsupported enc "A128CBC-HS256"/,
+    });
+  });
+
   it('stops at the first key that fits, and lets others have their turn', async () => {
     let turns = 0;
     const timer = setInterval(() => (turns += 1), 0).unref();

@@ -64,18 +64,7 @@ async function openLayerKey(
   const cipher = options.string('cipher') ?? '';
   if (cipher !== cipherName)
     throw new CrioError('unimplemented', `${what}: unsupported cipher ${JSON.stringify(cipher)}`);
-  const wrapped = (layer.annotations.get(`${annotationPrefix}keys.jwe`) ?? '').split(',').filter((text) => text !== '');
-  if (wrapped.length === 0) throw new CrioError('unimplemented', `${what}: its key is not wrapped with JWE`);
-  if (wrapped.length > maxWrapped)
-    throw new CrioError('resource-exhausted', `${what}: ${wrapped.length} wrapped keys, more than ${maxWrapped}`);
-  let payload: Buffer | undefined;
-  for (const text of wrapped) payload ??= await decryptJwe(Buffer.from(text, 'base64'), keys, beforeTry);
-  if (payload === undefined) {
-    throw new CrioError(
-      'failed-precondition',
-      `${what} is encrypted: missing private key needed for decryption (${keys.length} tried)`,
-    );
-  }
+  const payload = await unwrapKey(layer, keys, beforeTry);
   const secret = new JsonReader(parseStrictJson(payload, `${what}: key`), `${what}: key`);
   const key = Buffer.from(secret.string('symkey') ?? '', 'base64');
   const nonce = Buffer.from(secret.object('cipheroptions')?.string('nonce') ?? '', 'base64');
@@ -83,6 +72,31 @@ async function openLayerKey(
   if (key.length !== 32 || nonce.length !== 16 || hmac.length !== 32)
     throw new CrioError('invalid', `${what}: key, nonce or HMAC has a wrong length`);
   return { key, nonce, hmac };
+}
+
+/** The content of the first wrapped key that fits. Those that cannot be read do not hide one behind them. */
+async function unwrapKey(
+  layer: Descriptor,
+  keys: readonly KeyObject[],
+  beforeTry: () => Promise<void>,
+): Promise<Buffer> {
+  const what = `layer ${layer.digest}`;
+  const wrapped = (layer.annotations.get(`${annotationPrefix}keys.jwe`) ?? '').split(',').filter((text) => text !== '');
+  if (wrapped.length === 0) throw new CrioError('unimplemented', `${what}: its key is not wrapped with JWE`);
+  if (wrapped.length > maxWrapped)
+    throw new CrioError('resource-exhausted', `${what}: ${wrapped.length} wrapped keys, more than ${maxWrapped}`);
+  const unread = new Set<string>();
+  for (const text of wrapped) {
+    try {
+      const payload = await decryptJwe(Buffer.from(text, 'base64'), keys, beforeTry);
+      if (payload !== undefined) return payload;
+    } catch (error) {
+      if (!(error instanceof CrioError) || error.kind === 'resource-exhausted') throw error;
+      unread.add(error.message);
+    }
+  }
+  const missing = `missing private key needed for decryption (${keys.length} tried)`;
+  throw new CrioError('failed-precondition', [`${what} is encrypted: ${missing}`, ...unread].join('; '));
 }
 
 /** The plain layer. The last piece is given only when digest and HMAC of all that was read are right. */
