@@ -39,14 +39,15 @@ function newKey(name: string, options: readonly string[]): string {
   return `jwe:${join(folder, `${name}.pub`)}`;
 }
 
-it('opens what skopeo encrypted for an RSA key, an EC key, and both', async () => {
+it('opens what skopeo encrypted for an RSA key, for EC keys of three curves, and for several', async () => {
+  const curves = ['P-256', 'P-384', 'P-521'];
   const rsa = newKey('rsa', ['-algorithm', 'RSA', '-pkeyopt', 'rsa_keygen_bits:2048']);
-  const ec = newKey('ec', ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-256']);
+  const ec = curves.map((curve) => newKey(curve, ['-algorithm', 'EC', '-pkeyopt', `ec_paramgen_curve:${curve}`]));
   newKey('stranger', ['-algorithm', 'EC', '-pkeyopt', 'ec_paramgen_curve:P-384']);
   for (const [tag, recipients, readers] of [
     ['rsa', [rsa], ['rsa']],
-    ['ec', [ec], ['ec']],
-    ['both', [rsa, ec], ['rsa', 'ec']],
+    ['ec', ec, curves],
+    ['both', [rsa, ...ec], ['rsa', ...curves]],
   ] as const) {
     const name = `${registry.address}/encrypted/${tag}:1`;
     run('skopeo', [

@@ -17,14 +17,14 @@ const recipient = generateKeyPairSync('rsa', { modulusLength: 2048 });
 const stranger = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const pem = (pair: { readonly privateKey: KeyObject }) => pair.privateKey.export({ type: 'pkcs8', format: 'pem' });
 
-function wrapForRecipient(payload: Buffer): string {
+function wrapForRecipient(payload: Buffer, alg: 'RSA-OAEP' | 'RSA-OAEP-256' = 'RSA-OAEP'): string {
   const contentKey = randomBytes(32);
-  const head = Buffer.from(JSON.stringify({ alg: 'RSA-OAEP', enc: 'A256GCM' })).toString('base64url');
+  const head = Buffer.from(JSON.stringify({ alg, enc: 'A256GCM' })).toString('base64url');
   const iv = randomBytes(12);
   const cipher = createCipheriv('aes-256-gcm', contentKey, iv).setAAD(Buffer.from(head));
   const ciphertext = Buffer.concat([cipher.update(payload), cipher.final()]);
-  const padding = constants.RSA_PKCS1_OAEP_PADDING;
-  const encrypted = publicEncrypt({ key: recipient.publicKey, padding, oaepHash: 'sha1' }, contentKey);
+  const oaep = { padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: alg === 'RSA-OAEP' ? 'sha1' : 'sha256' };
+  const encrypted = publicEncrypt({ key: recipient.publicKey, ...oaep }, contentKey);
   const jwe = {
     protected: head,
     encrypted_key: encrypted.toString('base64url'),
@@ -114,6 +114,13 @@ describe('decryptJwe', () => {
   const open = (jwe: object) =>
     decryptJwe(Buffer.from(JSON.stringify(jwe)), [recipient.privateKey, stranger.privateKey], async () => {});
   const head = (fields: object) => Buffer.from(JSON.stringify({ enc: 'A256GCM', ...fields })).toString('base64url');
+
+  it('opens RSA-OAEP with SHA-1 and with SHA-256', async () => {
+    for (const alg of ['RSA-OAEP', 'RSA-OAEP-256'] as const) {
+      const jwe: object = JSON.parse(Buffer.from(wrapForRecipient(Buffer.from('secret'), alg), 'base64').toString());
+      assert.equal((await open(jwe))?.toString(), 'secret', alg);
+    }
+  });
 
   it('CVE-2026-34986: empty parts, points off the curve and thousands of recipients cost nothing', async () => {
     const epk = { kty: 'EC', crv: 'P-256', x: 'AAAA', y: 'AAAA' };
