@@ -209,7 +209,11 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     const top = layerIds.findLast((id) => state.layers.get(id) !== undefined);
     if (top === undefined) return;
     const remove = async (transaction: Transaction) => {
-      const unused = unusedLayers(state, { topLayer: top, mappedLayers: [] }, this.#staged.holders.all());
+      const noted = new Set(loose.list());
+      // Another program brought it, and may be about to store the image it is for.
+      const isNotOurs = (id: string) => !noted.has(id);
+      const kept = [...this.#staged.holders.all(), ...layerIds.filter(isNotOurs)];
+      const unused = unusedLayers(state, { topLayer: top, mappedLayers: [] }, kept);
       await trash.use((folder) => deleteLayers({ state, driver, trash: folder, transaction }, unused));
       loose.forget(layerIds.filter((id) => !this.#staged.holders.has(id)));
     };

@@ -115,6 +115,19 @@ test('layers that are given up go at once, but not those that another pull works
   assert.equal(readFileSync(note, 'utf8').trim(), '');
 });
 
+test('layers that are given up stay when another program brought them, and so do those below one', async (t) => {
+  const { open, indexed, note } = setUp(t);
+  const [store, other] = [await open(), await open()];
+  const ids = await addLayers(other, image);
+  const below = await addLayers(store, sibling);
+  assert.deepEqual(indexed(), [...ids, ...below.slice(1)]);
+  assert.deepEqual(await unpackLayers(store, image), ids, 'nothing to unpack');
+  await store.layers.discard(ids);
+  await store.layers.discard(below);
+  assert.deepEqual(indexed(), ids);
+  assert.equal(readFileSync(note, 'utf8').trim(), '');
+});
+
 test('a look at the contents deletes layers without an image that are older than a day and have no name', async (t) => {
   const { open, indexed, note, layersJson } = setUp(t);
   const images = [image, buildImage([[{ name: 'named', data: 'n' }]]), buildImage([[{ name: 'new', data: 'n' }]])];
