@@ -154,6 +154,30 @@ for (const [what, after] of [
   });
 }
 
+test('a name that was taken away after an update that failed does not come back with it', async (t) => {
+  const world = openWorld(t);
+  const image = buildImage([]);
+  {
+    await using store = await world.open();
+    for (const name of ['example.org/kept', 'example.org/gone', 'example.org/gone-elsewhere'])
+      await store.images.put(newImage(image, undefined, name));
+    writeFileSync(`${world.images}/${image.id}/manifest`, 'torn');
+    world.failAt('image update prepared');
+    const addNames = ['example.org/gone', 'example.org/gone-elsewhere', 'example.org/new'];
+    const again = { ...newImage(image, undefined, ''), addNames };
+    await assert.rejects(store.images.put(again), { message: /image update prepared/ });
+    await store.images.changeNames(image.id, (names) => names.filter((name) => name !== 'example.org/gone'));
+  }
+  // As another program takes one away.
+  const index = `${world.images}/images.json`;
+  const [record] = JSON.parse(readFileSync(index, 'utf8'));
+  record.names = ['example.org/kept'];
+  writeFileSync(index, JSON.stringify([record]));
+  await using next = await world.open();
+  assert.deepEqual((await next.images.find(image.id))?.names, ['example.org/new', 'example.org/kept']);
+  await assertData(next, newImage(image, undefined, 'x'));
+});
+
 test('an update that fails over one that failed takes its place, and is finished whole at the next start', async (t) => {
   const world = openWorld(t);
   const image = buildImage([]);

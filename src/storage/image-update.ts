@@ -17,6 +17,11 @@ import type { StoreState, Transaction } from './store-state.ts';
 const prefix = '.crio-update-';
 const factsFile = 'crio-facts.json';
 
+interface UpdateFacts extends ImageFacts {
+  /** What the image had when the update was prepared: one that it has no more was taken away since. */
+  readonly namesBefore: readonly string[];
+}
+
 export function updateFolder(state: StoreState, imageId: string): string {
   return `${state.paths.images}/${prefix}${imageId}`;
 }
@@ -27,8 +32,9 @@ export function updateFolder(state: StoreState, imageId: string): string {
  */
 export async function prepareUpdate(state: StoreState, facts: ImageFacts, staged: string): Promise<void> {
   const folder = updateFolder(state, facts.id);
-  const { createdNs: _, ...rest } = facts;
-  await atomicWrite(`${staged}/${factsFile}`, Buffer.from(JSON.stringify(rest)), { durable: true });
+  const namesBefore = state.images.get(facts.id)?.names ?? [];
+  const { createdNs: _, ...written } = { ...facts, namesBefore };
+  await atomicWrite(`${staged}/${factsFile}`, Buffer.from(JSON.stringify(written)), { durable: true });
   try {
     renameat2(undefined, staged, undefined, folder, RENAME_EXCHANGE);
   } catch (error) {
@@ -59,21 +65,27 @@ export async function finishUpdates(state: StoreState, transaction: Transaction)
     // Removed meanwhile, or another one: by podman, say.
     if (facts !== undefined && image !== undefined && image.topLayer === facts.topLayer) {
       state.log.warn(`image "${id}" was being stored again: finished`);
-      // A name that another image has was given to it later: this update was never said to be done.
-      const isFree = (name: string) => [undefined, id].includes(state.images.getByName(name)?.id);
-      await applyUpdate(state, { ...facts, addNames: facts.addNames.filter(isFree) });
+      await applyUpdate(state, { ...facts, addNames: namesToAdd(state, facts) });
       await transaction.save();
     }
     await removeTree(updateFolder(state, id));
   }
 }
 
+/** Without those that were taken away or given to another image since: the update was never said to be done. */
+function namesToAdd(state: StoreState, { id, addNames, namesBefore }: UpdateFacts): readonly string[] {
+  return addNames.filter((name) => {
+    const owner = state.images.getByName(name)?.id;
+    return owner === undefined ? !namesBefore.includes(name) : owner === id;
+  });
+}
+
 /** Written by this program, in a folder that only root can change. */
-async function readFacts(state: StoreState, id: string): Promise<ImageFacts | undefined> {
+async function readFacts(state: StoreState, id: string): Promise<UpdateFacts | undefined> {
   const path = `${updateFolder(state, id)}/${factsFile}`;
   try {
     // The time is not used for an image that has a record.
-    const facts: ImageFacts = { ...JSON.parse(await readFile(path, 'utf8')), createdNs: 0n };
+    const facts: UpdateFacts = { namesBefore: [], ...JSON.parse(await readFile(path, 'utf8')), createdNs: 0n };
     return facts.id === id ? facts : undefined;
   } catch (error) {
     // The folder is removed in any order of its files.

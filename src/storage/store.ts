@@ -150,7 +150,7 @@ export interface LayerStore {
   hold(layerIds: readonly string[]): Disposable;
   /**
    * Deletes these layers, base first, as far as no image, no container and no holder has them: unpacked ones, and those in
-   * the index from the top down.
+   * the index from the top down, as far as this program brought them.
    */
   discard(layerIds: readonly string[]): Promise<void>;
   /** Bytes and inodes of all image layers, from records and counters, never by walking. */
