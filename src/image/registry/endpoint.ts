@@ -1,7 +1,10 @@
 import type { LookupFunction } from 'node:net';
+import { systemClock } from '../../base/clock.ts';
+import type { Clock } from '../../base/clock.ts';
 import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
 import { Agents } from './agents.ts';
+import { Breaker } from './breaker.ts';
 import type { TlsContexts } from './certificates.ts';
 import { sendRequest } from './http.ts';
 import type { HttpResponse } from './http.ts';
@@ -20,6 +23,8 @@ export interface EndpointOptions {
   readonly lookup: LookupFunction;
   readonly limits: TransportLimits;
   readonly log: Logger;
+  /** Clock of the pauses in which a dead server is passed over. */
+  readonly clock?: Pick<Clock, 'monotonicMs'>;
 }
 
 export interface EndpointRequest {
@@ -35,8 +40,6 @@ export interface EndpointRequest {
 
 /** The host that serves a registry's API. */
 const apiHosts: ReadonlyMap<string, string> = new Map([['docker.io', 'registry-1.docker.io']]);
-const firstPauseMs = 10_000;
-const longestPauseMs = 300_000;
 const schemeMemoryMs = 300_000;
 
 /**
@@ -49,7 +52,8 @@ export class Endpoint {
   readonly limits: TransportLimits;
   readonly tokens = new TokenCache();
   readonly #options: EndpointOptions;
-  readonly #breaker = new Breaker();
+  /** Of the server, and of those it leads to: without them it is of no use, however well it answers itself. */
+  readonly #breakers: Readonly<Record<'own' | 'storage' | 'tokens', Breaker>>;
   readonly #agents: Agents;
   readonly #origins: readonly string[];
   #detecting: Promise<'http' | 'https'> | undefined;
@@ -60,6 +64,12 @@ export class Endpoint {
     this.host = apiHosts.get(options.host) ?? options.host;
     this.insecure = options.insecure;
     this.limits = options.limits;
+    const { clock = systemClock } = options;
+    this.#breakers = {
+      own: new Breaker(clock),
+      storage: new Breaker(clock),
+      tokens: new Breaker(clock),
+    };
     this.#origins = originsOf(this.host, options.insecure);
     this.#agents = new Agents({
       host: options.host,
@@ -86,7 +96,8 @@ export class Endpoint {
 
   /** Why this endpoint should be skipped when there is another; undefined when it should not. */
   get problem(): string | undefined {
-    return this.#breaker.problem;
+    const { own, storage, tokens } = this.#breakers;
+    return own.problem ?? storage.problem ?? tokens.problem;
   }
 
   /**
@@ -100,9 +111,12 @@ export class Endpoint {
     let url = first;
     for (let hops = 0; ; hops += 1) {
       const isFirst = url.origin === origin;
-      const response = await this.#sendOne(url, request, isFirst ? request.authorization : undefined);
+      const response = await this.#sendCounted(url, request, isFirst ? request.authorization : undefined);
       const location = response.headers.location;
-      if (!isRedirect(response.status) || location === undefined) return response;
+      if (!isRedirect(response.status) || location === undefined) {
+        this.#breakerOf(url, request).succeeded();
+        return response;
+      }
       response.discard();
       if (hops === maxRedirects) throw new CrioError('unavailable', `${origin}: more than ${maxRedirects} redirects`);
       url = this.#redirectTarget(url, location);
@@ -145,30 +159,37 @@ export class Endpoint {
     this.#agents.close();
   }
 
-  async #sendOne(url: URL, request: EndpointRequest, authorization: string | undefined): Promise<HttpResponse> {
-    const isOwn = this.isOwn(url);
+  /** A failure that says that the server is not there makes this endpoint one to pass over for a while. */
+  async #sendCounted(url: URL, request: EndpointRequest, authorization?: string): Promise<HttpResponse> {
     try {
-      const response = await sendRequest({
-        url,
-        method: request.method ?? 'GET',
-        headers: { ...request.headers, ...(authorization === undefined ? {} : { Authorization: authorization }) },
-        ...(request.body === undefined ? {} : { body: request.body }),
-        agent: await this.#agents.for(url),
-        lookup: this.#options.lookup,
-        limits: this.limits,
-        signal: request.signal,
-        onTooSlow: (reason) => this.#breaker.failed(reason),
-      });
-      if (isOwn) this.#breaker.succeeded();
-      return response;
+      return await this.#sendOne(url, request, authorization);
     } catch (error) {
       if (!request.signal.aborted && isDeadly(error)) {
-        if (isOwn) this.#scheme = undefined;
-        // A server that it leads to counts as well: without its storage or tokens a registry is of no use.
-        this.#breaker.failed(messageOf(error));
+        if (this.isOwn(url)) this.#scheme = undefined;
+        this.#breakerOf(url, request).failed(messageOf(error));
       }
       throw error;
     }
+  }
+
+  async #sendOne(url: URL, request: EndpointRequest, authorization?: string): Promise<HttpResponse> {
+    return sendRequest({
+      url,
+      method: request.method ?? 'GET',
+      headers: { ...request.headers, ...(authorization === undefined ? {} : { Authorization: authorization }) },
+      ...(request.body === undefined ? {} : { body: request.body }),
+      agent: await this.#agents.for(url),
+      lookup: this.#options.lookup,
+      limits: this.limits,
+      signal: request.signal,
+      onTooSlow: (reason) => this.#breakerOf(url, request).failed(reason),
+    });
+  }
+
+  /** A path is content, and comes from a storage when another server has it; of URLs only those of token servers are foreign. */
+  #breakerOf(url: URL, { target }: EndpointRequest): Breaker {
+    if (this.isOwn(url)) return this.#breakers.own;
+    return typeof target === 'string' ? this.#breakers.storage : this.#breakers.tokens;
   }
 
   #redirectTarget(from: URL, location: string): URL {
@@ -201,41 +222,16 @@ export class Endpoint {
   /** An insecure registry may speak either: TLS is tried first, HTTP when the connection fails. */
   async #detectScheme(signal: AbortSignal): Promise<'http' | 'https'> {
     try {
-      const response = await this.#sendOne(new URL(`https://${this.host}/v2/`), { target: '', signal }, undefined);
+      const response = await this.#sendOne(new URL(`https://${this.host}/v2/`), { target: '', signal });
       response.discard();
       return 'https';
     } catch (error) {
       if (signal.aborted) throw error;
       this.#options.log.debug(() => `Registry ${this.host} does not speak TLS, trying HTTP: ${messageOf(error)}`);
     }
-    const response = await this.#sendOne(new URL(`http://${this.host}/v2/`), { target: '', signal }, undefined);
+    const response = await this.#sendCounted(new URL(`http://${this.host}/v2/`), { target: '', signal });
     response.discard();
     return 'http';
-  }
-}
-
-/** Remembers a dead server, so that a mirror's timeout is paid once and not for every layer of every pull. */
-class Breaker {
-  #failures = 0;
-  #untilMs = 0;
-  #reason = '';
-
-  get problem(): string | undefined {
-    const leftMs = this.#untilMs - performance.now();
-    if (leftMs <= 0) return undefined;
-    return `not tried again for ${Math.ceil(leftMs / 1000)} s after: ${this.#reason}`;
-  }
-
-  succeeded(): void {
-    this.#failures = 0;
-    this.#untilMs = 0;
-  }
-
-  failed(reason: string): void {
-    const pauseMs = Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failures);
-    this.#failures += 1;
-    this.#untilMs = performance.now() + pauseMs;
-    this.#reason = reason;
   }
 }
 
