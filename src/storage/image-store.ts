@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rename } from 'node:fs/promises';
 import { CrioError, hasCode, wrap } from '../base/errors.ts';
-import { readBounded } from '../base/read-bounded.ts';
 import type { CrashNote } from '../sys/crash-note.ts';
+import { finishHealing } from './damage/finish-healing.ts';
 import type { Quarantine } from './damage/quarantine.ts';
 import type { AdditionalStore } from './additional-store.ts';
 import { atomicWrite, syncPath } from './index/atomic-write.ts';
@@ -16,13 +16,11 @@ import { deleteLayers, unusedLayers } from './delete-layers.ts';
 import type { Driver } from './driver.ts';
 import type { LayerSource } from './layer-store.ts';
 import { addToKnown } from './known-image.ts';
+import { readBigData } from './read-big-data.ts';
 import { removeTree } from './remove-tree.ts';
 import type { ChangeNames, ImageRecord, ImageStore, NewImage } from './store.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import type { Trash } from './trash.ts';
-
-/** Manifests and configs are megabytes at most; a larger file is not read into memory. */
-const maxBigData = 64 * 1024 * 1024;
 
 export interface ImageStoreOptions {
   readonly state: StoreState;
@@ -53,7 +51,7 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
       const found = await find(imageId);
       if (found?.image.bigDataNames.includes(key) !== true) return undefined;
       const { image, folder } = found;
-      return readBigData(`${folder}/${image.id}/${bigDataFile(key)}`);
+      return readBigData(`${folder}/${image.id}`, key);
     },
     size: async (imageId) => {
       const image = (await find(imageId))?.image;
@@ -100,15 +98,6 @@ async function findImage(
   return undefined;
 }
 
-async function readBigData(path: string): Promise<Buffer | undefined> {
-  try {
-    return await readBounded(path, maxBigData);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    throw error;
-  }
-}
-
 /** Big data and signatures, bytes. */
 function recordSize(image: ImageRecord): number {
   let size = 0;
@@ -133,12 +122,14 @@ function signatureSizes(metadata: string): number[] {
 }
 
 async function put(options: ImageStoreOptions, storing: RunningPuts, image: NewImage): Promise<ImageRecord> {
+  const { state, quarantine } = options;
   await options.sources.commit(image.topLayer);
   try {
     const record = await putOnce(options, storing, image);
     forgetLoose(options, image.topLayer);
-    await options.quarantine.imageStored(image.id);
-    return record;
+    if (quarantine.damageOf(image.id) === undefined) return record;
+    const heal = (transaction: Transaction) => finishHealing({ state, quarantine, transaction }, image);
+    return (await state.transact(heal, { alone: true })) ?? record;
   } catch (error) {
     throw wrap(`store image "${image.id}"`, error);
   }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
@@ -373,6 +373,35 @@ test('an image is damaged when its manifest or config is missing, cut short, cha
   assert.equal(store.health.damageOf(image.id)?.includes('is missing'), true);
   await storeImage(store, image, 'example.org/image');
   assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+});
+
+test('damaged data of a pull before, which a pull does not bring, is dropped by it', async (t) => {
+  const { base, store, reopen } = await setUp(t);
+  const manifest = Buffer.concat([image.manifest, Buffer.from('\n')]);
+  const digest = `sha256:${createHash('sha256').update(manifest).digest('hex')}`;
+  const later = { ...image, manifest, digest };
+  for (const each of [image, later]) await storeImage(store, each, 'example.org/image');
+  const folder = `${base}/root/overlay-images/${image.id}`;
+  const old = `manifest-${image.digest}`;
+  const oldFile = `${folder}/=${Buffer.from(old).toString('base64')}`;
+  for (const alsoNew of [false, true]) {
+    if (alsoNew) await storeImage(store, image, 'example.org/image');
+    truncateSync(oldFile, 10);
+    if (alsoNew) unlinkSync(`${folder}/manifest`);
+    await look(store, false);
+    assert.deepEqual(await namesOf(store), []);
+    await storeImage(store, later, 'example.org/image');
+    const [record] = await store.images.list();
+    assert.deepEqual(record?.digests, [digest]);
+    assert.deepEqual(
+      record?.bigDataNames.toSorted(),
+      [`sha256:${image.id}`, 'manifest', `manifest-${digest}`].toSorted(),
+    );
+    assert.equal(existsSync(oldFile), false);
+    const again = await reopen();
+    await look(again, false);
+    assert.deepEqual(await namesOf(again), ['example.org/image']);
+  }
 });
 
 test('a container cannot be created from a damaged image, and a mounted one goes on with what it has', async (t) => {

@@ -116,16 +116,26 @@ async function layersById(context: CheckContext): Promise<ReadonlyMap<string, In
 
 async function dataDamage({ images }: CheckContext, image: ImageRecord): Promise<string | undefined> {
   for (const key of image.bigDataNames) {
-    let data: Buffer | undefined;
-    try {
-      data = await images.readBigData(image.id, key);
-    } catch (error) {
-      return messageOf(error);
-    }
-    if (data === undefined) return `data item "${key}" is missing`;
-    if (!isAsRecorded(image, key, data)) return `data item "${key}" has another content`;
+    const reason = await itemDamage(image, key, () => images.readBigData(image.id, key));
+    if (reason !== undefined) return reason;
   }
   return undefined;
+}
+
+/** What is wrong with one data item of an image. */
+export async function itemDamage(
+  image: ImageRecord,
+  key: string,
+  read: () => Promise<Buffer | undefined>,
+): Promise<string | undefined> {
+  let data: Buffer | undefined;
+  try {
+    data = await read();
+  } catch (error) {
+    return messageOf(error);
+  }
+  if (data === undefined) return `data item "${key}" is missing`;
+  return isAsRecorded(image, key, data) ? undefined : `data item "${key}" has another content`;
 }
 
 /**
