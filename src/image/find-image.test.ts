@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it, mock } from 'node:test';
 import { defaultConfig } from '../config/config.ts';
 import { digestOf } from './digest.ts';
+import { findImage, findRecord, indexOf } from './find-image.ts';
 import { openBench, testCall } from './testing/bench.ts';
 import { putImage } from './testing/fake-registry.ts';
 
@@ -30,6 +31,28 @@ describe('find and remove', () => {
       assert.equal(await images.find(name), undefined, name);
     await assert.rejects(images.find('Not A Name'), { kind: 'invalid' });
     await assert.rejects(images.find(''), { message: 'no image specified' });
+  });
+
+  it('takes three digits for the beginning of an id, and two for a name', async () => {
+    await using bench = await openBench();
+    const { registry, images, store } = bench;
+    const { id } = putImage(registry, 'a', '1');
+    await bench.pull(`${registry.host}/a:1`);
+    const [image, record] = [await images.find(id), await store.images.find(id)];
+    assert.ok(image !== undefined && record !== undefined);
+    for (const digits of [2, 3]) {
+      const resolved: string[] = [];
+      const resolve = (name: string) => {
+        resolved.push(name);
+        return [];
+      };
+      const text = id.slice(0, digits);
+      const inIndex: string | undefined = findImage(indexOf([image]), text, resolve)?.image.id;
+      const inRecords: string | undefined = findRecord([record], text, resolve)?.record.id;
+      const want = digits === 3 ? id : undefined;
+      assert.deepEqual([inIndex, inRecords], [want, want]);
+      assert.deepEqual(resolved, digits === 3 ? [] : [text, text]);
+    }
   });
 
   it('untags, and deletes with the last name or by id', async () => {

@@ -71,6 +71,8 @@ describe('matchesIdentity', () => {
     [undefined, `r.io/a@${digest}`, 'r.io/a:2', true],
     [undefined, `r.io/a@${digest}`, 'r.io/b:2', false],
     [undefined, 'r.io/a:1', 'r.io/a', false],
+    [undefined, `r.io/a@${digest}`, 'r.io/a', false],
+    [{ type: 'matchExact' }, 'r.io/a', 'r.io/a', false],
     [{ type: 'matchExact' }, `r.io/a@${digest}`, 'r.io/a:1', false],
     [{ type: 'matchRepository' }, 'r.io/a:1', 'r.io/a', true],
     [{ type: 'matchRepository' }, 'r.io/a:1', 'r.io/ab', false],

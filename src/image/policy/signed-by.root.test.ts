@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -71,6 +71,20 @@ function require(rule: object): void {
   writeFileSync(policy, JSON.stringify({ default: [{ type: 'signedBy', keyType: 'GPGKeys', ...rule }] }));
 }
 
+/** With the policy as it stands. */
+async function verdicts(name: string): Promise<{ readonly ours: string; readonly skopeos: string }> {
+  const to = join(folder, 'out-verdicts');
+  const flags = ['--registries.d', join(folder, 'registries.d'), '--policy', policy, 'copy', '--remove-signatures'];
+  const ours = await pull(images, name).then(
+    () => 'accepted',
+    () => 'refused',
+  );
+  run('skopeo', [...flags, '--src-tls-verify=false', `docker://${name}`, `dir:${to}`], { env, allow: [1] });
+  const isCopied = existsSync(join(to, 'manifest.json'));
+  rmSync(to, { recursive: true, force: true });
+  return { ours, skopeos: isCopied ? 'accepted' : 'refused' };
+}
+
 describe('an image that skopeo signed with gpg', () => {
   for (const key of ['rsa', 'ed', 'ec']) {
     it(`is accepted with the ${key} key that signed it, and refused with another`, async () => {
@@ -120,17 +134,6 @@ describe('an image that skopeo signed with gpg', () => {
     assert.equal(put.status, 201);
     const name = `${address}/listed:1`;
     require({ keyPath: join(folder, 'rsa.gpg') });
-    const verdicts = async () => {
-      const to = join(folder, 'out-listed');
-      const flags = ['--registries.d', join(folder, 'registries.d'), '--policy', policy, 'copy', '--remove-signatures'];
-      const ours = await pull(images, name).then(
-        () => 'accepted',
-        () => 'refused',
-      );
-      run('skopeo', [...flags, '--src-tls-verify=false', `docker://${name}`, `dir:${to}`], { env, allow: [1] });
-      const isCopied = readdirSync(folder).includes('out-listed') && readdirSync(to).includes('manifest.json');
-      return { ours, skopeos: isCopied ? 'accepted' : 'refused' };
-    };
     const sign = (manifest: string) => {
       const dir = join(folder, `sigs/listed@${digestOf(Buffer.from(manifest)).replace(':', '=')}`);
       mkdirSync(dir, { recursive: true });
@@ -140,9 +143,35 @@ describe('an image that skopeo signed with gpg', () => {
       run('skopeo', ['standalone-sign', join(folder, 'manifest.json'), name, fingerprint, ...output], { env });
     };
     sign(body);
-    assert.deepEqual(await verdicts(), { ours: 'refused', skopeos: 'refused' });
+    assert.deepEqual(await verdicts(name), { ours: 'refused', skopeos: 'refused' });
     sign(entry);
-    assert.deepEqual(await verdicts(), { ours: 'accepted', skopeos: 'accepted' });
+    assert.deepEqual(await verdicts(name), { ours: 'accepted', skopeos: 'accepted' });
+  });
+
+  it('is refused when its signature has expired, though its key has not, as by skopeo', async () => {
+    const name = `${registry.address}/expired:1`;
+    const source = `docker://${registry.address}/docker.io/library/busybox:latest`;
+    const options = ['--insecure-policy', '--src-tls-verify=false', '--dest-tls-verify=false'];
+    run('skopeo', ['copy', ...options, source, `docker://${name}`]);
+    const manifest = run('skopeo', ['inspect', '--raw', '--tls-verify=false', `docker://${name}`]);
+    const digest = digestOf(Buffer.from(manifest));
+    const at = ['--faked-system-time', '20240101T000000'];
+    gpg(...at, '--passphrase', '', '--quick-generate-key', 'old@example.com', 'ed25519', 'sign', 'never');
+    gpg('--output', join(folder, 'old.gpg'), '--export', 'old@example.com');
+    require({ keyPath: join(folder, 'old.gpg') });
+    const [payload, dir] = [join(folder, 'payload'), join(folder, `sigs/expired@${digest.replace(':', '=')}`)];
+    const image = { 'docker-manifest-digest': digest };
+    const critical = { type: 'atomic container signature', image, identity: { 'docker-reference': name } };
+    writeFileSync(payload, JSON.stringify({ critical, optional: {} }));
+    mkdirSync(dir, { recursive: true });
+    for (const [lifetime, want] of [
+      ['0', 'accepted'],
+      ['1d', 'refused'],
+    ] as const) {
+      const lasting = ['--yes', '--default-sig-expire', lifetime, '--local-user', 'old@example.com'];
+      gpg(...at, ...lasting, '--output', join(dir, 'signature-1'), '--sign', payload);
+      assert.deepEqual(await verdicts(name), { ours: want, skopeos: want }, lifetime);
+    }
   });
 
   it('is refused when its key has been revoked', async () => {
