@@ -142,7 +142,8 @@ export class Authorizer {
 
 function readToken(body: Buffer, server: string): { value: string; lifetimeMs: number } {
   const json = parseLooseJson(body, `token of ${server}`);
-  const token = isObject(json) ? (json.get('token') ?? json.get('access_token')) : undefined;
+  const tokens = isObject(json) ? [json.get('token'), json.get('access_token')] : [];
+  const token = tokens.find((value) => value !== undefined && value !== null && value !== '');
   if (!isObject(json) || typeof token !== 'string' || !/^[\x21-\x7e]+$/.test(token)) {
     throw new CrioError('invalid', `token server ${server}: no token in its answer`);
   }

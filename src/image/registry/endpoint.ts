@@ -23,7 +23,7 @@ export interface EndpointOptions {
   readonly lookup: LookupFunction;
   readonly limits: TransportLimits;
   readonly log: Logger;
-  /** Clock of the pauses in which a dead server is passed over. */
+  /** For the lifetime of tokens, and the pauses in which a dead server is passed over. */
   readonly clock?: Pick<Clock, 'monotonicMs'>;
 }
 
@@ -50,7 +50,7 @@ export class Endpoint {
   readonly host: string;
   readonly insecure: boolean;
   readonly limits: TransportLimits;
-  readonly tokens = new TokenCache();
+  readonly tokens: TokenCache;
   readonly #options: EndpointOptions;
   /** Of the server, and of those it leads to: without them it is of no use, however well it answers itself. */
   readonly #breakers: Readonly<Record<'own' | 'storage' | 'tokens', Breaker>>;
@@ -65,6 +65,7 @@ export class Endpoint {
     this.insecure = options.insecure;
     this.limits = options.limits;
     const { clock = systemClock } = options;
+    this.tokens = new TokenCache(clock);
     this.#breakers = {
       own: new Breaker(clock),
       storage: new Breaker(clock),
