@@ -14,7 +14,7 @@ import { Catalog } from './catalog.ts';
 import { findImage, indexOf } from './find-image.ts';
 import type { FoundImage, FoundRecord } from './find-image.ts';
 import type { Image, Images } from './images.ts';
-import { createPinFilter } from './pinned.ts';
+import { createPinFilter, pinPatterns } from './pinned.ts';
 import { explainPolicy } from './policy/explain-policy.ts';
 import type { Explanation } from './policy/explain-policy.ts';
 import { loadConfiguredPolicy, systemPolicyPaths } from './policy/policy-file.ts';
@@ -136,7 +136,7 @@ class StoredImages implements ImageService {
     this.#registriesPaths = paths;
     this.#registries = registries;
     this.#image = options.config.image;
-    this.#catalog = new Catalog({ store, log, isPinned: pinFilter(this.#image) });
+    this.#catalog = new Catalog({ store, log, isPinned: this.#pinFilter() });
     this.#artifacts = new ArtifactCatalog(store.graphRoot, options.additionalArtifactStores ?? [], log);
     this.#cleanUp = this.#artifacts.own.cleanUp(this.#stop.signal);
     this.#endpoints = new Endpoints({
@@ -257,13 +257,14 @@ class StoredImages implements ImageService {
   }
 
   async reload(config: Pick<Config, 'image'>) {
-    await this.#reloadRegistries();
-    this.#image = config.image;
-    this.#catalog.setPins(pinFilter(this.#image));
+    await this.#reloadRegistries(config.image);
   }
 
-  async #reloadRegistries() {
+  async #reloadRegistries(image?: Config['image']) {
     this.#registries = await readRegistries(this.#registriesPaths, this.#options.log);
+    if (image !== undefined) this.#image = image;
+    // Short names may stand for others now, that of the pause image too.
+    this.#catalog.setPins(this.#pinFilter());
     // Certificates and what is known about servers may be out of date.
     this.#endpoints.forget();
     this.#options.log.info('Applied new registry configuration');
@@ -300,7 +301,13 @@ class StoredImages implements ImageService {
 
   async #listArtifacts(): Promise<readonly Image[]> {
     if (!this.#image.ociArtifactMountSupport) return [];
-    return this.#artifacts.list(pinFilter(this.#image));
+    return this.#artifacts.list(this.#pinFilter());
+  }
+
+  /** The pause image is always pinned. */
+  #pinFilter(): (names: readonly string[]) => boolean {
+    const { pinnedImages, pauseImage } = this.#image;
+    return createPinFilter([...pinnedImages, ...pinPatterns(pauseImage, (name) => this.#resolve(name))]);
   }
 
   #resolve(name: string): readonly Reference[] {
@@ -312,9 +319,4 @@ function checkName(idOrName: string): string {
   const name = idOrName.replace(/^docker:\/\//, '');
   if (name === '') throw new CrioError('invalid', 'no image specified');
   return name;
-}
-
-/** The pause image is always pinned. */
-function pinFilter(image: Config['image']): (names: readonly string[]) => boolean {
-  return createPinFilter([...image.pinnedImages, image.pauseImage]);
 }

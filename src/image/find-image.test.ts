@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, it, mock } from 'node:test';
 import { defaultConfig } from '../config/config.ts';
 import { digestOf } from './digest.ts';
@@ -88,6 +90,39 @@ describe('find and remove', () => {
     assert.deepEqual(await pinned(), [`${registry.host}/a/pinned:1`]);
     await images.reload({ image: { ...defaultConfig().image, pauseImage: `${registry.host}/a/other:1` } });
     assert.deepEqual(await pinned(), [`${registry.host}/a/other:1`]);
+  });
+
+  it('pins the pause image however it is written', async () => {
+    await using bench = await openBench({
+      toml: (host) =>
+        `unqualified-search-registries = ["${host}"]\n[aliases]\n"short" = "${host}/k8s/pause"\n[[registry]]\nlocation = "${host}"\ninsecure = true\n`,
+    });
+    const { registry, images, dir } = bench;
+    const { manifestDigest } = putImage(registry, 'k8s/pause', 'latest');
+    putImage(registry, 'k8s/other', 'latest');
+    await bench.pull(`${registry.host}/k8s/pause`);
+    await bench.pull(`${registry.host}/k8s/other`);
+    const pinned = async () => (await images.list()).filter((image) => image.pinned).flatMap((image) => image.repoTags);
+    const want = [`${registry.host}/k8s/pause:latest`];
+    for (const written of [
+      `${registry.host}/k8s/pause`,
+      `${registry.host}/k8s/pause:1@${manifestDigest}`,
+      `${registry.host}/k8s/pause@${manifestDigest}`,
+      'k8s/pause',
+      'short',
+      `short:1@${manifestDigest}`,
+    ]) {
+      await images.reload({ image: { ...defaultConfig().image, pauseImage: written } });
+      assert.deepEqual(await pinned(), want, written);
+    }
+    await images.reload({ image: { ...defaultConfig().image, pauseImage: 'later' } });
+    assert.deepEqual(await pinned(), []);
+    await writeFile(join(dir, 'registries.conf.d/a.conf'), `[aliases]\n"later" = "${registry.host}/k8s/pause"\n`);
+    await images.reload({ image: { ...defaultConfig().image, pauseImage: 'later' } });
+    assert.deepEqual(await pinned(), want);
+    await writeFile(join(dir, 'registries.conf.d/a.conf'), 'unqualified-search-registries = []\n');
+    await images.reload({ image: { ...defaultConfig().image, pauseImage: 'later' } });
+    assert.deepEqual(await pinned(), []);
   });
 
   it('lists 500 images again without reading anything of them', async () => {
