@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { silentLog } from '../../base/log.ts';
 import { anonymous } from '../auth/resolved-credentials.ts';
-import { failure } from '../testing/bench.ts';
+import { basic, failure } from '../testing/bench.ts';
 import { startFakeRegistry } from '../testing/fake-registry.ts';
 import { Authorizer } from './authorizer.ts';
 import { TlsContexts } from './certificates.ts';
@@ -99,4 +99,20 @@ describe('a token', () => {
       assert.equal(authorizer('a').current(), undefined);
     });
   }
+});
+
+describe('a registry that asks for a token or a password', () => {
+  for (const realm of ['""', '"no url"', 'x,service=""'])
+    it(`gets the password when its token server is ${realm}`, async () => {
+      await using bench = await openBench({ token: 't' });
+      const challenges = parseChallenges(`Bearer realm=${realm}, Basic realm="r"`);
+      const answered = bench.authorizer('a', robot).answer(challenges, undefined, signal);
+      assert.equal(await answered, basic('robot', 'secret'));
+    });
+
+  it('names the token server that is none when there is no other way', async () => {
+    await using bench = await openBench({ token: 't' });
+    const answered = bench.authorizer('a', robot).answer(parseChallenges('Bearer realm=""'), undefined, signal);
+    assert.match(await failure(answered), /token server "" is no URL/);
+  });
 });

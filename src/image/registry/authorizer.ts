@@ -44,9 +44,11 @@ export class Authorizer {
     signal: AbortSignal,
   ): Promise<string | undefined> {
     if (rejected !== undefined) this.#drop(rejected);
-    const bearer = challenges.find((challenge) => challenge.scheme === 'bearer');
-    if (bearer !== undefined) return this.#answerBearer(bearer, signal);
     const hasBasic = challenges.some((challenge) => challenge.scheme === 'basic');
+    const bearer = challenges.find(
+      ({ scheme, parameters }) => scheme === 'bearer' && (!hasBasic || URL.canParse(parameters.get('realm') ?? '')),
+    );
+    if (bearer !== undefined) return this.#answerBearer(bearer, signal);
     // A registry may have changed its mind about tokens; the same password twice helps nobody.
     if (!hasBasic || rejected === this.#basicHeader()) return undefined;
     this.#basic = true;
