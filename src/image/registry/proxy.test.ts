@@ -1,5 +1,11 @@
 import assert from 'node:assert/strict';
+import { env } from 'node:process';
 import { describe, it } from 'node:test';
+import { messageOf } from '../../base/errors.ts';
+import { silentLog } from '../../base/log.ts';
+import { failure } from '../testing/bench.ts';
+import { Endpoints } from './endpoints.ts';
+import { defaultLimits } from './limits.ts';
 import { proxyFor } from './proxy.ts';
 
 const uses = (url: string, noProxy: string): boolean =>
@@ -43,5 +49,35 @@ describe('proxyFor', () => {
     assert.deepEqual(proxyFor(new URL('https://a.io'), env), { HTTPS_PROXY: 'http://user:secret@p:1' });
     assert.deepEqual(proxyFor(new URL('http://a.io'), env), { HTTP_PROXY: 'http://q:2' });
     assert.equal(proxyFor(new URL('http://a.io'), { HTTPS_PROXY: 'p' }), undefined);
+  });
+
+  it('refuses one that cannot be used, by its variable and without its password; what needs none goes on', () => {
+    const rows: readonly (readonly [proxy: string, text: RegExp])[] = [
+      ['socks5://user:secret@p:1', /^HTTPS_PROXY is a proxy of the kind "socks5": only http and https are supported$/],
+      ['socks5h://p:1', /the kind "socks5h"/],
+      ['http://p:secret', /^HTTPS_PROXY is no URL/],
+    ];
+    for (const [proxy, text] of rows) {
+      const env = { https_proxy: proxy, NO_PROXY: 'b.io' };
+      assert.throws(
+        () => proxyFor(new URL('https://a.io'), env),
+        (error) => text.test(messageOf(error)) && !messageOf(error).includes('secret'),
+      );
+      assert.equal(proxyFor(new URL('https://b.io'), env), undefined);
+      assert.equal(proxyFor(new URL('http://a.io'), env), undefined);
+    }
+    assert.deepEqual(proxyFor(new URL('https://a.io'), { HTTPS_PROXY: 'https://p' }), { HTTPS_PROXY: 'https://p' });
+  });
+
+  it('that is refused fails the request, which connects to nobody', async () => {
+    using endpoints = new Endpoints({ limits: defaultLimits, certificateDirs: [], log: silentLog });
+    const before = env['HTTPS_PROXY'];
+    env['HTTPS_PROXY'] = 'socks5://127.0.0.1:1';
+    // Not a loopback address: those are never asked for through a proxy.
+    const sent = endpoints.get('192.0.2.1', false).send({ target: '/v2/', signal: AbortSignal.timeout(10_000) });
+    const text = await failure(sent);
+    if (before === undefined) delete env['HTTPS_PROXY'];
+    else env['HTTPS_PROXY'] = before;
+    assert.match(text, /^HTTPS_PROXY is a proxy of the kind "socks5"/);
   });
 });

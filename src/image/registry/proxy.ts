@@ -1,4 +1,5 @@
 import { BlockList, isIP } from 'node:net';
+import { CrioError } from '../../base/errors.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
@@ -12,13 +13,21 @@ export interface ProxyEnv {
  * The proxy settings for requests to a URL; undefined for a direct connection. HTTP_PROXY, HTTPS_PROXY and NO_PROXY mean
  * what they mean to Go programs, whose settings nodes have: this machine's own addresses are never asked for through a
  * proxy, and NO_PROXY takes `*`, hosts with all below them, `.suffix`, `*.suffix`, addresses and CIDR ranges, each name
- * and address with a port or without. https://pkg.go.dev/golang.org/x/net/http/httpproxy
+ * and address with a port or without. Throws for a proxy that cannot be used: nothing goes past it. https://pkg.go.dev/golang.org/x/net/http/httpproxy
  */
 export function proxyFor(url: URL, env: Env): ProxyEnv | undefined {
   const variable = url.protocol === 'https:' ? 'HTTPS_PROXY' : 'HTTP_PROXY';
   const proxy = read(env, variable);
   if (proxy === '' || isExcluded(url, read(env, 'NO_PROXY'))) return undefined;
-  return { [variable]: /^[a-z0-9]+:\/\//i.test(proxy) ? proxy : `http://${proxy}` };
+  return { [variable]: checkProxy(variable, /^[a-z][a-z0-9+.-]*:\/\//i.test(proxy) ? proxy : `http://${proxy}`) };
+}
+
+/** Node's agents connect directly when they cannot use a proxy. What is refused may hold a password, and is not repeated. */
+function checkProxy(variable: string, proxy: string): string {
+  const protocol = URL.parse(proxy)?.protocol;
+  if (protocol === 'http:' || protocol === 'https:') return proxy;
+  const what = protocol === undefined ? 'is no URL' : `is a proxy of the kind "${protocol.slice(0, -1)}"`;
+  throw new CrioError('failed-precondition', `${variable} ${what}: only http and https are supported`);
 }
 
 function read(env: Env, name: string): string {
