@@ -64,7 +64,7 @@ async function removeLeftovers(context: {
   }
   await driver.removeStale((id) => state.layers.get(id) !== undefined || elsewhere.has(id));
   await removeUnknown(paths.layers, (id) => state.layers.get(id) !== undefined);
-  await removeUnknown(paths.images, (id) => state.images.get(id) !== undefined);
+  for (const folder of paths.imageFolders) await removeUnknown(folder, (id) => state.hasImageIn(folder, id));
   await removeUnknown(paths.containers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
   await removeUnknown(paths.runContainers, (id) => state.containers.get(id) !== undefined || elsewhere.has(id));
 }
@@ -102,8 +102,8 @@ function finishContainers(state: StoreState, folders: ReadonlySet<string>): void
 
 /** All locks are held, so no other program is in the middle of a write of an index. */
 async function removeTemporaryFiles(state: StoreState): Promise<void> {
-  const { layers, images, containers, runLayers } = state.paths;
-  for (const folder of [layers, images, containers, runLayers]) {
+  const { layers, imageFolders, containers, runLayers } = state.paths;
+  for (const folder of [layers, ...imageFolders, containers, runLayers]) {
     for (const name of await listNames(folder)) if (name.startsWith('.tmp-')) await removeTree(`${folder}/${name}`);
   }
 }

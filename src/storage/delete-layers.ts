@@ -42,7 +42,7 @@ export function unusedLayers(
   held: readonly string[] = [],
 ): string[] {
   const used = new Set<string>(held);
-  for (const other of state.images.list())
+  for (const other of [...state.images.list(), ...state.images.listHidden()])
     for (const id of [other.topLayer, ...other.mappedLayers]) if (id !== undefined) used.add(id);
   for (const container of state.containers.list()) used.add(container.layerId);
   const children = new Map<string, number>();
@@ -82,7 +82,8 @@ export function layersOfNobody(
   const use = (top: string | undefined) => {
     for (let id = top; id !== undefined && !used.has(id); id = layers.get(id)?.parent) used.add(id);
   };
-  for (const { topLayer, mappedLayers } of state.images.list()) for (const id of [topLayer, ...mappedLayers]) use(id);
+  for (const { topLayer, mappedLayers } of [...state.images.list(), ...state.images.listHidden()])
+    for (const id of [topLayer, ...mappedLayers]) use(id);
   for (const { layerId } of state.containers.list()) use(layerId);
   for (const layer of layers.list()) if (!mayGo(layer)) use(layer.id);
   for (const id of otherTops) use(id);

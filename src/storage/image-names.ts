@@ -1,14 +1,17 @@
 import { imageJson, namesJson } from './index/image-record.ts';
 import type { ImageFacts } from './index/image-record.ts';
 import type { JsonObject } from './index/json-fields.ts';
+import { imagesIndex } from './paths.ts';
 import type { ImageRecord } from './store.ts';
 import type { StoreState } from './store-state.ts';
 
-/** Puts the record of an image into memory: a new one, or what it had with what is new. Its names become its own. */
-export function putRecord(state: StoreState, facts: ImageFacts): ImageRecord {
+/**
+ * Puts the record of an image into memory: a new one, in `folder`, or what it had with what is new. Its names become its own.
+ */
+export function putRecord(state: StoreState, facts: ImageFacts, folder = state.paths.images): ImageRecord {
   const raw = imageJson(facts, state.images.raw(facts.id));
   takeNames(state, facts.id, facts.addNames);
-  return state.images.put(raw, state.files.images);
+  return state.images.put(raw, imagesIndex(folder));
 }
 
 export function setNames(state: StoreState, image: ImageRecord, names: readonly string[]): void {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, rename } from 'node:fs/promises';
-import { CrioError, hasCode, wrap } from '../base/errors.ts';
+import { dirname } from 'node:path';
+import { CrioError, wrap } from '../base/errors.ts';
 import type { CrashNote } from '../sys/crash-note.ts';
 import { finishHealing } from './damage/finish-healing.ts';
 import type { Quarantine } from './damage/quarantine.ts';
@@ -10,6 +11,7 @@ import { bigDataFile } from './index/big-data-name.ts';
 import { factsOf } from './index/image-record.ts';
 import type { IndexedImage } from './index/image-record.ts';
 import { isObject, isSize } from './index/json-fields.ts';
+import { forgetData, removeData } from './image-data.ts';
 import { putRecord, setNames } from './image-names.ts';
 import { applyUpdate, prepareUpdate, updateFolder } from './image-update.ts';
 import { deleteLayers, unusedLayers } from './delete-layers.ts';
@@ -90,7 +92,7 @@ async function findImage(
 ): Promise<{ image: ImageRecord; folder: string } | undefined> {
   await state.refresh('images');
   const own = state.images.find(idOrName);
-  if (own !== undefined) return { image: own, folder: state.paths.images };
+  if (own !== undefined) return { image: own, folder: state.imageFolder(own.id) };
   for (const store of additional) {
     const image = (await store.images()).find(idOrName);
     if (image !== undefined) return { image, folder: store.imagesFolder };
@@ -162,7 +164,8 @@ async function putOnce(options: ImageStoreOptions, storing: RunningPuts, image: 
 /** Data first and synced, then the record: an image without its manifest would break every listing of other programs. */
 async function putWhole(options: ImageStoreOptions, image: NewImage): Promise<ImageRecord> {
   const { state } = options;
-  const staged = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
+  const folder = state.imageFolder(image.id);
+  const staged = `${folder}/.tmp-${randomBytes(8).toString('hex')}`;
   try {
     await mkdir(staged, { mode: 0o700 });
     await Promise.all(
@@ -171,7 +174,7 @@ async function putWhole(options: ImageStoreOptions, image: NewImage): Promise<Im
     state.step('image data written');
     return await state.transact((transaction) => addRecord(options, image, { staged, transaction }), { alone: true });
   } catch (error) {
-    await forgetData(state, image.id);
+    await forgetData(state, folder, image.id);
     throw error;
   } finally {
     await removeTree(staged);
@@ -183,18 +186,6 @@ function forgetLoose({ state, loose }: ImageStoreOptions, topLayer: string | und
   const chain: string[] = [];
   for (let id = topLayer; id !== undefined; id = state.layers.get(id)?.parent) chain.push(id);
   loose.forget(chain);
-}
-
-/** Takes back the data of an image whose record could not be written. */
-async function forgetData(state: StoreState, imageId: string): Promise<void> {
-  const remove = async () => {
-    if (state.images.get(imageId) === undefined) await removeTree(`${state.paths.images}/${imageId}`);
-  };
-  try {
-    await state.transact(remove, { alone: true });
-  } catch (error) {
-    state.log.warn(`take back data of image "${imageId}"`, error);
-  }
 }
 
 interface Addition {
@@ -225,17 +216,17 @@ async function addRecord(
     await transaction.save();
     state.step('image record written');
     // Before anybody else can store this image, whose update it would be.
-    await removeTree(updateFolder(state, image.id));
+    await removeTree(updateFolder(state.imageFolder(image.id), image.id));
     return record;
   }
-  const folder = `${state.paths.images}/${image.id}`;
+  const folder = dirname(staged);
   // Of an image of this id that another program has removed.
-  await removeTree(updateFolder(state, image.id));
-  await removeTree(folder);
-  await rename(staged, folder);
-  await syncPath(state.paths.images);
+  await removeTree(updateFolder(folder, image.id));
+  await removeTree(`${folder}/${image.id}`);
+  await rename(staged, `${folder}/${image.id}`);
+  await syncPath(folder);
   state.step('image data in place');
-  const record = putRecord(state, facts);
+  const record = putRecord(state, facts, folder);
   await transaction.save();
   state.step('image record written');
   return record;
@@ -263,19 +254,13 @@ async function remove(
     // Text of containers/storage; clients match the second half.
     throw new CrioError('failed-precondition', `image used by ${user.id}: image is in use by a container`);
   }
+  const folders = state.images.filesOf(imageId).map((file) => dirname(file));
   state.images.remove(imageId);
   const layers = unusedLayers(state, image);
   await loose.note(layers);
   await transaction.save();
   state.step('image record removed');
-  const gone = `${state.paths.images}/.tmp-${randomBytes(8).toString('hex')}`;
-  try {
-    await rename(`${state.paths.images}/${imageId}`, gone);
-  } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error;
-  }
-  await removeTree(gone);
-  await removeTree(updateFolder(state, imageId));
+  for (const folder of folders) await removeData(folder, imageId);
   state.step('image data removed');
   await options.trash.use((trash) => deleteLayers({ state, driver, trash, transaction }, layers));
   loose.forget(layers);

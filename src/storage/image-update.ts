@@ -22,8 +22,9 @@ interface UpdateFacts extends ImageFacts {
   readonly namesBefore: readonly string[];
 }
 
-export function updateFolder(state: StoreState, imageId: string): string {
-  return `${state.paths.images}/${prefix}${imageId}`;
+/** `folder`: with the data of images. */
+export function updateFolder(folder: string, imageId: string): string {
+  return `${folder}/${prefix}${imageId}`;
 }
 
 /**
@@ -31,7 +32,8 @@ export function updateFolder(state: StoreState, imageId: string): string {
  * What is left of an update that failed may be in place by half: only a whole one may take its place, in one step.
  */
 export async function prepareUpdate(state: StoreState, facts: ImageFacts, staged: string): Promise<void> {
-  const folder = updateFolder(state, facts.id);
+  const images = state.imageFolder(facts.id);
+  const folder = updateFolder(images, facts.id);
   const namesBefore = state.images.get(facts.id)?.names ?? [];
   const { createdNs: _, ...written } = { ...facts, namesBefore };
   await atomicWrite(`${staged}/${factsFile}`, Buffer.from(JSON.stringify(written)), { durable: true });
@@ -41,13 +43,14 @@ export async function prepareUpdate(state: StoreState, facts: ImageFacts, staged
     if (!hasCode(error, 'ENOENT')) throw error;
     await rename(staged, folder);
   }
-  await syncPath(state.paths.images);
+  await syncPath(images);
 }
 
 /** Puts data in place and the record into memory. What is in place already is not in the folder any more. */
 export async function applyUpdate(state: StoreState, facts: ImageFacts): Promise<ImageRecord> {
-  const from = updateFolder(state, facts.id);
-  const to = `${state.paths.images}/${facts.id}`;
+  const images = state.imageFolder(facts.id);
+  const from = updateFolder(images, facts.id);
+  const to = `${images}/${facts.id}`;
   await mkdir(to, { recursive: true, mode: 0o700 });
   for (const name of await readdir(from)) if (name !== factsFile) await rename(`${from}/${name}`, `${to}/${name}`);
   await syncPath(to);
@@ -57,18 +60,22 @@ export async function applyUpdate(state: StoreState, facts: ImageFacts): Promise
 
 /** All locks are held, and every record could be read. */
 export async function finishUpdates(state: StoreState, transaction: Transaction): Promise<void> {
-  for (const name of await readdir(state.paths.images)) {
+  for (const folder of state.paths.imageFolders) await finishIn(folder, state, transaction);
+}
+
+async function finishIn(folder: string, state: StoreState, transaction: Transaction): Promise<void> {
+  for (const name of await readdir(folder)) {
     const id = name.startsWith(prefix) ? name.slice(prefix.length) : '';
     if (!isId(id)) continue;
-    const facts = await readFacts(state, id);
-    const image = state.images.get(id);
+    const facts = await readFacts(folder, id);
+    const image = state.imageFolder(id) === folder ? state.images.get(id) : undefined;
     // Removed meanwhile, or another one: by podman, say.
     if (facts !== undefined && image !== undefined && image.topLayer === facts.topLayer) {
       state.log.warn(`image "${id}" was being stored again: finished`);
       await applyUpdate(state, { ...facts, addNames: namesToAdd(state, facts) });
       await transaction.save();
     }
-    await removeTree(updateFolder(state, id));
+    await removeTree(updateFolder(folder, id));
   }
 }
 
@@ -81,8 +88,8 @@ function namesToAdd(state: StoreState, { id, addNames, namesBefore }: UpdateFact
 }
 
 /** Written by this program, in a folder that only root can change. */
-async function readFacts(state: StoreState, id: string): Promise<UpdateFacts | undefined> {
-  const path = `${updateFolder(state, id)}/${factsFile}`;
+async function readFacts(folder: string, id: string): Promise<UpdateFacts | undefined> {
+  const path = `${updateFolder(folder, id)}/${factsFile}`;
   try {
     // The time is not used for an image that has a record.
     const facts: UpdateFacts = { namesBefore: [], ...JSON.parse(await readFile(path, 'utf8')), createdNs: 0n };

@@ -19,7 +19,7 @@ export async function addToKnown(
   await state.refresh('images');
   if (!hasFacts(state.images.get(image.id), image)) return undefined;
   if (image.topLayer !== undefined && (await sources.findStored(image.topLayer)) === undefined) return undefined;
-  const folder = `${state.paths.images}/${image.id}`;
+  const folder = `${state.imageFolder(image.id)}/${image.id}`;
   for (const { key, data } of image.bigData)
     if (!(await hasContent(`${folder}/${bigDataFile(key)}`, data))) return undefined;
   return state.transact(async () => {
@@ -31,7 +31,7 @@ export async function addToKnown(
 
 /** An update that failed half-way would be finished at the next start, over what is stored now; a whole one replaces it. */
 function isBeingUpdated(state: StoreState, imageId: string): boolean {
-  return statSync(updateFolder(state, imageId), { throwIfNoEntry: false }) !== undefined;
+  return statSync(updateFolder(state.imageFolder(imageId), imageId), { throwIfNoEntry: false }) !== undefined;
 }
 
 function hasFacts(record: ImageRecord | undefined, { topLayer, bigData }: NewImage): boolean {

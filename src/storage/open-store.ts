@@ -130,7 +130,7 @@ function driverNameOf(name: string): 'overlay' | 'vfs' {
 async function makeFolders(paths: StorePaths): Promise<void> {
   const { graphRoot, runRoot, imageRoot, driver } = paths;
   for (const root of new Set([graphRoot, runRoot, imageRoot])) await mkdir(root, { recursive: true, mode: 0o700 });
-  const folders = [paths.layers, paths.containers, paths.images, paths.runLayers, paths.runContainers];
+  const folders = [paths.layers, paths.containers, ...paths.imageFolders, paths.runLayers, paths.runContainers];
   if (imageRoot !== graphRoot) folders.push(`${imageRoot}/${driver}-layers`);
   for (const folder of folders) await mkdir(folder, { recursive: true, mode: 0o700 });
 }

@@ -11,6 +11,8 @@ export interface StorePaths {
   readonly layers: string;
   readonly containers: string;
   readonly images: string;
+  /** Where records of images are, and their data: `images`, then that of the graph root when it is another one. */
+  readonly imageFolders: readonly string[];
   readonly runLayers: string;
   readonly runContainers: string;
 }
@@ -26,6 +28,7 @@ export function storePaths(options: {
   const runRoot = resolve(options.runRoot);
   const imageRoot = options.imageStore === '' ? graphRoot : resolve(options.imageStore);
   const { driver } = options;
+  const images = `${imageRoot}/${driver}-images`;
   return {
     graphRoot,
     runRoot,
@@ -33,7 +36,8 @@ export function storePaths(options: {
     driver,
     layers: `${graphRoot}/${driver}-layers`,
     containers: `${graphRoot}/${driver}-containers`,
-    images: `${imageRoot}/${driver}-images`,
+    images,
+    imageFolders: [...new Set([images, `${graphRoot}/${driver}-images`])],
     runLayers: `${runRoot}/${driver}-layers`,
     runContainers: `${runRoot}/${driver}-containers`,
   };
@@ -41,4 +45,9 @@ export function storePaths(options: {
 
 export function tarSplitPath(layersFolder: string, layerId: string): string {
   return `${layersFolder}/${layerId}.tar-split.gz`;
+}
+
+/** Of the images whose data is in this folder. */
+export function imagesIndex(imagesFolder: string): string {
+  return `${imagesFolder}/images.json`;
 }

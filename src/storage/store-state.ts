@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import type { Logger } from '../base/log.ts';
 import type { LockHandle, LockMode } from '../sys/lock.ts';
 import { fileCallsFor } from './file-calls.ts';
@@ -13,6 +14,7 @@ import { LockFile } from './index/lock-file.ts';
 import { MountCounts } from './index/mount-counts.ts';
 import { RecordIndex } from './index/record-index.ts';
 import type { RecordFileOptions } from './index/record-index.ts';
+import { imagesIndex } from './paths.ts';
 import type { StorePaths } from './paths.ts';
 
 export type IndexKind = 'layers' | 'images' | 'containers';
@@ -44,11 +46,11 @@ export class StoreState {
   readonly containers: RecordIndex<IndexedContainer>;
   readonly mounts: MountCounts;
   readonly #storageLock: LockFile;
-  readonly #layersLock: LockFile;
-  /** `layers.lock` of the image store: always taken with the own one. */
-  readonly #imageStoreLayersLock: LockFile | undefined;
+  /** Of the graph root, then of the image store: always taken together. */
+  readonly #layersLocks: readonly LockFile[];
   readonly #mountsLock: LockFile;
-  readonly #imagesLock: LockFile;
+  /** The first one is taken first by everybody who takes both. */
+  readonly #imagesLocks: readonly LockFile[];
   readonly #containersLock: LockFile;
   readonly #queue: Job[] = [];
   #isRunning = false;
@@ -71,14 +73,16 @@ export class StoreState {
     this.files = {
       imageLayers: `${hasImageStore ? imageStoreLayers : paths.layers}/layers.json`,
       containerLayers: `${paths.layers}/volatile-layers.json`,
-      images: `${paths.images}/images.json`,
+      images: imagesIndex(paths.images),
       containers: `${paths.containers}/volatile-containers.json`,
     };
     const layerFiles: RecordFileOptions[] = [{ path: `${paths.layers}/layers.json`, durable: true }];
     if (hasImageStore) layerFiles.push({ path: this.files.imageLayers, durable: true });
     layerFiles.push({ path: this.files.containerLayers, durable: false, calls: graphCalls });
     this.layers = new RecordIndex({ files: layerFiles, parse: parseLayer, log });
-    this.images = new RecordIndex({ files: [{ path: this.files.images, durable: true }], parse: parseImage, log });
+    // The last one keeps a name that two have.
+    const imageFiles = paths.imageFolders.map((folder) => ({ path: imagesIndex(folder), durable: true }));
+    this.images = new RecordIndex({ files: imageFiles.toReversed(), parse: parseImage, log });
     const containerFiles = [
       { path: `${paths.containers}/containers.json`, durable: true },
       { path: this.files.containers, durable: false, calls: graphCalls },
@@ -86,10 +90,10 @@ export class StoreState {
     this.containers = new RecordIndex({ files: containerFiles, parse: parseContainer, log });
     this.mounts = new MountCounts(`${paths.runLayers}/mountpoints.json`, log, runCalls);
     this.#storageLock = new LockFile(`${paths.graphRoot}/storage.lock`);
-    this.#layersLock = new LockFile(`${paths.layers}/layers.lock`, graphCalls);
-    this.#imageStoreLayersLock = hasImageStore ? new LockFile(`${imageStoreLayers}/layers.lock`) : undefined;
+    this.#layersLocks = [new LockFile(`${paths.layers}/layers.lock`, graphCalls)];
+    if (hasImageStore) this.#layersLocks = [...this.#layersLocks, new LockFile(`${imageStoreLayers}/layers.lock`)];
     this.#mountsLock = new LockFile(`${paths.runLayers}/mountpoints.lock`, runCalls);
-    this.#imagesLock = new LockFile(`${paths.images}/images.lock`);
+    this.#imagesLocks = paths.imageFolders.map((folder) => new LockFile(`${folder}/images.lock`));
     this.#containersLock = new LockFile(`${paths.containers}/containers.lock`, graphCalls);
   }
 
@@ -116,6 +120,15 @@ export class StoreState {
     });
   }
 
+  /** Folder with the data of an image: where its record is, or where it is going to be. */
+  imageFolder(id: string): string {
+    return dirname(this.images.fileOf(id) ?? this.files.images);
+  }
+
+  hasImageIn(folder: string, id: string): boolean {
+    return this.images.filesOf(id).includes(imagesIndex(folder));
+  }
+
   /** Changes whenever another program shuts its driver down, and with it what is mounted on its bind of the home. */
   driverShutdowns(): string {
     return this.#storageLock.readToken().toString('latin1');
@@ -126,9 +139,7 @@ export class StoreState {
   }
 
   #allLocks(): LockFile[] {
-    const imageStore = this.#imageStoreLayersLock === undefined ? [] : [this.#imageStoreLayersLock];
-    const layers = [this.#layersLock, ...imageStore];
-    return [this.#storageLock, ...layers, this.#mountsLock, this.#imagesLock, this.#containersLock];
+    return [this.#storageLock, ...this.#layersLocks, this.#mountsLock, ...this.#imagesLocks, this.#containersLock];
   }
 
   async #runQueue(): Promise<void> {
@@ -189,9 +200,9 @@ export class StoreState {
    */
   async #save(handles: ReadonlyMap<LockFile, LockHandle>): Promise<void> {
     const indexes = [
-      { index: this.layers, locks: [this.#layersLock, this.#imageStoreLayersLock] },
+      { index: this.layers, locks: this.#layersLocks },
       { index: this.mounts, locks: [this.#mountsLock] },
-      { index: this.images, locks: [this.#imagesLock] },
+      { index: this.images, locks: this.#imagesLocks },
       { index: this.containers, locks: [this.#containersLock] },
     ].filter(({ index }) => index.isDirty);
     if (indexes.length === 0) return;
@@ -201,34 +212,34 @@ export class StoreState {
   }
 
   #isStale(kind: IndexKind): boolean {
-    if (this.#lockOf(kind).isChanged()) return true;
+    if (this.#locksOf(kind).some((lock) => lock.isChanged())) return true;
     return kind === 'layers' && this.layers.filesChanged();
   }
 
   async #refreshNow(kind: IndexKind): Promise<void> {
     const mode: LockMode = 'read';
-    using _held = await this.#lockOf(kind).acquire(mode);
+    using held = new DisposableStack();
+    for (const lock of this.#locksOf(kind)) held.use(await lock.acquire(mode));
     if (this.#isStale(kind)) await this.#load(kind);
   }
 
-  /** The lock of this kind is held. */
+  /** The locks of this kind are held. */
   async #load(kind: IndexKind): Promise<void> {
-    const lock = this.#lockOf(kind);
-    const token = lock.readToken();
+    const tokens = this.#locksOf(kind).map((lock) => [lock, lock.readToken()] as const);
     await this[kind].load();
     if (kind === 'layers') this.onLayersRead();
-    lock.remember(token);
+    for (const [lock, token] of tokens) lock.remember(token);
   }
 
-  #lockOf(kind: IndexKind): LockFile {
-    if (kind === 'layers') return this.#layersLock;
-    return kind === 'images' ? this.#imagesLock : this.#containersLock;
+  #locksOf(kind: IndexKind): readonly LockFile[] {
+    if (kind === 'layers') return this.#layersLocks;
+    return kind === 'images' ? this.#imagesLocks : [this.#containersLock];
   }
 }
 
-async function touch(lock: LockFile | undefined, handles: ReadonlyMap<LockFile, LockHandle>): Promise<[]> {
-  const handle = lock === undefined ? undefined : handles.get(lock);
-  if (handle !== undefined) await lock?.touch(handle);
+async function touch(lock: LockFile, handles: ReadonlyMap<LockFile, LockHandle>): Promise<[]> {
+  const handle = handles.get(lock);
+  if (handle !== undefined) await lock.touch(handle);
   return [];
 }
 

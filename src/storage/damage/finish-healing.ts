@@ -25,7 +25,7 @@ export async function finishHealing(
     state.log.warn(`image "${id}": data of a pull before is damaged and goes: ${damaged.join(', ')}`);
     state.images.put(withoutData(raw, damaged, digest), state.files.images);
     await transaction.save();
-    for (const key of damaged) await removeTree(`${state.paths.images}/${id}/${bigDataFile(key)}`);
+    for (const key of damaged) await removeTree(`${state.imageFolder(id)}/${id}/${bigDataFile(key)}`);
   }
   await quarantine.imageStored(id);
   return state.images.get(id);
@@ -36,7 +36,9 @@ async function damagedKeys(state: StoreState, record: ImageRecord, image: NewIma
   const damaged: string[] = [];
   for (const key of record.bigDataNames) {
     if (brought.has(key)) continue;
-    const reason = await itemDamage(record, key, () => readBigData(`${state.paths.images}/${record.id}`, key));
+    const reason = await itemDamage(record, key, () =>
+      readBigData(`${state.imageFolder(record.id)}/${record.id}`, key),
+    );
     if (reason !== undefined) damaged.push(key);
   }
   return damaged;

@@ -1,5 +1,6 @@
 import { statSync } from 'node:fs';
 import { mkdir, readFile, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { formatTimeNs, systemClock } from '../../base/clock.ts';
 import { hasCode, messageOf } from '../../base/errors.ts';
 import { atomicWrite } from '../index/atomic-write.ts';
@@ -80,7 +81,7 @@ export class Quarantine {
     if (options.isReadOnly) return;
     const path = this.#path(imageId);
     try {
-      await mkdir(`${this.#state.paths.images}/${imageId}`, { recursive: true, mode: 0o700 });
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       await atomicWrite(path, Buffer.from(formatDamage(damage)), { durable: true });
       this.#set(imageId, { damage, path });
     } catch (error) {
@@ -135,7 +136,7 @@ export class Quarantine {
   }
 
   #path(imageId: string): string {
-    return `${this.#state.paths.images}/${imageId}/${fileName}`;
+    return `${this.#state.imageFolder(imageId)}/${imageId}/${fileName}`;
   }
 }
 

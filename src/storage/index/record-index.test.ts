@@ -107,3 +107,20 @@ test('RecordIndex never shows a part of its records while it loads', async (t) =
   for (const each of seen) assert.match(each, /^a,b(?:,c)? b$/);
   assert.deepEqual(ids(index), ['a', 'b', 'c']);
 });
+
+test('RecordIndex keeps a record that an earlier file has, too, and removes both', async (t) => {
+  const { folder, index, save } = setUp(t, {
+    'stable.json': '[{"id":"a","names":["first"]}]',
+    'volatile.json': '[{"id":"b"},{"id":"a","names":["second"]}]',
+  });
+  await index.load();
+  assert.deepEqual([ids(index), index.listHidden().length], [['a', 'b'], 1]);
+  assert.deepEqual([index.getByName('first')?.id, index.getByName('second')], ['a', undefined]);
+  assert.deepEqual(index.filesOf('a'), [`${folder}/stable.json`, `${folder}/volatile.json`]);
+  index.remove('b');
+  await save();
+  assert.equal(readFileSync(`${folder}/volatile.json`, 'utf8'), '[{"id":"a","names":["second"]}]');
+  index.remove('a');
+  await save();
+  for (const name of ['stable', 'volatile']) assert.equal(readFileSync(`${folder}/${name}.json`, 'utf8'), '[]');
+});

@@ -33,6 +33,8 @@ interface Entry<R> {
 
 interface RecordFile<R> extends RecordFileOptions {
   entries: Map<string, Entry<R>>;
+  /** Records whose id an earlier file has: nobody sees them, and the file keeps them, before those that are seen. */
+  hidden: Map<string, Entry<R>>;
   mtimeNs: bigint | undefined;
   dirty: boolean;
 }
@@ -61,7 +63,13 @@ export class RecordIndex<R extends Named> {
     isReadOnly?: boolean;
   }) {
     this.#isReadOnly = options.isReadOnly === true;
-    this.#files = options.files.map((file) => ({ ...file, entries: new Map(), mtimeNs: undefined, dirty: false }));
+    this.#files = options.files.map((file) => ({
+      ...file,
+      entries: new Map(),
+      hidden: new Map(),
+      mtimeNs: undefined,
+      dirty: false,
+    }));
     this.#parse = options.parse;
     this.#log = options.log;
   }
@@ -70,6 +78,11 @@ export class RecordIndex<R extends Named> {
   list(): readonly R[] {
     this.#list ??= this.#files.flatMap((file) => [...file.entries.values()].map((entry) => entry.record));
     return this.#list;
+  }
+
+  /** Those too whose id an earlier file has: what they name is in use. */
+  listHidden(): readonly R[] {
+    return this.#files.flatMap((file) => [...file.hidden.values()].map((entry) => entry.record));
   }
 
   get(id: string): R | undefined {
@@ -95,6 +108,11 @@ export class RecordIndex<R extends Named> {
     return this.#byId.get(id)?.file.path;
   }
 
+  /** Every file with a record of this id. */
+  filesOf(id: string): readonly string[] {
+    return this.#files.filter(({ entries, hidden }) => entries.has(id) || hidden.has(id)).map(({ path }) => path);
+  }
+
   /** Adds a record, or replaces the one with its id where that is. Throws already-exists when a name is taken. */
   put(raw: JsonObject, path: string): R {
     const entry = this.#entry(raw);
@@ -114,6 +132,7 @@ export class RecordIndex<R extends Named> {
     return entry.record;
   }
 
+  /** From every file that has it. */
   remove(id: string): void {
     const found = this.#byId.get(id);
     if (found === undefined) return;
@@ -121,6 +140,7 @@ export class RecordIndex<R extends Named> {
     found.file.entries.delete(id);
     this.#byId.delete(id);
     this.#changed(found.file);
+    for (const file of this.#files) if (file.hidden.delete(id)) this.#changed(file);
   }
 
   get isDirty(): boolean {
@@ -142,6 +162,7 @@ export class RecordIndex<R extends Named> {
     const refused = this.#files.map((file, position) => {
       const content = contents[position];
       file.entries = new Map();
+      file.hidden = new Map();
       file.dirty = false;
       file.mtimeNs = content?.mtimeNs;
       return this.#loadFile(file, content?.text ?? '');
@@ -155,7 +176,7 @@ export class RecordIndex<R extends Named> {
     for (const file of dirty) file.dirty = false;
     return allPrepared(
       dirty.map(async (file) => {
-        const prepared = await prepareWrite(file.path, join(file.entries), file);
+        const prepared = await prepareWrite(file.path, join([...file.hidden.values(), ...file.entries.values()]), file);
         const commit = async () => {
           await prepared.commit();
           file.mtimeNs = prepared.mtimeNs;
@@ -201,8 +222,11 @@ export class RecordIndex<R extends Named> {
     const refused = [...damaged];
     for (const raw of records) {
       const entry = this.#parseLoaded(raw, file, refused);
+      if (entry === undefined) continue;
       // An id that an earlier file has wins over the same in a later one.
-      if (entry === undefined || this.#byId.has(entry.record.id)) continue;
+      const first = this.#byId.get(entry.record.id)?.file;
+      if (first !== undefined && first !== file) file.hidden.set(entry.record.id, entry);
+      if (first !== undefined) continue;
       file.entries.set(entry.record.id, entry);
       this.#byId.set(entry.record.id, { file, entry });
     }
@@ -264,9 +288,9 @@ const open = Buffer.from('[');
 const comma = Buffer.from(',');
 const close = Buffer.from(']');
 
-function join<R>(entries: ReadonlyMap<string, Entry<R>>): Buffer {
+function join<R>(entries: readonly Entry<R>[]): Buffer {
   const parts: Buffer[] = [open];
-  for (const entry of entries.values()) {
+  for (const entry of entries) {
     if (parts.length > 1) parts.push(comma);
     parts.push(entry.text);
   }
