@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { getgid, getuid } from 'node:process';
 import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { openDirectoryInRoot, pathInRoot } from './directory-in-root.ts';
 import { prepareRootfs, prepareVolumes } from './prepare-rootfs.ts';
@@ -108,6 +109,53 @@ test('CVE-2022-23648: a volume path with dots stays in the image', async () => {
   });
   assert.deepEqual(readdirSync(rootfs.path), ['escaped']);
 });
+
+test('CVE-2025-31133, CVE-2025-52565, CVE-2025-52881: no volume of an image covers /dev, /proc or /sys', async () => {
+  using rootfs = makeRootfs({ 'var/file': '' });
+  symlinkSync('/proc', join(rootfs.path, 'innocent'));
+  symlinkSync('../dev', join(rootfs.path, 'var/dev'));
+  const system = ['/proc', '/proc/self/attr', '/dev/', '/dev/pts', '/sys/fs/cgroup', '/var/../dev', '//proc/.'];
+  const volumes = [...system, '/innocent', '/innocent/self', '/var/dev/null', '/data', '/development'];
+  const mounts = await prepareVolumes({
+    ...{ rootFd: rootfs.fd, bundle: rootfs.bundle, volumes, mounted: new Set<string>(), mode: 'bind', owner },
+  });
+  assert.deepEqual(
+    mounts.map(({ destination }) => destination),
+    ['/data', '/development'],
+  );
+});
+
+test('CVE-2021-30465, CVE-2024-45310: a folder that is swapped for a link meanwhile leads nowhere else', async () => {
+  using rootfs = makeRootfs();
+  mkdirSync(join(rootfs.path, 'folder'));
+  symlinkSync(rootfs.bundle, join(rootfs.path, 'link'));
+  mkdirSync(join(rootfs.path, rootfs.bundle), { recursive: true });
+  const swaps = new Int32Array(new SharedArrayBuffer(4));
+  await using _swapper = swapForEver(rootfs.path, swaps);
+  for (let at = 0; Atomics.load(swaps, 0) < 3000; at++) {
+    closeSync(openDirectoryInRoot(rootfs.fd, `/folder/${at}/deep`, { mode: 0o755, owner }));
+    assert.deepEqual(readdirSync(rootfs.bundle), []);
+  }
+});
+
+/** Exchanges `folder` and `link` in a thread, and counts. */
+function swapForEver(root: string, swaps: Int32Array): AsyncDisposable {
+  const code = `
+    const { root, swaps, url } = require('node:worker_threads').workerData;
+    import(url).then(({ RENAME_EXCHANGE, renameat2 }) => {
+      for (;;) {
+        renameat2(undefined, root + '/folder', undefined, root + '/link', RENAME_EXCHANGE);
+        Atomics.add(swaps, 0, 1);
+      }
+    });`;
+  const url = new URL('../sys/file.ts', import.meta.url).href;
+  const worker = new Worker(code, { eval: true, workerData: { root, swaps, url } });
+  return {
+    async [Symbol.asyncDispose]() {
+      await worker.terminate();
+    },
+  };
+}
 
 test('openDirectoryInRoot opens what a chrooted process would, whatever links the image has', () => {
   const name = fc.constantFrom('a', 'b', 'c');

@@ -58,7 +58,10 @@ export interface VolumesRequest {
   readonly owner: Owner;
 }
 
-/** Makes the directories for an image's VOLUMEs; with `bind` they lie in the bundle and are mounted. */
+/**
+ * Makes the directories for an image's VOLUMEs; with `bind` they lie in the bundle and are mounted, but for those in `/dev`,
+ * `/proc` and `/sys`.
+ */
 export async function prepareVolumes(request: VolumesRequest): Promise<Mount[]> {
   const { rootFd, bundle, mounted, mode, owner } = request;
   if (mode === 'ignore') return [];
@@ -66,10 +69,20 @@ export async function prepareVolumes(request: VolumesRequest): Promise<Mount[]> 
   for (const volume of request.volumes) {
     const path = volume.startsWith('/') ? volume : `/${volume}`;
     if (mounted.has(path)) continue;
-    if (mode === 'mkdir') closeSync(openDirectoryInRoot(rootFd, path, { mode: 0o755, owner }));
-    else mounts.push(await bindVolume(bundle, path));
+    const fd = openDirectoryInRoot(rootFd, path, { mode: 0o755, owner });
+    const real = pathInRoot(rootFd, fd);
+    closeSync(fd);
+    if (mode === 'bind' && !isSystem(real)) mounts.push(await bindVolume(bundle, path));
   }
   return mounts;
+}
+
+/**
+ * Runtimes find devices, labels and what to hide there: runc refuses a volume in its place, crun mounts it (CVE-2019-16884,
+ * CVE-2025-31133, CVE-2025-52565, CVE-2025-52881).
+ */
+function isSystem(path: string): boolean {
+  return /^\/(?:dev|proc|sys)(?:\/|$)/.test(path);
 }
 
 async function bindVolume(bundle: string, destination: string): Promise<Mount> {
