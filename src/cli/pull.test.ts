@@ -23,6 +23,7 @@ let running: PullProgress[] = [];
 let end = Promise.withResolvers<string>();
 
 const pull: PullProgress = {
+  id: 7,
   reference: 'r.io/a:1',
   namespace: 'team',
   startedMs: 5,
@@ -183,13 +184,13 @@ test('GET /pulls and GET /pulls/events show the same pull', async () => {
   };
   const layer = { ...shown, endpoint: 'https://r.io', bytes_per_second: 10 };
   assert.deepEqual(list, {
-    pulls: [{ reference: 'r.io/b:1', namespace: '', started: 5, phase: 'layers', layers: [layer] }],
+    pulls: [{ id: 7, reference: 'r.io/b:1', namespace: '', started: 5, phase: 'layers', layers: [layer] }],
   });
   const events = read('/pulls/events', /event: end/);
   setTimeout(() => end.resolve('1'), 300);
   const text = await events;
   assert.match(text, /^event: progress\ndata: \{.*"reference":"r\.io\/b:1"/m);
-  assert.match(text, /event: end\ndata: \{"namespace":"","reference":"r\.io\/b:1","started":5\}\n\n$/);
+  assert.match(text, /event: end\ndata: \{"id":7,"namespace":"","reference":"r\.io\/b:1","started":5\}\n\n$/);
   await pulling;
 });
 

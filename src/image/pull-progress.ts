@@ -17,6 +17,8 @@ export interface LayerProgress {
 }
 
 export interface PullProgress {
+  /** Tells pulls of one name apart that run at once; no other pull of this process has it. */
+  readonly id: number;
   /** As the caller wrote it. */
   readonly reference: string;
   /** Kubernetes namespace it is pulled for; `` for none. */
@@ -50,6 +52,8 @@ export class PullTracker {
   readonly reference: string;
   readonly namespace: string;
   readonly startedMs = Date.now();
+  static #count = 0;
+  readonly #id = (PullTracker.#count += 1);
   readonly #observer: PullObserver | undefined;
   #phase: PullProgress['phase'] = 'resolving';
   #layers: LayerTracker[] = [];
@@ -85,6 +89,7 @@ export class PullTracker {
 
   get snapshot(): PullProgress {
     return {
+      id: this.#id,
       reference: this.reference,
       namespace: this.namespace,
       startedMs: this.startedMs,

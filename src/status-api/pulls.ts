@@ -16,10 +16,12 @@ export interface PullTarget extends RegistryAuth {
   readonly namespace: string;
 }
 
-/** So often a client of the events is told what has changed. */
-const intervalMs = 200;
-/** A comment after so long without news: it shows a dead client, and keeps a proxy from closing the connection. */
-const keepAliveMs = 15_000;
+const times = {
+  /** So often a client of the events is told what has changed. */
+  intervalMs: 200,
+  /** A comment after so long without news: it shows a dead client, and keeps a proxy from closing the connection. */
+  keepAliveMs: 15_000,
+} as const;
 
 /** The body of `GET /pulls`: `{"pulls": [...]}`, oldest first. Sizes in bytes, times in ms since the epoch. */
 export function encodePulls(pulls: readonly PullProgress[]): string {
@@ -28,9 +30,13 @@ export function encodePulls(pulls: readonly PullProgress[]): string {
 
 /**
  * The body of `GET /pulls/events`, server-sent events: `progress` with one pull, at its start and whenever it has
- * changed, and `end` with reference and namespace when it is over. Goes on until the signal.
+ * changed, and `end` with its id and name when it is over. Goes on until the signal.
  */
-export async function* pullEvents(deps: PullsDeps, signal: AbortSignal): AsyncGenerator<string> {
+export async function* pullEvents(
+  deps: Pick<PullsDeps, 'list'>,
+  signal: AbortSignal,
+  { intervalMs, keepAliveMs }: { readonly intervalMs: number; readonly keepAliveMs: number } = times,
+): AsyncGenerator<string> {
   const seen = new Map<string, string>();
   let quietMs = 0;
   yield comment('pulls');
@@ -42,7 +48,7 @@ export async function* pullEvents(deps: PullsDeps, signal: AbortSignal): AsyncGe
       quietMs = 0;
       yield comment('');
     }
-    await pause(signal);
+    await pause(intervalMs, signal);
   }
 }
 
@@ -67,7 +73,7 @@ export async function* pullWithEvents(
       .list()
       .filter(({ reference, namespace }) => reference === target.reference && namespace === target.namespace);
     yield* changes(seen, own).filter((text) => text.startsWith('event: progress'));
-    await pause(ended.signal);
+    await pause(times.intervalMs, ended.signal);
   }
   yield await result;
 }
@@ -88,13 +94,14 @@ function changes(seen: Map<string, string>, pulls: readonly PullProgress[]): rea
   return events;
 }
 
-/** What an `end` event says. Several pulls of one name at once differ in their start. */
-function keyOf({ reference, namespace, startedMs }: PullProgress): string {
-  return goJson({ reference, namespace, started: startedMs });
+/** What an `end` event says. Several pulls of one name at once differ in their id. */
+function keyOf({ id, reference, namespace, startedMs }: PullProgress): string {
+  return goJson({ id, reference, namespace, started: startedMs });
 }
 
 function encodePull(pull: PullProgress): string {
   return goJson({
+    id: pull.id,
     reference: pull.reference,
     namespace: pull.namespace,
     started: pull.startedMs,
@@ -119,6 +126,6 @@ function comment(text: string): string {
   return `: ${text}\n\n`;
 }
 
-async function pause(signal: AbortSignal): Promise<void> {
+async function pause(intervalMs: number, signal: AbortSignal): Promise<void> {
   await sleep(intervalMs, undefined, { signal, ref: false }).catch(() => {});
 }
