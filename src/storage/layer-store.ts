@@ -63,7 +63,8 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   constructor(options: LayerStoreOptions) {
     this.#options = options;
     this.#staged = new StagedLayers(options.state.log);
-    this.#writeBack = new WriteBack([options.driver.stagingParent, options.state.paths.layers]);
+    // In this order: podman mounts the driver's home onto itself, and must not find that mount in use.
+    this.#writeBack = new WriteBack([options.state.paths.layers, options.driver.stagingParent]);
   }
 
   async find(id: string): Promise<LayerRecord | undefined> {
@@ -240,6 +241,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     clearTimeout(this.#removal);
     await this.#staged[Symbol.asyncDispose]();
+    await this.#writeBack[Symbol.asyncDispose]();
   }
 
   async #start(id: string, options: UnpackOptions): Promise<StagedLayer> {

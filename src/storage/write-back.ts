@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync, mkdirSync, openSync } from 'node:fs';
 import { syncfsAsync } from '../sys/file.ts';
 
 /** Bytes of blobs, as received, after which a sync begins: about 40 MB of files. */
@@ -10,22 +10,25 @@ const beginEveryBytes = 16 * 1024 * 1024;
  * would begin after 30 s.
  *
  * The kernel tells of a write that failed in one sync only, which need not be the one of the image whose data is lost. So
- * after a failure all that was begun before it counts as lost.
+ * after a failure all that was begun before it counts as lost. It tells each open file once, and one that is opened after
+ * the sync of another program not at all: so each file system has one that stays open.
  */
-export class WriteBack {
+export class WriteBack implements AsyncDisposable {
   readonly #folders: readonly string[];
+  #fds: readonly number[] | undefined;
   #sinceLast = 0;
   #early: Promise<void> | undefined;
   #failures = 0;
   #lastFailure: unknown;
 
-  /** `folders` may lie on several file systems. */
+  /** `folders` may lie on several file systems. They are created if need be, once there is something to write. */
   constructor(folders: readonly string[]) {
     this.#folders = folders;
   }
 
   /** To be asked for before the first byte of a layer is written, and given to `sync`. */
   mark(): number {
+    this.#fds ??= openFileSystems(this.#folders);
     return this.#failures;
   }
 
@@ -46,28 +49,38 @@ export class WriteBack {
     if (marks.some((mark) => mark !== this.#failures)) throw this.#lastFailure;
   }
 
+  /** When nobody writes any more. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#early;
+    for (const fd of this.#fds ?? []) closeSync(fd);
+    this.#fds = undefined;
+  }
+
   async #syncAll(): Promise<void> {
-    try {
-      await syncFileSystems(this.#folders);
-    } catch (error) {
-      this.#failures++;
-      this.#lastFailure = error;
-      throw error;
-    }
+    // All of them, so that none tells of a failure later that the mark knows already.
+    const results = await Promise.allSettled((this.#fds ?? []).map(syncfsAsync));
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed === undefined) return;
+    this.#failures++;
+    this.#lastFailure = failed.reason;
+    throw failed.reason;
   }
 }
 
-/** Each file system once. */
-export async function syncFileSystems(folders: readonly string[]): Promise<void> {
-  const synced = new Set<number>();
-  for (const folder of folders) {
-    const fd = openSync(folder, 'r');
-    try {
+/** One file of each file system. */
+function openFileSystems(folders: readonly string[]): readonly number[] {
+  const opened = new Map<number, number>();
+  try {
+    for (const folder of folders) {
+      mkdirSync(folder, { recursive: true, mode: 0o700 });
+      const fd = openSync(folder, 'r');
       const { dev } = fstatSync(fd);
-      if (!synced.has(dev)) await syncfsAsync(fd);
-      synced.add(dev);
-    } finally {
-      closeSync(fd);
+      if (opened.has(dev)) closeSync(fd);
+      else opened.set(dev, fd);
     }
+  } catch (error) {
+    for (const fd of opened.values()) closeSync(fd);
+    throw error;
   }
+  return [...opened.values()];
 }

@@ -5,7 +5,7 @@ import { RENAME_EXCHANGE, renameat2 } from '../../sys/file.ts';
 import { copyTree } from '../copy-tree.ts';
 import { atomicWrite } from '../index/atomic-write.ts';
 import { createTempDir } from '../temp-dirs.ts';
-import { syncFileSystems } from '../write-back.ts';
+import { WriteBack } from '../write-back.ts';
 import { newShortLink, readLower, shortLinkOf, shortLinks } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
 
@@ -46,9 +46,11 @@ export async function replaceLayerDirs(options: {
 export async function copyNear(home: string, content: string): Promise<AsyncDisposable & { readonly content: string }> {
   await using undo = new AsyncDisposableStack();
   const folder = undo.use(await createTempDir(`${home}/tempdirs`));
+  await using writeBack = new WriteBack([folder.path]);
+  const mark = writeBack.mark();
   const copy = folder.entry('addition');
   await copyTree(content, copy);
-  await syncFileSystems([copy]);
+  await writeBack.sync([mark]);
   const owned = undo.move();
   return { content: copy, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
