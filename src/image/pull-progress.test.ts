@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { failure, openBench } from './testing/bench.ts';
+import { putImage } from './testing/fake-registry.ts';
 import { PullTracker } from './pull-progress.ts';
 
 const layer = { digest: `sha256:${'a'.repeat(64)}`, mediaType: 'application/vnd.oci.image.layer.v1.tar', size: 10 };
@@ -28,5 +30,34 @@ describe('PullTracker', () => {
     tracker?.restart();
     tracker?.addBytes(3);
     assert.equal(tracker?.snapshot.downloadedBytes, 3);
+  });
+});
+
+describe('the observer of pulls', () => {
+  it('is told of bytes, of layers that came or were here, and of how pulls ended', async () => {
+    const seen: string[] = [];
+    let bytes = 0;
+    await using bench = await openBench({
+      onPull: {
+        downloaded: (_, count) => (bytes += count),
+        layerDone: (layer, how, reference) => seen.push(`${layer.digest} ${how} ${reference}`),
+        pullDone: (failed) => seen.push(failed ?? 'success'),
+      },
+    });
+    const { registry } = bench;
+    const { layerDigests } = putImage(registry, 'a', '1');
+    putImage(registry, 'a', '2', { layers: [Buffer.from('layer of a:1')], config: { User: 'u' } });
+    const name = `${registry.host}/a`;
+    await bench.pull(`${name}:1`);
+    assert.equal(bytes, registry.blobs.get(layerDigests[0] ?? '')?.length);
+    await bench.pull(`${name}:2`);
+    await failure(bench.pull(`${name}:3`));
+    assert.deepEqual(seen, [
+      `${layerDigests[0]} downloaded ${name}:1`,
+      'success',
+      `${layerDigests[0]} reused ${name}:2`,
+      'success',
+      'MANIFEST_UNKNOWN',
+    ]);
   });
 });

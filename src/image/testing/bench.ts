@@ -11,6 +11,7 @@ import type { Config } from '../../config/config.ts';
 import { createImages } from '../create-images.ts';
 import type { ImageService } from '../create-images.ts';
 import type { Credentials } from '../images.ts';
+import type { PullObserver } from '../pull-progress.ts';
 import type { TransportLimits } from '../registry/limits.ts';
 import { startFakeRegistry } from './fake-registry.ts';
 import type { FakeRegistry } from './fake-registry.ts';
@@ -50,6 +51,7 @@ export interface BenchOptions {
   readonly limits?: Partial<TransportLimits>;
   readonly additionalArtifactStores?: readonly string[];
   readonly log?: Logger;
+  readonly onPull?: PullObserver;
 }
 
 export async function openBench(options: BenchOptions = {}): Promise<Bench> {
@@ -70,6 +72,7 @@ export async function openBench(options: BenchOptions = {}): Promise<Bench> {
     log: options.log ?? silentLog,
     additionalArtifactStores: options.additionalArtifactStores ?? [],
     decryptionKeysPath: () => join(dir, 'keys'),
+    ...(options.onPull && { onPull: options.onPull }),
     config: { image: { ...defaults, namespacedAuthDir: '', signaturePolicyDir: '', ...options.image?.(dir) } },
     places: {
       registries: { file: conf, dropInDirs: [join(dir, 'registries.conf.d')], aliasFile: '/nonexistent' },
