@@ -30,15 +30,11 @@ const crio = {
       env: 'CONTAINER_IMAGESTORE',
     },
   ),
-  storage_driver: string(
-    '',
-    'Storage driver, "overlay" or "vfs". Empty: taken from storage.conf, else found by looking at the graph root.',
-    {
-      flag: 'storage-driver',
-      aliases: ['s'],
-      env: 'CONTAINER_STORAGE_DRIVER',
-    },
-  ),
+  storage_driver: string('', 'Storage driver, "overlay" or "vfs". Empty: taken from storage.conf, else "overlay".', {
+    flag: 'storage-driver',
+    aliases: ['s'],
+    env: 'CONTAINER_STORAGE_DRIVER',
+  }),
   storage_option: strings(absent, 'Options of the storage driver, each as "driver.key=value".', {
     flag: 'storage-opt',
     env: 'CONTAINER_STORAGE_OPT',

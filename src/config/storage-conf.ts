@@ -70,18 +70,34 @@ export function loadStorageDefaults(host: Host): StorageDefaults {
   };
 }
 
-/** One line for each key of storage.conf that nobody reads. Never throws for a file that cannot be read: others do. */
+/** One line for each key of storage.conf that nobody reads, or that does not do what it says. Never throws for a file that cannot be read: others do. */
 export function storageWarnings(host: Host): readonly string[] {
   const file = findStorageConf(host);
   if (file === undefined) return [];
   try {
-    return unknownKeys(parseToml(host.readFile(file)), '').map(
+    const document = parseToml(host.readFile(file));
+    const unknown = unknownKeys(document, '').map(
       ({ entry, path, known }) =>
         `${file}:${entry.line}: unknown key "${path}" is ignored${didYouMean(entry.key, known)}`,
     );
+    return [...unknown, ...withoutEffect(tableAt(document, 'storage')).map((text) => `${file}:${text}`)];
   } catch {
     return [];
   }
+}
+
+/** Keys that the manual has and that ask for something else than what happens. */
+function withoutEffect(storage: TomlTable | undefined): readonly string[] {
+  const [first = 'overlay'] = stringsAt(storage, 'driver_priority');
+  const isChosen = nonEmpty(stringAt(storage, 'driver')) !== undefined;
+  const reasons = new Map<string, string>();
+  if (first !== 'overlay' && !isChosen)
+    reasons.set('driver_priority', 'the driver is overlay unless "driver" names one');
+  if (isTrue(storage, 'transient_store'))
+    reasons.set('transient_store', 'records of containers stay in the graph root');
+  return [...reasons].map(
+    ([key, reason]) => `${nodeAt(storage, key)?.line}: "storage.${key}" has no effect: ${reason}`,
+  );
 }
 
 interface UnknownKey {
@@ -146,6 +162,7 @@ function driverOptions(driver: string, options: TomlTable | undefined): readonly
     const value = nonEmpty(stringAt(own, key)) ?? nonEmpty(stringAt(options, key));
     if (value !== undefined) result.push(`${driver}.${key}=${value}`);
   }
+  if (isTrue(options, 'disable-volatile')) result.push(`${driver}.disable-volatile=true`);
   return result;
 }
 
@@ -174,6 +191,12 @@ function tableAt(table: TomlTable | undefined, key: string): TomlTable | undefin
 function stringAt(table: TomlTable | undefined, key: string): string | undefined {
   const node = nodeAt(table, key);
   return node?.kind === 'string' ? node.value : undefined;
+}
+
+/** Written with or without quotes. */
+function isTrue(table: TomlTable | undefined, key: string): boolean {
+  const node = nodeAt(table, key);
+  return (node?.kind === 'boolean' && node.value) || (node?.kind === 'string' && node.value === 'true');
 }
 
 function stringsAt(table: TomlTable | undefined, key: string): readonly string[] {

@@ -10,13 +10,14 @@ test('parseDriverOptions reads overlay options under all their prefixes', () => 
       'overlay2.imagestore=/a,/b',
       '.skip_mount_home=true',
       'overlay.mount_program=',
+      'overlay.disable-volatile=true',
     ],
     silentLog,
   );
   assert.deepEqual(parsed, {
     mountOptions: ['nodev', 'metacopy=on'],
     additionalRoots: ['/a', '/b'],
-    disableVolatile: false,
+    disableVolatile: true,
   });
 });
 
