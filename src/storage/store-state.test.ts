@@ -126,6 +126,19 @@ test('StoreState reads a layers.json that changed without a token', async (t) =>
   );
 });
 
+test('StoreState does not wait for its own locks when somebody writes without them', { timeout: 20_000 }, async (t) => {
+  const { paths, open } = setUp(t);
+  const state = open();
+  await state.transact(async () => state.layers.put({ id: id('a') }, state.files.imageLayers));
+  await state.transact(async () => {
+    writeFileSync(`${paths.layers}/layers.json`, JSON.stringify([{ id: id('d') }]));
+    await state.refresh('layers');
+    assert.ok(state.layers.get(id('a')));
+  });
+  await state.refresh('layers');
+  assert.ok(state.layers.get(id('d')));
+});
+
 test('StoreState writes 64-byte tokens that differ', async (t) => {
   const { paths, open } = setUp(t);
   const state = open();

@@ -54,6 +54,8 @@ export class StoreState {
   readonly #containersLock: LockFile;
   readonly #queue: Job[] = [];
   #isRunning = false;
+  /** A transaction has all locks and has read what others wrote: nothing changes but by itself. */
+  #isCurrent = false;
   /** Told each step of a change that a crash may cut short. */
   readonly step: (name: string) => void;
   readonly #refreshing = new Map<IndexKind, Promise<void>>();
@@ -97,9 +99,12 @@ export class StoreState {
     this.#containersLock = new LockFile(`${paths.containers}/containers.lock`, graphCalls);
   }
 
-  /** Makes memory as new as the disk. Costs one 64-byte read when nobody else wrote. */
+  /**
+   * Makes memory as new as the disk. Costs one 64-byte read when nobody else wrote. In a transaction there is nothing to do,
+   * whatever somebody writes without the locks: waiting for them there would have no end.
+   */
   async refresh(kind: IndexKind): Promise<void> {
-    if (!this.#isStale(kind)) return;
+    if (this.#isCurrent || !this.#isStale(kind)) return;
     let running = this.#refreshing.get(kind);
     if (running === undefined) {
       running = this.#refreshNow(kind).finally(() => this.#refreshing.delete(kind));
@@ -164,6 +169,8 @@ export class StoreState {
       const handles = new Map<LockFile, LockHandle>();
       for (const lock of this.#allLocks()) handles.set(lock, held.use(await lock.acquire('write')));
       await this.#loadChanged();
+      held.defer(() => (this.#isCurrent = false));
+      this.#isCurrent = true;
       const transaction: Transaction = { save: () => this.#saveOrForget(handles) };
       await Promise.all(batch.map((job) => job.run(transaction)));
       await transaction.save();
@@ -189,6 +196,7 @@ export class StoreState {
     try {
       await this.#save(handles);
     } catch (error) {
+      this.#isCurrent = false;
       for (const lock of this.#allLocks()) lock.forget();
       throw error;
     }
