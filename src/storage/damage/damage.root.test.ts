@@ -4,9 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import {
   appendFileSync,
   existsSync,
-  linkSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   readdirSync,
   renameSync,
@@ -17,80 +15,31 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { open as openFile } from 'node:fs/promises';
-import { after, test } from 'node:test';
-import type { TestContext } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Logger, silentLog } from '../../base/log.ts';
-import { mount, readMountInfo, umount } from '../../sys/mount.ts';
+import { mount } from '../../sys/mount.ts';
 import { lgetxattr } from '../../sys/xattr.ts';
 import { openStore } from '../open-store.ts';
-import type { Store, StoreDamage } from '../store.ts';
-import { buildImage, layerIds, newImage, storeImage, unpackLayers } from '../testing/build-image.ts';
-
-const drivers = ['overlay', 'vfs'] as const;
-type DriverName = (typeof drivers)[number];
-
-interface World {
-  readonly base: string;
-  readonly driver: DriverName;
-  readonly store: Store;
-  readonly reopen: () => Promise<Store>;
-  /** Content folder of a layer */
-  readonly diff: (id: string) => string;
-}
-
-const open: Store[] = [];
-after(async () => {
-  for (const store of open) await store[Symbol.asyncDispose]();
-});
-
-async function setUp(t: TestContext, driver: DriverName = 'overlay'): Promise<World> {
-  const base = mkdtempSync('/tmp/crio-damage-');
-  const start = async () => {
-    const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
-    const store = await openStore({ ...roots, driver, options: [], log: silentLog });
-    open.push(store);
-    return store;
-  };
-  t.after(() => {
-    for (const { mountPoint } of readMountInfo().toReversed())
-      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-    rmSync(base, { recursive: true });
-  });
-  const diff = (id: string) =>
-    driver === 'overlay' ? `${base}/root/overlay/${id}/diff` : `${base}/root/vfs/dir/${id}`;
-  return { base, driver, store: await start(), reopen: start, diff };
-}
-
-const shared = [
-  { name: 'etc/', type: '5', mode: 0o755 },
-  { name: 'etc/passwd', data: 'root:x:0:0\n' },
-  { name: 'etc/empty', data: '' },
-  { name: 'bin/sh', data: Buffer.alloc(300_000, 'sh') },
-  { name: 'bin/bash', type: '2', linkName: 'sh' },
-  { name: 'bin/ash', type: '1', linkName: 'bin/sh' },
-];
-const upper = [
-  { name: 'etc/.wh.empty', data: '' },
-  { name: 'srv/', type: '5', mode: 0o755 },
-  { name: 'srv/file', data: 'own' },
-];
-const image = buildImage([shared, upper]);
-const sibling = buildImage([shared, [{ name: 'other', data: 'x' }]]);
-const lonely = buildImage([[{ name: 'alone', data: 'y' }]]);
-const names = ['example.org/image', 'example.org/sibling', 'example.org/lonely'];
-
-async function storeAll(store: Store): Promise<string[]> {
-  for (const [at, each] of [image, sibling, lonely].entries()) await storeImage(store, each, names[at] ?? '');
-  return layerIds(store, image);
-}
-
-const noAge = 365 * 24 * 3600 * 1000;
-const look = (store: Store, contents: boolean) => store.health.walk({ contents, signal: new AbortController().signal });
-const namesOf = async (store: Store) => (await store.images.list()).flatMap((each) => each.names).toSorted();
-const isClean = (damage: StoreDamage) =>
-  Object.values(damage).every((map: ReadonlyMap<string, string>) => map.size === 0);
+import type { Store } from '../store.ts';
+import { buildImage, layerIds, storeImage } from '../testing/build-image.ts';
+import {
+  closeLater,
+  createContainer,
+  drivers,
+  image,
+  isClean,
+  lonely,
+  look,
+  names,
+  namesOf,
+  noAge,
+  setUp,
+  shared,
+  sibling,
+  storeAll,
+} from '../testing/damage-world.ts';
+import type { World } from '../testing/damage-world.ts';
 
 for (const driver of drivers) {
   test(`a sound store passes both checks (${driver})`, async (t) => {
@@ -106,8 +55,7 @@ for (const driver of drivers) {
 async function openBesideImageStore({ base }: World): Promise<Store> {
   const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: `${base}/images` };
   const store = await openStore({ ...roots, driver: 'overlay', options: [], log: silentLog });
-  open.push(store);
-  return store;
+  return closeLater(store);
 }
 
 test('layers in an image store and those beside it are looked at where they are', async (t) => {
@@ -312,11 +260,6 @@ async function checkMount(store: Store, imageId: string): Promise<void> {
   await store.containers.delete(id);
 }
 
-function createContainer(store: Store, id: string, imageId: string) {
-  const rest = { metadata: '', mountLabel: '', uidMap: [], gidMap: [] };
-  return store.containers.create({ id, names: [id.slice(0, 8)], layerName: '', imageId, ...rest });
-}
-
 test('images that share damaged layers are pulled again at the same time', async (t) => {
   const { store, diff } = await setUp(t);
   const [first, ...upper] = [shared, [{ name: 'middle', data: 'middle' }], [{ name: 'near', data: 'near' }]];
@@ -432,88 +375,6 @@ test('a container cannot be created from a damaged image, and a mounted one goes
   assert.equal(existsSync(`${world.base}/root/overlay/${base}`), false);
 });
 
-test('what nothing uses is damage when it is old, and repair deletes it with the damaged images alone', async (t) => {
-  const { store, diff } = await setUp(t);
-  const [base = '', top = ''] = await storeAll(store);
-  const stray = buildImage([[{ name: 'stray', data: 'z' }]]);
-  const [id = ''] = await unpackLayers(store, stray);
-  await store.layers.sync(id);
-  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
-  unlinkSync(`${diff(top)}/srv/file`);
-  const damage = await store.health.check({ contents: true, maxAgeMs: 0 });
-  assert.deepEqual([...damage.layers.keys()].toSorted(), [id, top].toSorted());
-  assert.deepEqual([...damage.images.keys()], [image.id]);
-  await store.health.repair(damage, { containers: false });
-  assert.deepEqual(await namesOf(store), ['example.org/lonely', 'example.org/sibling']);
-  assert.ok(await store.layers.find(base));
-  assert.equal(await store.layers.find(top), undefined);
-  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: 0 })));
-});
-
-test('an image in use is not repaired without its container', async (t) => {
-  const { store, diff } = await setUp(t);
-  const [, top = ''] = await storeAll(store);
-  await createContainer(store, 'a'.repeat(64), image.id);
-  unlinkSync(`${diff(top)}/srv/file`);
-  const damage = await store.health.check({ contents: true, maxAgeMs: noAge });
-  await assert.rejects(store.health.repair(damage, { containers: false }), /image is in use by a container/);
-});
-
-test('repair leaves what was pulled again, or came into use, since the check', async (t) => {
-  const { store, diff, reopen } = await setUp(t);
-  const [, top = ''] = await storeAll(store);
-  const stray = buildImage([[{ name: 'stray', data: 'z' }], [{ name: 'more', data: 'z' }]]);
-  const strayIds = await unpackLayers(store, stray);
-  await store.layers.sync(strayIds.at(-1));
-  unlinkSync(`${diff(top)}/srv/file`);
-  await look(store, true);
-  const checking = await reopen();
-  const damage = await checking.health.check({ contents: true, maxAgeMs: 0 });
-  assert.deepEqual([...damage.layers.keys()].toSorted(), [top, ...strayIds].toSorted());
-  await storeImage(store, image, 'example.org/image');
-  const [base] = strayIds;
-  await store.images.put({ ...newImage(stray, base, 'example.org/stray') });
-  await checking.health.repair(damage, { containers: false });
-  assert.deepEqual(await namesOf(store), [...names, 'example.org/stray'].toSorted());
-  assert.equal(await store.layers.find(strayIds[1] ?? ''), undefined, 'nothing uses it still');
-  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: 0 })));
-});
-
-test('repair deletes a damaged container when told to, if it is still damaged', async (t) => {
-  const { base, store } = await setUp(t);
-  await storeAll(store);
-  const ids = ['a'.repeat(64), 'b'.repeat(64)];
-  for (const id of ids) await createContainer(store, id, image.id);
-  const folders = (await store.containers.list()).map(({ layerId }) => `${base}/root/overlay/${layerId}`);
-  for (const folder of folders) renameSync(folder, `${folder}-away`);
-  const damage = await store.health.check({ contents: false, maxAgeMs: noAge });
-  assert.deepEqual([...damage.containers.keys()], ids);
-  renameSync(`${folders[0] ?? ''}-away`, folders[0] ?? '');
-  await store.health.repair(damage, { containers: true });
-  assert.deepEqual(
-    (await store.containers.list()).map(({ id }) => id),
-    ids.slice(0, 1),
-  );
-});
-
-test('repair does not delete a damaged layer that an image was stored on since the check', async (t) => {
-  const { store, diff, reopen } = await setUp(t);
-  const [id = ''] = await unpackLayers(store, lonely);
-  await store.layers.sync(id);
-  unlinkSync(`${diff(id)}/alone`);
-  const checking = await reopen();
-  const damage = await checking.health.check({ contents: true, maxAgeMs: noAge });
-  await storeImage(store, lonely, 'example.org/lonely');
-  await assert.rejects(
-    checking.health.repair(damage, { containers: false }),
-    /^CrioError: delete damaged layer "\w+": an image uses it by now$/,
-  );
-  assert.ok(await store.layers.find(id));
-  const again = await checking.health.check({ contents: true, maxAgeMs: noAge });
-  await checking.health.repair(again, { containers: false });
-  assert.deepEqual([await namesOf(store), await store.layers.find(id)], [[], undefined]);
-});
-
 test('a description that cannot be read takes no image away, and is found by a check', async (t) => {
   const { base, store } = await setUp(t);
   const [, top = ''] = await storeAll(store);
@@ -564,64 +425,10 @@ test('damage is found while another program writes the index', async (t) => {
   });
   const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
   const again = await openStore({ ...roots, driver: 'overlay', options: [], log });
-  open.push(again);
+  closeLater(again);
   await look(again, false);
   assert.deepEqual(await namesOf(again), []);
 });
-
-test('a layer that is pulled again while its content is looked at is not marked again', async (t) => {
-  const { base, store, diff } = await setUp(t);
-  const [, top = ''] = await storeAll(store);
-  unlinkSync(`${diff(top)}/srv/file`);
-  await look(store, true);
-  const held = await holdReader(`${base}/root/overlay-layers/${top}.tar-split.gz`);
-  const looking = look(store, true);
-  await held.isRead;
-  await storeImage(store, image, 'example.org/image');
-  await held.letGo();
-  await looking;
-  assert.equal(store.health.damageOf(image.id), undefined);
-  assert.deepEqual(await namesOf(store), names.toSorted());
-});
-
-test('a layer whose names are made again while images are looked at is not marked again', async (t) => {
-  const { base, store } = await setUp(t);
-  await storeAll(store);
-  const [, top = ''] = layerIds(store, sibling);
-  truncateSync(`${base}/root/overlay/${top}/lower`);
-  await look(store, false);
-  // The first image that is looked at, after all layers.
-  const held = await holdReader(`${base}/root/overlay-images/${image.id}/manifest`);
-  const looking = look(store, false);
-  await held.isRead;
-  await storeImage(store, sibling, 'example.org/sibling');
-  await held.letGo();
-  await looking;
-  assert.equal(store.health.damageOf(sibling.id), undefined);
-  assert.deepEqual(await namesOf(store), names.toSorted());
-});
-
-/** Puts a pipe in place of a file: whoever reads it waits until it is let go, also when another file takes the name. */
-async function holdReader(path: string) {
-  const data = readFileSync(path);
-  unlinkSync(path);
-  assert.equal(spawnSync('mkfifo', [path]).status, 0);
-  const pipe = `${path}.pipe`;
-  linkSync(path, pipe);
-  const writer = openFile(pipe, 'w');
-  return {
-    isRead: writer,
-    async letGo() {
-      await using file = await writer;
-      unlinkSync(pipe);
-      if (statSync(path).isFIFO()) {
-        unlinkSync(path);
-        writeFileSync(path, data);
-      }
-      await file.writeFile(data);
-    },
-  };
-}
 
 test('looking ends when it is told to', async (t) => {
   const { store } = await setUp(t);

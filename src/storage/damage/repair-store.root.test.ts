@@ -1,0 +1,98 @@
+import assert from 'node:assert/strict';
+import { renameSync, unlinkSync } from 'node:fs';
+import { test } from 'node:test';
+import { buildImage, newImage, storeImage, unpackLayers } from '../testing/build-image.ts';
+import {
+  createContainer,
+  image,
+  isClean,
+  lonely,
+  look,
+  names,
+  namesOf,
+  noAge,
+  setUp,
+  storeAll,
+} from '../testing/damage-world.ts';
+
+test('what nothing uses is damage when it is old, and repair deletes it with the damaged images alone', async (t) => {
+  const { store, diff } = await setUp(t);
+  const [base = '', top = ''] = await storeAll(store);
+  const stray = buildImage([[{ name: 'stray', data: 'z' }]]);
+  const [id = ''] = await unpackLayers(store, stray);
+  await store.layers.sync(id);
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: noAge })));
+  unlinkSync(`${diff(top)}/srv/file`);
+  const damage = await store.health.check({ contents: true, maxAgeMs: 0 });
+  assert.deepEqual([...damage.layers.keys()].toSorted(), [id, top].toSorted());
+  assert.deepEqual([...damage.images.keys()], [image.id]);
+  await store.health.repair(damage, { containers: false });
+  assert.deepEqual(await namesOf(store), ['example.org/lonely', 'example.org/sibling']);
+  assert.ok(await store.layers.find(base));
+  assert.equal(await store.layers.find(top), undefined);
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: 0 })));
+});
+
+test('an image in use is not repaired without its container', async (t) => {
+  const { store, diff } = await setUp(t);
+  const [, top = ''] = await storeAll(store);
+  await createContainer(store, 'a'.repeat(64), image.id);
+  unlinkSync(`${diff(top)}/srv/file`);
+  const damage = await store.health.check({ contents: true, maxAgeMs: noAge });
+  await assert.rejects(store.health.repair(damage, { containers: false }), /image is in use by a container/);
+});
+
+test('repair leaves what was pulled again, or came into use, since the check', async (t) => {
+  const { store, diff, reopen } = await setUp(t);
+  const [, top = ''] = await storeAll(store);
+  const stray = buildImage([[{ name: 'stray', data: 'z' }], [{ name: 'more', data: 'z' }]]);
+  const strayIds = await unpackLayers(store, stray);
+  await store.layers.sync(strayIds.at(-1));
+  unlinkSync(`${diff(top)}/srv/file`);
+  await look(store, true);
+  const checking = await reopen();
+  const damage = await checking.health.check({ contents: true, maxAgeMs: 0 });
+  assert.deepEqual([...damage.layers.keys()].toSorted(), [top, ...strayIds].toSorted());
+  await storeImage(store, image, 'example.org/image');
+  const [base] = strayIds;
+  await store.images.put({ ...newImage(stray, base, 'example.org/stray') });
+  await checking.health.repair(damage, { containers: false });
+  assert.deepEqual(await namesOf(store), [...names, 'example.org/stray'].toSorted());
+  assert.equal(await store.layers.find(strayIds[1] ?? ''), undefined, 'nothing uses it still');
+  assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: 0 })));
+});
+
+test('repair deletes a damaged container when told to, if it is still damaged', async (t) => {
+  const { base, store } = await setUp(t);
+  await storeAll(store);
+  const ids = ['a'.repeat(64), 'b'.repeat(64)];
+  for (const id of ids) await createContainer(store, id, image.id);
+  const folders = (await store.containers.list()).map(({ layerId }) => `${base}/root/overlay/${layerId}`);
+  for (const folder of folders) renameSync(folder, `${folder}-away`);
+  const damage = await store.health.check({ contents: false, maxAgeMs: noAge });
+  assert.deepEqual([...damage.containers.keys()], ids);
+  renameSync(`${folders[0] ?? ''}-away`, folders[0] ?? '');
+  await store.health.repair(damage, { containers: true });
+  assert.deepEqual(
+    (await store.containers.list()).map(({ id }) => id),
+    ids.slice(0, 1),
+  );
+});
+
+test('repair does not delete a damaged layer that an image was stored on since the check', async (t) => {
+  const { store, diff, reopen } = await setUp(t);
+  const [id = ''] = await unpackLayers(store, lonely);
+  await store.layers.sync(id);
+  unlinkSync(`${diff(id)}/alone`);
+  const checking = await reopen();
+  const damage = await checking.health.check({ contents: true, maxAgeMs: noAge });
+  await storeImage(store, lonely, 'example.org/lonely');
+  await assert.rejects(
+    checking.health.repair(damage, { containers: false }),
+    /^CrioError: delete damaged layer "\w+": an image uses it by now$/,
+  );
+  assert.ok(await store.layers.find(id));
+  const again = await checking.health.check({ contents: true, maxAgeMs: noAge });
+  await checking.health.repair(again, { containers: false });
+  assert.deepEqual([await namesOf(store), await store.layers.find(id)], [[], undefined]);
+});
