@@ -172,7 +172,7 @@ async function remove(options: ContainerStoreOptions, id: string): Promise<void>
   await discard(options, () => state.containers.get(id));
 }
 
-/** The container that `find` finds once the locks are held, whatever there is of it. */
+/** The container that `find` finds once the locks are held. Its record may be in no index: then what there is of it on disk. */
 function discard(options: ContainerStoreOptions, find: () => ContainerRecord | undefined): Promise<void> {
   const { state, containerTrash, runTrash } = options;
   return state.transact(async () => {

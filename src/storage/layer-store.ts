@@ -189,14 +189,18 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
       if (parent !== undefined && (await this.#findAdditional(parent)) !== undefined) elsewhere.add(parent);
     }
     const isElsewhere = (id: string) => elsewhere.has(id);
-    await Promise.all([this.#writeBack.sync(layers.map(({ mark }) => mark)), loose.note(layers.map(({ id }) => id))]);
+    const ids = layers.map(({ id }) => id);
+    const noted = new Set(loose.list());
+    await Promise.all([this.#writeBack.sync(layers.map(({ mark }) => mark)), loose.note(ids)]);
     const isDamaged = ({ id }: StagedLayer) => state.layers.get(id) !== undefined && quarantine.hasLayer(id);
     const add = (transaction: Transaction) =>
       trash.use(async (folder) => {
         await replaceLayers({ state, driver }, layers.filter(isDamaged));
-        await addStagedLayers({ state, driver, transaction, isElsewhere, trash: folder }, layers);
+        const added = await addStagedLayers({ state, driver, transaction, isElsewhere, trash: folder }, layers);
+        // Another program has brought the others meanwhile.
+        loose.forget(ids.filter((id) => !noted.has(id) && !added.includes(id)));
         // Before the next commit, which may have the same layers: it would put the damaged content back.
-        for (const { id } of layers) if (state.layers.get(id) !== undefined) await quarantine.layerReplaced(id);
+        for (const id of ids) if (state.layers.get(id) !== undefined) await quarantine.layerReplaced(id);
       });
     await state.transact(add, { alone: true });
   }

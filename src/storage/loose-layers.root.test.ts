@@ -128,6 +128,18 @@ test('layers that are given up stay when another program brought them, and so do
   assert.equal(readFileSync(note, 'utf8').trim(), '');
 });
 
+test('a layer that another program brought while we unpacked it stays when ours is given up', async (t) => {
+  const { open, indexed } = setUp(t);
+  const [store, other] = [await open(), await open()];
+  const ids = await unpackLayers(store, image);
+  const [base] = await addLayers(other, buildImage([shared]));
+  assert.equal(base, ids[0]);
+  await store.layers.sync(ids.at(-1));
+  assert.deepEqual(indexed(), ids);
+  await store.layers.discard(ids);
+  assert.deepEqual(indexed(), [base]);
+});
+
 test('a look at the contents deletes layers without an image that are older than a day and have no name', async (t) => {
   const { open, indexed, note, layersJson } = setUp(t);
   const images = [image, buildImage([[{ name: 'named', data: 'n' }]]), buildImage([[{ name: 'new', data: 'n' }]])];

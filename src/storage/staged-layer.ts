@@ -58,7 +58,7 @@ export async function stageLayer(options: {
 
 /**
  * Adds staged layers to the index, parents first, in one transaction: records marked incomplete, then the moves, then
- * the records as they stay. Their data is on disk already.
+ * the records as they stay. Their data is on disk already. Gives the ids of those that were not in the index.
  */
 export async function addStagedLayers(
   context: {
@@ -70,7 +70,7 @@ export async function addStagedLayers(
     trash: TempDir;
   },
   staged: readonly StagedLayer[],
-): Promise<void> {
+): Promise<readonly string[]> {
   const { state, driver, transaction } = context;
   // Left by a program that ended in the middle of what follows.
   const incomplete = state.layers.list().filter((layer) => layer.isIncomplete);
@@ -83,7 +83,7 @@ export async function addStagedLayers(
     staged.filter((layer) => !isKnown(layer.id)),
     (id) => isKnown(id) || context.isElsewhere(id),
   );
-  if (ordered.length === 0) return;
+  if (ordered.length === 0) return [];
   const createdNs = systemClock.nowNs();
   const records = ordered.map((layer) => imageLayerJson(layer.id, layer.parent, layer.content, createdNs));
   for (const raw of records) state.layers.put(withIncomplete(raw, true), state.files.imageLayers);
@@ -102,6 +102,7 @@ export async function addStagedLayers(
   for (const raw of records) state.layers.put(raw, state.files.imageLayers);
   await transaction.save();
   state.step('layers added');
+  return ids;
 }
 
 async function moveIntoPlace(

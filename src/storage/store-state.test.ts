@@ -139,6 +139,26 @@ test('StoreState does not wait for its own locks when somebody writes without th
   assert.ok(state.layers.get(id('d')));
 });
 
+test('StoreState does not wait for its own locks after a save that failed', { timeout: 20_000 }, async (t) => {
+  const { paths, open } = setUp(t);
+  const state = open();
+  await state.transact(async () => state.images.put({ id: id('a') }, state.files.images));
+  const change = state.transact(
+    async (transaction) => {
+      state.images.put({ id: id('b') }, state.files.images);
+      rmSync(paths.images, { recursive: true });
+      await assert.rejects(transaction.save());
+      await state.refresh('images');
+      state.images.remove(id('b'));
+    },
+    { alone: true },
+  );
+  await assert.rejects(change);
+  mkdirSync(paths.images);
+  await state.refresh('images');
+  assert.deepEqual(state.images.list(), []);
+});
+
 test('StoreState writes 64-byte tokens that differ', async (t) => {
   const { paths, open } = setUp(t);
   const state = open();

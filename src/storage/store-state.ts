@@ -115,8 +115,8 @@ export class StoreState {
 
   /**
    * Runs `work` with all locks held for writing and memory up to date; what it changed in the indexes is on disk when
-   * the promise resolves. Jobs that are not `alone` run side by side, so each must change memory before its first await
-   * and take the change back when it fails.
+   * the promise resolves. Jobs that are not `alone` run side by side, so each must await nothing between its look at memory
+   * and its change of it, and take the change back when it fails.
    */
   transact<T>(work: (transaction: Transaction) => Promise<T>, options: { readonly alone?: boolean } = {}): Promise<T> {
     return new Promise<T>((resolve, reject) => {
@@ -196,7 +196,6 @@ export class StoreState {
     try {
       await this.#save(handles);
     } catch (error) {
-      this.#isCurrent = false;
       for (const lock of this.#allLocks()) lock.forget();
       throw error;
     }

@@ -15,15 +15,20 @@ const beginEveryBytes = 16 * 1024 * 1024;
  */
 export class WriteBack implements AsyncDisposable {
   readonly #folders: readonly string[];
+  readonly #syncfs: (fd: number) => Promise<void>;
   #fds: readonly number[] | undefined;
   #sinceLast = 0;
   #early: Promise<void> | undefined;
+  #last: Promise<void> = Promise.resolve();
+  /** The last one, while it waits for the one before. */
+  #next: Promise<void> | undefined;
   #failures = 0;
   #lastFailure: unknown;
 
   /** `folders` may lie on several file systems. They are created if need be, once there is something to write. */
-  constructor(folders: readonly string[]) {
+  constructor(folders: readonly string[], syncfs = syncfsAsync) {
     this.#folders = folders;
+    this.#syncfs = syncfs;
   }
 
   /** To be asked for before the first byte of a layer is written, and given to `sync`. */
@@ -36,34 +41,43 @@ export class WriteBack implements AsyncDisposable {
     this.#sinceLast += bytes;
     if (this.#sinceLast < beginEveryBytes || this.#early !== undefined) return;
     this.#sinceLast = 0;
-    this.#early = this.#syncAll()
-      // Kept for those whose data it may have been.
-      .catch(() => undefined)
-      .finally(() => (this.#early = undefined));
+    // What fails is kept for those whose data it may have been.
+    this.#early = this.#syncAll().finally(() => (this.#early = undefined));
   }
 
   /** Resolves when all that was written is on the disk; rejects when anything written since one of the marks may not be. */
   async sync(marks: readonly number[]): Promise<void> {
-    await this.#early;
     await this.#syncAll();
     if (marks.some((mark) => mark !== this.#failures)) throw this.#lastFailure;
   }
 
   /** When nobody writes any more. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#early;
+    await this.#last;
     for (const fd of this.#fds ?? []) closeSync(fd);
     this.#fds = undefined;
   }
 
-  async #syncAll(): Promise<void> {
+  /**
+   * One after the other: of two at once on the same files, one would be told of a failure and the other not. Those who ask
+   * while one runs share the one after it.
+   */
+  #syncAll(): Promise<void> {
+    this.#next ??= this.#last = this.#last.then(() => {
+      this.#next = undefined;
+      return this.#syncNow();
+    });
+    return this.#next;
+  }
+
+  /** Never rejects. */
+  async #syncNow(): Promise<void> {
     // All of them, so that none tells of a failure later that the mark knows already.
-    const results = await Promise.allSettled((this.#fds ?? []).map(syncfsAsync));
+    const results = await Promise.allSettled((this.#fds ?? []).map(this.#syncfs));
     const failed = results.find((result) => result.status === 'rejected');
     if (failed === undefined) return;
     this.#failures++;
     this.#lastFailure = failed.reason;
-    throw failed.reason;
   }
 }
 

@@ -51,6 +51,7 @@ export class CrashNote implements Disposable {
     const { lock, text } = open(path, log);
     this.#lock = lock;
     this.#size = Buffer.byteLength(text);
+    if (text === '') this.#empty();
     // A crash may leave half a line.
     this.#ids = new Set(text.split('\n').filter((line) => /^[a-z0-9:]+$/.test(line)));
   }
@@ -127,9 +128,7 @@ function open(path: string, log: Logger): { readonly lock: LockHandle | undefine
     if (alone === undefined) return nothing;
     const text = readFileSync(alone.fd, 'utf8').trimEnd();
     alone.release();
-    const lock = tryAcquireFileLock(path, 'read');
-    if (lock !== undefined && text === '') makeBlank(path);
-    return { lock, text };
+    return { lock: tryAcquireFileLock(path, 'read'), text };
   } catch (error) {
     if (!hasCode(error, 'EROFS', 'ENOSPC', 'EDQUOT')) throw error;
     log.warn(`open "${path}"`, error);
