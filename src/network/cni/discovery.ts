@@ -18,6 +18,13 @@ export interface Networks {
   readonly byName: ReadonlyMap<string, NetworkList>;
   /** Name of the first accepted file; undefined when there is none. */
   readonly first: string | undefined;
+  /** Why files are not used, by path. */
+  readonly ignored: ReadonlyMap<string, Ignored>;
+}
+
+export interface Ignored {
+  readonly level: 'info' | 'warn';
+  readonly text: string;
 }
 
 export interface DiscoveryOptions {
@@ -31,25 +38,27 @@ export interface DiscoveryOptions {
 /** Configurations are written by administrators and network add-ons; none comes near this. */
 const maxFileBytes = 1 << 20;
 
-/** Reads every configuration in bytewise order of file names. A file that cannot be used is skipped with a warning. */
+/** Reads every configuration in bytewise order of file names. What cannot be used is skipped; the caller tells why, as it reads often. */
 export async function discoverNetworks(options: DiscoveryOptions): Promise<Networks> {
   const byName = new Map<string, NetworkList>();
+  const ignored = new Map<string, Ignored>();
   let first: string | undefined;
   for (const file of await configurationFiles(options.networkDir)) {
     try {
       const list = await loadNetwork(file, options);
       first ??= list.name;
       if (byName.has(list.name)) {
-        options.log.info(() => `CNI network ${list.name} of ${file} ignored: an earlier file has the name`);
+        const text = `CNI network ${list.name} of ${file} ignored: an earlier file has the name`;
+        ignored.set(file, { level: 'info', text });
         continue;
       }
       byName.set(list.name, list);
       options.log.debug(() => `Found CNI network ${list.name} (type=${list.plugins[0]?.type ?? ''}) at ${file}`);
     } catch (error) {
-      options.log.warn(`Error validating CNI config file ${file}`, error);
+      ignored.set(file, { level: 'warn', text: `Error validating CNI config file ${file}: ${messageOf(error)}` });
     }
   }
-  return { byName, first };
+  return { byName, first, ignored };
 }
 
 /** One file, complete and checked against its plugins. */

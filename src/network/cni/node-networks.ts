@@ -27,7 +27,7 @@ export class NodeNetworks implements Disposable {
   readonly #options: NodeNetworksOptions;
   readonly #versions: PluginVersions;
   readonly #ready = Promise.withResolvers<void>();
-  #networks: Networks = { byName: new Map(), first: undefined };
+  #networks: Networks = { byName: new Map(), first: undefined, ignored: new Map() };
   #watch: DirectoryWatch | undefined;
   #pluginStatus: { error: string | undefined; atMs: number } = { error: undefined, atMs: -Infinity };
   #isChecking = false;
@@ -107,7 +107,11 @@ export class NodeNetworks implements Disposable {
     const before = this.default?.name;
     this.plugins.forget();
     const versionsOf = (file: string) => this.#versions.of(file);
-    this.#networks = await discoverNetworks({ networkDir, plugins: this.plugins, versionsOf, log });
+    const networks = await discoverNetworks({ networkDir, plugins: this.plugins, versionsOf, log });
+    // Until there is a network, this runs twice a second: the same is said once.
+    for (const [file, { level, text }] of networks.ignored)
+      if (this.#networks.ignored.get(file)?.text !== text) log[level](text);
+    this.#networks = networks;
     const now = this.default?.name;
     if (now !== before) log.info(`Updated default CNI network name to ${now ?? ''}`);
     await this.#checkPlugins();
