@@ -16,7 +16,7 @@ import { JoinedWork } from './joined-work.ts';
 import { PolicyError } from './policy/decide.ts';
 import { fetchSignatures } from './policy/fetch-signatures.ts';
 import type { SignedManifest } from './policy/fetch-signatures.ts';
-import { loadPolicy, policyFiles } from './policy/policy-file.ts';
+import { loadPolicy } from './policy/policy-file.ts';
 import { loadRegistriesD } from './policy/registries-d.ts';
 import type { SignaturesByDigest } from './policy/stored-signatures.ts';
 import { pullImage } from './pull.ts';
@@ -131,7 +131,7 @@ export class PullService {
     const settings = this.#options.settings();
     const call = this.#options.newCall(signal);
     const { artifactOnly } = request;
-    const policy = await loadPolicy(policyFiles(settings.image, request.namespace, this.#options.policyFiles));
+    const policy = await loadPolicy(settings.image, request.namespace, this.#options.policyFiles);
     log.debug(() => `Using pull policy path for image ${request.reference}: "${policy.path}"`);
     await using namespaced =
       request.authFile === undefined ? await this.#takeAuth(settings, request.namespace, candidates) : undefined;

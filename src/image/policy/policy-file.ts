@@ -42,19 +42,22 @@ export function configuredPolicyFiles(image: PolicyPaths, namespace: string): re
 
 /** The one that counts of `configuredPolicyFiles`. Undefined when none is configured; one that is missing is an error, not none. */
 export async function loadConfiguredPolicy(image: PolicyPaths, namespace: string): Promise<Policy | undefined> {
-  const files = configuredPolicyFiles(image, namespace);
-  return image.signaturePolicy === '' ? findPolicy(files) : loadPolicy(files);
+  if (image.signaturePolicy !== '') return loadPolicy(image, namespace, []);
+  return findPolicy(configuredPolicyFiles(image, namespace));
 }
 
-/** Reads the first of these files that exists. Throws when there is none: without a policy nothing is accepted. */
-export async function loadPolicy(paths: readonly string[]): Promise<Policy> {
-  const policy = await findPolicy(paths);
+/** The one that counts of `policyFiles`. Throws when there is none: without a policy nothing is accepted. */
+export async function loadPolicy(image: PolicyPaths, namespace: string, system: readonly string[]): Promise<Policy> {
+  const files = policyFiles(image, namespace, system);
+  const policy = await findPolicy(files);
   if (policy !== undefined) return policy;
-  throw new CrioError(
-    'failed-precondition',
-    `read signature policy: no such file: ${paths.map((path) => `"${path}"`).join(', ')}`,
-  );
+  const places = files.map((path) => `"${path}"`).join(', ');
+  // One that was configured should come back, not be replaced by one that accepts everything.
+  const hint = image.signaturePolicy === '' ? needed : '';
+  throw new CrioError('failed-precondition', `read signature policy: no such file: ${places}${hint}`);
 }
+
+const needed = ' (one of them is needed; {"default":[{"type":"insecureAcceptAnything"}]} accepts every image)';
 
 /** The first of these that exists; undefined for none. */
 export async function findPolicy(paths: readonly string[]): Promise<Policy | undefined> {

@@ -1,12 +1,12 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode, messageOf, wrap } from '../../base/errors.ts';
-import { findPolicy, loadPolicy, policyFiles } from './policy-file.ts';
+import { findPolicy, loadPolicy } from './policy-file.ts';
 import type { PolicyPaths } from './policy-file.ts';
 
 /**
- * Why pulls will fail; never throws: one line for each policy, the node's and those of namespaces, that cannot be used. The system's
- * may be absent.
+ * Why pulls will fail; never throws: one line for each policy, the node's and those of namespaces, that cannot be used or is
+ * not there.
  */
 export async function policyProblems(image: PolicyPaths, system: readonly string[]): Promise<readonly string[]> {
   const problems: string[] = [];
@@ -14,10 +14,10 @@ export async function policyProblems(image: PolicyPaths, system: readonly string
     problems.push(messageOf(wrap(`read folder of signature policies "${image.signaturePolicyDir}"`, error)));
     return [];
   });
-  const read = image.signaturePolicy === '' ? findPolicy : loadPolicy;
-  for (const files of [policyFiles(image, '', system), ...ofNamespaces]) {
+  const reads = [() => loadPolicy(image, '', system), ...ofNamespaces.map((file) => () => findPolicy([file]))];
+  for (const read of reads) {
     try {
-      await read(files);
+      await read();
     } catch (error) {
       problems.push(`no image can be pulled with this signature policy: ${messageOf(error)}`);
     }
@@ -25,14 +25,14 @@ export async function policyProblems(image: PolicyPaths, system: readonly string
   return problems;
 }
 
-async function namespacePolicies(dir: string): Promise<readonly (readonly string[])[]> {
+async function namespacePolicies(dir: string): Promise<readonly string[]> {
   if (dir === '') return [];
   try {
     const names = await readdir(dir);
     return names
       .filter((name) => name.endsWith('.json'))
       .toSorted()
-      .map((name) => [join(dir, name)]);
+      .map((name) => join(dir, name));
   } catch (error) {
     if (hasCode(error, 'ENOENT', 'ENOTDIR')) return [];
     throw error;

@@ -15,6 +15,7 @@ import { putImage, sendError } from '../testing/fake-registry.ts';
 import { findPolicyRule } from './decide.ts';
 import { matchesIdentity, readSignedIdentity } from './identity.ts';
 import { parsePolicy } from './policy-file.ts';
+import { policyProblems } from './policy-problems.ts';
 import { policyScopes } from './policy-scopes.ts';
 import { signatureAnnotation, sigstoreMimeType } from './sigstore.ts';
 import { storedEvidence } from './verify-use.ts';
@@ -338,6 +339,23 @@ describe('verifyUse', () => {
     await rm(signaturePolicy);
     await images.reload({ image: options });
     await use();
+  });
+
+  it('says at start and at each pull that a policy is needed, and what the least one is', async () => {
+    await using bench = await openBench();
+    const { registry, dir } = bench;
+    putImage(registry, 'a', '1');
+    const none = join(dir, 'none.json');
+    const image = { signaturePolicy: '', signaturePolicyDir: dir };
+    const text = (path: string) =>
+      `read signature policy: no such file: "${path}" (one of them is needed; {"default":[{"type":"insecureAcceptAnything"}]} accepts every image)`;
+    assert.deepEqual(await policyProblems(image, [none]), [
+      `no image can be pulled with this signature policy: ${text(none)}`,
+    ]);
+    await writeFile(none, JSON.stringify({ default: accept }));
+    assert.deepEqual(await policyProblems(image, [none]), []);
+    await rm(bench.policyFile);
+    assert.ok((await failure(bench.pull(`${registry.host}/a:1`))).endsWith(text(bench.policyFile)));
   });
 
   it('asks about the registry that an image is from, not about others that its short name may mean', async () => {
