@@ -50,8 +50,8 @@ export function createContainerStore(options: ContainerStoreOptions): ContainerS
         const raw = state.containers.raw(existing(state, id).id);
         state.containers.put({ ...raw, metadata }, state.files.containers);
       }),
-    async delete(id) {
-      await locks.run(id, () => remove(options, id));
+    async delete(id, shouldDelete) {
+      await locks.run(id, () => remove(options, id, shouldDelete));
       shutdowns.delete(id);
     },
     mount: (id) => locks.run(id, () => mount(options, id, shutdowns)),
@@ -165,23 +165,36 @@ async function makePrivateFolder(path: string, calls: FileCalls): Promise<void> 
   await calls.mkdir(`${path}/userdata`, 0o700);
 }
 
-async function remove(options: ContainerStoreOptions, id: string): Promise<void> {
+async function remove(
+  options: ContainerStoreOptions,
+  id: string,
+  shouldDelete?: () => Promise<boolean>,
+): Promise<void> {
   const { state } = options;
   await state.refresh('containers');
   if (state.containers.get(id) === undefined) return;
-  await discard(options, () => state.containers.get(id));
+  await discard(options, () => state.containers.get(id), shouldDelete);
 }
 
 /** The container that `find` finds once the locks are held. Its record may be in no index: then what there is of it on disk. */
-function discard(options: ContainerStoreOptions, find: () => ContainerRecord | undefined): Promise<void> {
+function discard(
+  options: ContainerStoreOptions,
+  find: () => ContainerRecord | undefined,
+  shouldDelete?: () => Promise<boolean>,
+): Promise<void> {
   const { state, containerTrash, runTrash } = options;
-  return state.transact(async () => {
-    const container = find();
-    if (container === undefined) return;
-    await containerTrash.use((trash) =>
-      runTrash.use((inRunRoot) => moveToTrash(options, container, { trash, inRunRoot })),
-    );
-  });
+  return state.transact(
+    async () => {
+      if ((await shouldDelete?.()) === false) return;
+      const container = find();
+      if (container === undefined) return;
+      await containerTrash.use((trash) =>
+        runTrash.use((inRunRoot) => moveToTrash(options, container, { trash, inRunRoot })),
+      );
+    },
+    // Nothing changes beside it from the answer on.
+    { alone: shouldDelete !== undefined },
+  );
 }
 
 /** Order of the format: layer, then both folders, then the record, so that a deletion cut short can be repeated. */

@@ -62,10 +62,15 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
     },
     put: (image) => put(options, storing, image),
     changeNames: (imageId, change) => state.transact(() => changeNames(options, imageId, change), { alone: true }),
-    delete: (imageId, left) =>
-      state.transact((transaction) => remove(options, imageId, { left, transaction }), { alone: true }),
+    delete: (imageId, left, shouldDelete = always) =>
+      state.transact(
+        async (transaction) => (await shouldDelete()) && (await remove(options, imageId, { left, transaction })),
+        { alone: true },
+      ),
   };
 }
+
+const always = async (): Promise<boolean> => true;
 
 /** Without those in quarantine. */
 async function listSound(options: ImageStoreOptions): Promise<readonly ImageRecord[]> {

@@ -111,9 +111,10 @@ export interface ImageStore {
   changeNames(imageId: string, change: ChangeNames): Promise<boolean>;
   /**
    * Deletes record, data and every layer no longer used. Throws failed-precondition naming the container that uses it. An
-   * image that `left` leaves a name, of those it has then, stays as it is, and false is given.
+   * image that `left` leaves a name, of those it has then, stays as it is, and false is given; so does one that
+   * `shouldDelete` is against, which is asked when all locks are held.
    */
-  delete(imageId: string, left?: ChangeNames): Promise<boolean>;
+  delete(imageId: string, left?: ChangeNames, shouldDelete?: () => Promise<boolean>): Promise<boolean>;
 }
 
 export interface NewImage {
@@ -178,8 +179,11 @@ export interface ContainerStore {
   /** Writable layer on the image's top layer, its directories, then the record. All are volatile records, as CRI-O's. */
   create(options: NewContainer): Promise<ContainerRecord>;
   setMetadata(id: string, metadata: string): Promise<void>;
-  /** Unmounts, deletes layer, directories and record; an unknown id is success. */
-  delete(id: string): Promise<void>;
+  /**
+   * Unmounts, deletes layer, directories and record; an unknown id is success. One that `shouldDelete` is against, which is
+   * asked when all locks are held, stays as it is.
+   */
+  delete(id: string, shouldDelete?: () => Promise<boolean>): Promise<void>;
   /** Mounts the root file system (again, when it is not really mounted) and returns its path. */
   mount(id: string): Promise<string>;
   /**

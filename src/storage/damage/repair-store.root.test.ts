@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
-import { renameSync, unlinkSync } from 'node:fs';
+import { readdirSync, readlinkSync, renameSync, unlinkSync } from 'node:fs';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hasCode } from '../../base/errors.ts';
+import { acquireFileLock } from '../../sys/lock.ts';
 import { buildImage, newImage, storeImage, unpackLayers } from '../testing/build-image.ts';
 import {
   createContainer,
@@ -96,3 +99,61 @@ test('repair does not delete a damaged layer that an image was stored on since t
   await checking.health.repair(again, { containers: false });
   assert.deepEqual([await namesOf(store), await store.layers.find(id)], [[], undefined]);
 });
+
+test('repair leaves an image that is being stored again while it waits for the locks', async (t) => {
+  const { base, store, reopen } = await setUp(t);
+  const ids = await storeAll(store);
+  unlinkSync(`${base}/root/overlay-images/${image.id}/manifest`);
+  const checking = await reopen();
+  const damage = await checking.health.check({ contents: false, maxAgeMs: noAge });
+  assert.deepEqual([...damage.images.keys()], [image.id]);
+  // A transaction takes it after `storage.lock`.
+  const path = `${base}/root/overlay-images/images.lock`;
+  const held = await acquireFileLock(path, 'write');
+  const storing = await untilWaiting(path, () => store.images.put(newImage(image, ids.at(-1), 'example.org/image')));
+  const repairing = await untilWaiting(`${base}/root/storage.lock`, () =>
+    checking.health.repair(damage, { containers: false }),
+  );
+  held.release();
+  await Promise.all([storing.done, repairing.done]);
+  assert.deepEqual(await namesOf(store), names.toSorted());
+  assert.ok(await store.layers.find(ids.at(-1) ?? ''));
+});
+
+test('repair leaves a container that becomes whole while it waits for the locks', async (t) => {
+  const { base, store } = await setUp(t);
+  await storeAll(store);
+  await createContainer(store, 'a'.repeat(64), image.id);
+  const folder = `${base}/root/overlay/${(await store.containers.list())[0]?.layerId ?? ''}`;
+  renameSync(folder, `${folder}-away`);
+  const damage = await store.health.check({ contents: false, maxAgeMs: noAge });
+  const path = `${base}/root/storage.lock`;
+  const held = await acquireFileLock(path, 'write');
+  const repairing = await untilWaiting(path, () => store.health.repair(damage, { containers: true }));
+  renameSync(`${folder}-away`, folder);
+  held.release();
+  await repairing.done;
+  assert.equal((await store.containers.list()).length, 1);
+});
+
+/** Starts work that waits for a lock which somebody holds: whoever waits has the file open. */
+async function untilWaiting<T>(lockFile: string, start: () => Promise<T>): Promise<{ readonly done: Promise<T> }> {
+  const before = timesOpen(lockFile);
+  const done = start();
+  for (let attempt = 0; attempt < 3000; attempt++) {
+    if (timesOpen(lockFile) > before) return { done };
+    await sleep(10);
+  }
+  throw new Error(`nobody waits for "${lockFile}"`);
+}
+
+function timesOpen(path: string): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`) === path;
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return false;
+      throw error;
+    }
+  }).length;
+}

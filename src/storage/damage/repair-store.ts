@@ -15,7 +15,10 @@ export interface RepairOptions extends CheckContext {
 /** Why a layer counts as damage that may be whole. */
 export const nothingUsesIt = 'nothing uses it';
 
-/** The check may be minutes old: what was pulled again since, or came into use, stays. */
+/**
+ * The check may be minutes old: what was pulled again since, or came into use, stays. All locks are held from the second
+ * look to the deletion, as a pull may be mending right now.
+ */
 export async function repairStore(
   options: RepairOptions,
   damage: StoreDamage,
@@ -23,14 +26,10 @@ export async function repairStore(
 ): Promise<void> {
   const { state, driver, containers, images, trash } = options;
   if (repairsContainers) {
-    for (const container of await containers.list()) {
-      const { id } = container;
-      if (!damage.containers.has(id) || (await containerDamage(options, container)) === undefined) continue;
-      await containers.unmount(id);
-      await containers.delete(id);
-    }
+    for (const id of damage.containers.keys()) await containers.delete(id, () => isContainerStillDamaged(options, id));
   }
-  for (const id of damage.images.keys()) if (await isStillDamaged(options, damage, id)) await images.delete(id);
+  for (const id of damage.images.keys())
+    await images.delete(id, undefined, () => isImageStillDamaged(options, damage, id));
   // Layers of no image: an image takes its own along.
   await state.transact(
     async (transaction) => {
@@ -44,8 +43,12 @@ export async function repairStore(
   );
 }
 
-async function isStillDamaged(options: RepairOptions, damage: StoreDamage, imageId: string): Promise<boolean> {
-  await options.state.refresh('images');
+async function isContainerStillDamaged(options: RepairOptions, id: string): Promise<boolean> {
+  const container = options.state.containers.get(id);
+  return container !== undefined && (await containerDamage(options, container)) !== undefined;
+}
+
+async function isImageStillDamaged(options: RepairOptions, damage: StoreDamage, imageId: string): Promise<boolean> {
   const image = options.state.images.get(imageId);
   if (image === undefined) return false;
   const faults = new Map([...(await unchangedLayers(options, damage)), ...damage.readOnlyLayers]);
