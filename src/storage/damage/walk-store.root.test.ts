@@ -41,6 +41,25 @@ test('a layer whose names are made again while images are looked at is not marke
   assert.deepEqual(await namesOf(store), names.toSorted());
 });
 
+test('an image that is marked is marked again only when more of it is damaged', async (t) => {
+  const { base, store, diff, reopen } = await setUp(t);
+  const [bottom = '', top = ''] = await storeAll(store);
+  const mark = (id: string) => readFileSync(`${base}/root/overlay-images/${id}/crio-damage.json`, 'utf8');
+  unlinkSync(`${diff(top)}/srv/file`);
+  await look(store, true);
+  const first = mark(image.id);
+  // Finds the damage of the other image while this one has a mark.
+  unlinkSync(`${diff(layerIds(store, sibling).at(-1) ?? '')}/other`);
+  await look(store, true);
+  assert.deepEqual(await namesOf(store), ['example.org/lonely']);
+  const again = await reopen();
+  await look(again, true);
+  assert.equal(mark(image.id), first);
+  unlinkSync(`${diff(bottom)}/etc/empty`);
+  await look(again, true);
+  assert.match(mark(image.id), new RegExp(bottom));
+});
+
 /** Puts a pipe in place of a file: whoever reads it waits until it is let go, also when another file takes the name. */
 async function holdReader(path: string) {
   const data = readFileSync(path);

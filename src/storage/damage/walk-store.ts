@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { messageOf } from '../../base/errors.ts';
 import type { ImageRecord } from '../store.ts';
 import type { Trash } from '../trash.ts';
@@ -71,7 +72,8 @@ async function markImages(options: WalkOptions, findings: readonly Finding[], si
   const { state } = options;
   for (const { image, isReadOnly } of await allImages(options)) {
     if (signal.aborted) return;
-    if ((await damageOf(options, image, findings)) === undefined) continue;
+    const damage = await damageOf(options, image, findings);
+    if (damage === undefined || isDeepStrictEqual(damage, options.quarantine.damageOf(image.id))) continue;
     try {
       await state.transact(() => markImage(options, { image, isReadOnly }, findings), { alone: true });
     } catch (error) {
