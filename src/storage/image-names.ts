@@ -33,6 +33,8 @@ function takeNames(state: StoreState, imageId: string, names: readonly string[])
 }
 
 function renameRecord(state: StoreState, image: ImageRecord, names: readonly string[]): void {
-  const raw: JsonObject = { ...state.images.raw(image.id), ...namesJson(names, image.namesHistory) };
+  // Names that the image has from its record in another root have their history there.
+  const unknown = image.names.filter((name) => !image.namesHistory.includes(name));
+  const raw: JsonObject = { ...state.images.raw(image.id), ...namesJson(names, [...unknown, ...image.namesHistory]) };
   state.images.put(raw, state.files.images);
 }

@@ -146,3 +146,32 @@ test('an image that both roots have is one, and goes from both', async (t) => {
   for (const folder of folders) assert.equal(readdirSync(folder).includes(old.id), false);
   assert.deepEqual([await namesOf(store), podmanNames()], [['example.org/fresh:1'], []]);
 });
+
+test('an image that both roots have under other names has all of them, until they are taken away', async (t) => {
+  const { base, open, podmanNames, podman } = setUp(t);
+  const index = `${base}/images/overlay-images/images.json`;
+  let store = await open({ imageStore: false });
+  await storeImage(store, old, 'example.org/new:1');
+  await store[Symbol.asyncDispose]();
+  cpSync(`${base}/root/overlay-images`, `${base}/images/overlay-images`, { recursive: true });
+  podman('tag', old.id, 'example.org/old:1', 'example.org/old:2');
+  podman('untag', old.id, 'example.org/new:1');
+
+  store = await open();
+  assert.deepEqual(await namesOf(store), ['example.org/new:1', 'example.org/old:1', 'example.org/old:2']);
+  for (const name of await namesOf(store)) assert.equal((await store.images.find(name))?.id, old.id);
+  await store.images.changeNames(old.id, (names) => [...names, 'example.org/added:1']);
+  assert.deepEqual(podmanNames(), ['example.org/added:1', 'example.org/old:1', 'example.org/old:2']);
+  podman('untag', old.id, 'example.org/old:2');
+  assert.deepEqual(await namesOf(store), ['example.org/added:1', 'example.org/new:1', 'example.org/old:1']);
+
+  await storeImage(store, fresh, 'example.org/new:1');
+  assert.equal((await store.images.find('example.org/new:1'))?.id, fresh.id);
+  assert.ok((await store.images.find(old.id))?.namesHistory.includes('example.org/new:1'));
+  await store.images.changeNames(old.id, () => ['example.org/old:1']);
+  await store[Symbol.asyncDispose]();
+  assert.deepEqual([podmanNames(), namesIn(index)], [['example.org/old:1'], ['example.org/new:1']]);
+  store = await open();
+  assert.deepEqual(await namesOf(store), ['example.org/new:1', 'example.org/old:1']);
+  assert.equal((await store.images.find('example.org/new:1'))?.id, fresh.id);
+});

@@ -13,7 +13,7 @@ import type { IndexedLayer } from './index/layer-record.ts';
 import { LockFile } from './index/lock-file.ts';
 import { MountCounts } from './index/mount-counts.ts';
 import { RecordIndex } from './index/record-index.ts';
-import type { RecordFileOptions } from './index/record-index.ts';
+import type { RecordFileOptions } from './index/record-file.ts';
 import { imagesIndex } from './paths.ts';
 import type { StorePaths } from './paths.ts';
 
@@ -84,7 +84,7 @@ export class StoreState {
     this.layers = new RecordIndex({ files: layerFiles, parse: parseLayer, log });
     // The last one keeps a name that two have.
     const imageFiles = paths.imageFolders.map((folder) => ({ path: imagesIndex(folder), durable: true }));
-    this.images = new RecordIndex({ files: imageFiles.toReversed(), parse: parseImage, log });
+    this.images = new RecordIndex({ files: imageFiles.toReversed(), parse: parseImage, log, sharesNames: true });
     const containerFiles = [
       { path: `${paths.containers}/containers.json`, durable: true },
       { path: this.files.containers, durable: false, calls: graphCalls },

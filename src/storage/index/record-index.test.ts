@@ -7,7 +7,11 @@ import { silentLog } from '../../base/log.ts';
 import { FieldError, textField, textListField } from './json-fields.ts';
 import { RecordIndex } from './record-index.ts';
 
-function setUp(t: { after: (work: () => void) => void }, contents: Readonly<Record<string, string>> = {}) {
+function setUp(
+  t: { after: (work: () => void) => void },
+  contents: Readonly<Record<string, string>> = {},
+  options: { readonly sharesNames?: boolean } = {},
+) {
   const folder = mkdtempSync(`${tmpdir()}/record-index-`);
   t.after(() => rmSync(folder, { recursive: true }));
   for (const [name, text] of Object.entries(contents)) writeFileSync(`${folder}/${name}`, text);
@@ -22,6 +26,7 @@ function setUp(t: { after: (work: () => void) => void }, contents: Readonly<Reco
       return { id, names: textListField(raw, 'names') };
     },
     log: silentLog,
+    ...options,
   });
   const save = async () => {
     for (const write of await index.prepareSave()) await write.commit();
@@ -123,4 +128,60 @@ test('RecordIndex keeps a record that an earlier file has, too, and removes both
   index.remove('a');
   await save();
   for (const name of ['stable', 'volatile']) assert.equal(readFileSync(`${folder}/${name}.json`, 'utf8'), '[]');
+});
+
+test('RecordIndex with shared names has those of all files, and each stays in the files that have it', async (t) => {
+  const { folder, index, save } = setUp(
+    t,
+    {
+      'stable.json': '[{"id":"a","names":["first","both","p"]},{"id":"c","names":["q"]}]',
+      'volatile.json': '[{"id":"a","names":["second","both","q"]},{"id":"b","names":["p"]}]',
+    },
+    { sharesNames: true },
+  );
+  const content = (name: string) => {
+    const records: { id: string; names?: string[] }[] = JSON.parse(readFileSync(`${folder}/${name}.json`, 'utf8'));
+    return records.map(({ id, names = [] }) => [id, ...names].join(' '));
+  };
+  await index.load();
+  assert.deepEqual(
+    [ids(index), index.get('a')?.names],
+    [
+      ['a', 'c', 'b'],
+      ['first', 'both', 'second', 'q'],
+    ],
+  );
+  for (const [name, id] of Object.entries({ first: 'a', second: 'a', both: 'a', q: 'a', p: 'b' }))
+    assert.equal(index.getByName(name)?.id, id, name);
+  await save();
+  assert.deepEqual(content('stable'), ['a first both', 'c']);
+  assert.deepEqual(content('volatile'), ['a second both q', 'b p']);
+
+  assert.throws(() => index.put({ id: 'b', names: ['second'] }, `${folder}/volatile.json`), /in use by a/);
+  const put = (...names: string[]) => index.put({ ...index.raw('a'), names }, `${folder}/stable.json`).names;
+  assert.deepEqual(put('new', 'second', 'both', 'first'), ['new', 'both', 'first', 'second']);
+  await save();
+  assert.deepEqual([content('stable')[0], content('volatile')[0]], ['a new both first', 'a second both']);
+  assert.deepEqual(put('new', 'first'), ['new', 'first']);
+  assert.equal(index.getByName('second'), undefined);
+  await save();
+  await index.load();
+  assert.deepEqual([index.get('a')?.names, index.isDirty], [['new', 'first'], false]);
+  assert.deepEqual([content('stable')[0], content('volatile')[0]], ['a new first', 'a']);
+});
+
+test('RecordIndex takes a shared name from every file that has it when a later record has it, too', async (t) => {
+  const { index, save, folder } = setUp(
+    t,
+    {
+      'stable.json': '[{"id":"a","names":["n"]}]',
+      'volatile.json': '[{"id":"a","names":["n","m"]},{"id":"b","names":["n"]}]',
+    },
+    { sharesNames: true },
+  );
+  await index.load();
+  assert.deepEqual([index.get('a')?.names, index.getByName('n')?.id], [['m'], 'b']);
+  await save();
+  assert.equal(readFileSync(`${folder}/stable.json`, 'utf8'), '[{"id":"a"}]');
+  assert.equal(readFileSync(`${folder}/volatile.json`, 'utf8'), '[{"id":"a","names":["m"]},{"id":"b","names":["n"]}]');
 });

@@ -1,42 +1,19 @@
-import { readFile } from 'node:fs/promises';
 import { createHash } from 'node:crypto';
-import { statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { CrioError, hasCode, messageOf } from '../../base/errors.ts';
+import { CrioError, messageOf } from '../../base/errors.ts';
 import type { Logger } from '../../base/log.ts';
-import type { FileCalls } from '../file-calls.ts';
 import { allPrepared, atomicWrite, prepareWrite } from './atomic-write.ts';
 import type { PreparedWrite } from './atomic-write.ts';
 import { FieldError } from './json-fields.ts';
 import type { JsonObject } from './json-fields.ts';
 import { parseRecords } from './parse-records.ts';
+import { join, mtimeOf, readText } from './record-file.ts';
+import type { Entry, RecordFile, RecordFileOptions } from './record-file.ts';
 
 /** What every kind of record has. */
 export interface Named {
   readonly id: string;
   readonly names: readonly string[];
-}
-
-export interface RecordFileOptions {
-  readonly path: string;
-  /** Synced at every save; files of what a reboot ends are not. */
-  readonly durable: boolean;
-  readonly calls?: FileCalls;
-}
-
-interface Entry<R> {
-  readonly record: R;
-  readonly raw: JsonObject;
-  /** The record as it stands in the file: a save joins these instead of serialising a thousand records anew. */
-  readonly text: Buffer;
-}
-
-interface RecordFile<R> extends RecordFileOptions {
-  entries: Map<string, Entry<R>>;
-  /** Records whose id an earlier file has: nobody sees them, and the file keeps them, before those that are seen. */
-  hidden: Map<string, Entry<R>>;
-  mtimeNs: bigint | undefined;
-  dirty: boolean;
 }
 
 /**
@@ -47,6 +24,7 @@ export class RecordIndex<R extends Named> {
   readonly #files: readonly RecordFile<R>[];
   readonly #parse: (raw: JsonObject) => R;
   readonly #log: Logger;
+  /** As they are seen: with shared names, a file's own entry may have fewer. */
   #byId = new Map<string, { readonly file: RecordFile<R>; readonly entry: Entry<R> }>();
   #byName = new Map<string, string>();
   #list: readonly R[] | undefined;
@@ -54,6 +32,7 @@ export class RecordIndex<R extends Named> {
   hasDamage = false;
 
   readonly #isReadOnly: boolean;
+  readonly #sharesNames: boolean;
 
   constructor(options: {
     files: readonly RecordFileOptions[];
@@ -61,8 +40,11 @@ export class RecordIndex<R extends Named> {
     log: Logger;
     /** Nothing is ever written, not even damaged records beside the file. */
     isReadOnly?: boolean;
+    /** A record that is seen has the names of those too that it hides; else these names are nobody's. */
+    sharesNames?: boolean;
   }) {
     this.#isReadOnly = options.isReadOnly === true;
+    this.#sharesNames = options.sharesNames === true;
     this.#files = options.files.map((file) => ({
       ...file,
       entries: new Map(),
@@ -76,7 +58,7 @@ export class RecordIndex<R extends Named> {
 
   /** All records, file after file, in the order in which they were added. */
   list(): readonly R[] {
-    this.#list ??= this.#files.flatMap((file) => [...file.entries.values()].map((entry) => entry.record));
+    this.#list ??= this.#files.flatMap((file) => [...file.entries.keys()].flatMap((id) => this.get(id) ?? []));
     return this.#list;
   }
 
@@ -99,7 +81,7 @@ export class RecordIndex<R extends Named> {
     return this.get(idOrName) ?? this.getByName(idOrName) ?? this.#findByPrefix(idOrName);
   }
 
-  /** Keys of the record as they stand in the file. */
+  /** Keys of the record as they stand in the file, and its names as they are seen. */
   raw(id: string): JsonObject | undefined {
     return this.#byId.get(id)?.entry.raw;
   }
@@ -125,11 +107,10 @@ export class RecordIndex<R extends Named> {
     const before = this.#byId.get(id);
     if (before !== undefined) this.#forgetNames(before.entry.record);
     const file = before?.file ?? this.#file(path);
-    file.entries.set(id, entry);
-    this.#byId.set(id, { file, entry });
+    this.#putEntry(file, entry);
+    this.#show(id, file);
     for (const name of names) this.#byName.set(name, id);
-    this.#changed(file);
-    return entry.record;
+    return this.get(id) ?? entry.record;
   }
 
   /** From every file that has it. */
@@ -207,6 +188,51 @@ export class RecordIndex<R extends Named> {
     return { record: this.#parse(raw), raw, text: Buffer.from(JSON.stringify(raw)) };
   }
 
+  #renamed({ raw }: Entry<R>, names: readonly string[]): Entry<R> {
+    const renamed: JsonObject = { ...raw, names };
+    if (names.length === 0) delete renamed['names'];
+    return this.#entry(renamed);
+  }
+
+  /**
+   * A name stays in the files that have it, and only there: in others it would come back when another program, which may
+   * know one file alone, takes it away. One that no file has goes to `file`.
+   */
+  #putEntry(file: RecordFile<R>, entry: Entry<R>): void {
+    const { id, names } = entry.record;
+    const elsewhere = this.#hiddenNames(id);
+    const own = file.entries.get(id)?.record.names ?? [];
+    const kept = names.filter((name) => own.includes(name) || !elsewhere.has(name));
+    file.entries.set(id, kept.length === names.length ? entry : this.#renamed(entry, kept));
+    this.#changed(file);
+    if (this.#sharesNames) this.#keepHiddenNames(id, names);
+  }
+
+  #keepHiddenNames(id: string, names: readonly string[]): void {
+    for (const file of this.#files) {
+      const entry = file.hidden.get(id);
+      if (entry === undefined) continue;
+      const kept = entry.record.names.filter((name) => names.includes(name));
+      if (kept.length === entry.record.names.length) continue;
+      file.hidden.set(id, this.#renamed(entry, kept));
+      this.#changed(file);
+    }
+  }
+
+  #hiddenNames(id: string): ReadonlySet<string> {
+    if (!this.#sharesNames) return new Set();
+    return new Set(this.#files.flatMap(({ hidden }) => hidden.get(id)?.record.names ?? []));
+  }
+
+  /** Makes the record that `file` has of this id the one that is seen. */
+  #show(id: string, file: RecordFile<R>): void {
+    const own = file.entries.get(id);
+    if (own === undefined) return;
+    const { names } = own.record;
+    const others = [...this.#hiddenNames(id)].filter((name) => !names.includes(name));
+    this.#byId.set(id, { file, entry: others.length === 0 ? own : this.#renamed(own, [...names, ...others]) });
+  }
+
   #changed(file: RecordFile<R>): void {
     file.dirty = true;
     this.#list = undefined;
@@ -230,7 +256,7 @@ export class RecordIndex<R extends Named> {
       file.entries.set(entry.record.id, entry);
       this.#byId.set(entry.record.id, { file, entry });
     }
-    for (const id of [...file.entries.keys()]) this.#claimNames(id);
+    for (const id of [...(this.#sharesNames ? file.hidden.keys() : []), ...file.entries.keys()]) this.#claimNames(id);
     if (refused.length > 0) this.hasDamage = true;
     return refused;
   }
@@ -248,9 +274,10 @@ export class RecordIndex<R extends Named> {
 
   /** A name that two records have stays with the later one; the file is rewritten when somebody writes it next. */
   #claimNames(id: string): void {
-    const found = this.#byId.get(id);
-    if (found === undefined) return;
-    for (const name of found.entry.record.names) {
+    const file = this.#byId.get(id)?.file;
+    if (file === undefined) return;
+    this.#show(id, file);
+    for (const name of this.get(id)?.names ?? []) {
       const other = this.#byName.get(name);
       if (other !== undefined && other !== id) this.#takeName(other, name);
       this.#byName.set(name, id);
@@ -260,13 +287,9 @@ export class RecordIndex<R extends Named> {
   #takeName(id: string, name: string): void {
     const found = this.#byId.get(id);
     if (found === undefined) return;
-    const names = found.entry.record.names.filter((candidate) => candidate !== name);
-    const raw: JsonObject = { ...found.entry.raw, names };
-    if (names.length === 0) delete raw['names'];
-    const entry = this.#entry(raw);
-    found.file.entries.set(id, entry);
-    this.#byId.set(id, { file: found.file, entry });
-    this.#changed(found.file);
+    const isKept = (candidate: string) => candidate !== name;
+    this.#putEntry(found.file, this.#renamed(found.entry, found.entry.record.names.filter(isKept)));
+    this.#show(id, found.file);
   }
 
   /** Keeps the text of unreadable records beside the index, once: the next save of the index leaves them out. */
@@ -282,33 +305,4 @@ export class RecordIndex<R extends Named> {
       this.#log.warn(`write "${path}"`, error);
     }
   }
-}
-
-const open = Buffer.from('[');
-const comma = Buffer.from(',');
-const close = Buffer.from(']');
-
-function join<R>(entries: readonly Entry<R>[]): Buffer {
-  const parts: Buffer[] = [open];
-  for (const entry of entries) {
-    if (parts.length > 1) parts.push(comma);
-    parts.push(entry.text);
-  }
-  parts.push(close);
-  return Buffer.concat(parts);
-}
-
-async function readText(path: string): Promise<{ text: string; mtimeNs: bigint | undefined } | undefined> {
-  // The time is read first: a file replaced in between is then seen as changed at the next look.
-  const mtimeNs = mtimeOf(path);
-  try {
-    return { text: await readFile(path, 'utf8'), mtimeNs };
-  } catch (error) {
-    if (hasCode(error, 'ENOENT')) return undefined;
-    throw error;
-  }
-}
-
-function mtimeOf(path: string): bigint | undefined {
-  return statSync(path, { bigint: true, throwIfNoEntry: false })?.mtimeNs;
 }
