@@ -1,3 +1,4 @@
+import type { LayerAbove } from './layers-above.ts';
 import type { IdMapping } from '../pod/config.ts';
 import type { TempDir } from './temp-dirs.ts';
 
@@ -14,8 +15,8 @@ export interface ReplaceOptions {
   readonly parent: string | undefined;
   /** A folder with the unpacked layer, which is moved in. */
   readonly content: string;
-  /** Layers whose parent this is */
-  readonly children: readonly string[];
+  /** Those that name it in what they keep of the layers below them */
+  readonly above: readonly LayerAbove[];
   /** A mounted container may use the old content: it stays until the layer is deleted. */
   readonly keepsOld: boolean;
 }
@@ -26,8 +27,18 @@ export interface Driver extends Partial<Disposable> {
   readonly home: string;
   /** Makes the folders of the driver itself. */
   prepare(): Promise<void>;
-  /** Makes the folders of a layer. `content`: a folder with the unpacked layer, which is moved in. */
-  create(id: string, options: { readonly parent: string | undefined; readonly content?: string }): Promise<void>;
+  /**
+   * Makes the folders of a layer. `content`: a folder with the unpacked layer, which is moved in. `above`: layers that were
+   * made when this one was here before, or in an additional store.
+   */
+  create(
+    id: string,
+    options: {
+      readonly parent: string | undefined;
+      readonly content?: string;
+      readonly above?: readonly LayerAbove[];
+    },
+  ): Promise<void>;
   /** Puts new content of a damaged layer in place of what is left of it. */
   replace(id: string, options: ReplaceOptions): Promise<void>;
   /**

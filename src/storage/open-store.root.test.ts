@@ -73,14 +73,15 @@ function container(letter: string, change: Partial<NewContainer> = {}): NewConta
   };
 }
 
-const image = buildImage([
+const twoLayers = [
   [
     { name: 'etc/', type: '5', mode: 0o755 },
     { name: 'etc/a', data: 'base' },
     { name: 'etc/gone', data: 'x' },
   ],
   [{ name: 'etc/a', data: 'top' }, { name: 'etc/.wh.gone' }],
-]);
+];
+const image = buildImage(twoLayers);
 
 test('a container is created, mounted, unmounted and deleted', async (t) => {
   const { base, open } = setUp(t);
@@ -619,4 +620,31 @@ test('a layer of our own whose folder is gone is not taken for that of an additi
   assert.deepEqual(JSON.parse(readFileSync(index, 'utf8')), []);
   await store[Symbol.asyncDispose]();
   assert.deepEqual(namesIn(), before);
+});
+
+test('an image over layers of an additional store that is gone is whole again when it was pulled', async (t) => {
+  const { base, open } = setUp(t);
+  const upper = buildImage([...twoLayers, [{ name: 'upper', data: 'x' }]]);
+  await fillOther(base);
+  let store = await open({ options: [`overlay.imagestore=${base}/other`] });
+  await storeImage(store, upper, 'example.org/upper');
+  const [, , top = ''] = layerIds(store, upper);
+  await store[Symbol.asyncDispose]();
+  assert.equal(readFileSync(`${base}/root/overlay-layers/layers.json`, 'utf8').split('"id"').length, 2);
+  rmSync(`${base}/other`, { recursive: true });
+  store = await open();
+  const damaged = async () => [...(await store.health.check({ contents: true, maxAgeMs: 3_600_000 })).images.keys()];
+  assert.deepEqual(await damaged(), [upper.id]);
+  await storeImage(store, upper, 'example.org/upper');
+  assert.deepEqual(await damaged(), []);
+  await store.containers.create(container('c', { imageId: upper.id }));
+  const root = await store.containers.mount(id('c'));
+  assert.deepEqual(readdirSync(root).toSorted(), ['etc', 'upper']);
+  assert.equal(readFileSync(`${root}/etc/a`, 'utf8'), 'top');
+  await store.containers.delete(id('c'));
+
+  const names = `${base}/root/overlay/${top}/lower`;
+  writeFileSync(names, readFileSync(names, 'utf8').replace(/\w{26}$/, 'A'.repeat(26)));
+  const { layers } = await store.health.check({ contents: true, maxAgeMs: 3_600_000 });
+  assert.deepEqual([...layers], [[top, `its list of lower layers names l/${'A'.repeat(26)}, which no layer has`]]);
 });

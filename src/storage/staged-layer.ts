@@ -6,6 +6,8 @@ import type { Driver } from './driver.ts';
 import { syncPath } from './index/atomic-write.ts';
 import { imageLayerJson, parseLayer, withIncomplete } from './index/layer-record.ts';
 import type { IndexedLayer, LayerContent } from './index/layer-record.ts';
+import { layersAbove } from './layers-above.ts';
+import type { LayerAbove } from './layers-above.ts';
 import { parentsFirst } from './parents-first.ts';
 import { tarSplitPath } from './paths.ts';
 import type { StoreState, Transaction } from './store-state.ts';
@@ -91,7 +93,10 @@ export async function addStagedLayers(
   try {
     await transaction.save();
     state.step('layers incomplete');
-    for (const layer of ordered) await moveIntoPlace(context, layer);
+    for (const layer of ordered) {
+      const above = layersAbove(state.layers.list(), layer.id).filter(({ id }) => !ids.includes(id));
+      await moveIntoPlace(context, layer, above);
+    }
     await driver.sync(ids);
     await syncPath(state.paths.layers);
   } catch (error) {
@@ -108,10 +113,11 @@ export async function addStagedLayers(
 async function moveIntoPlace(
   { state, driver }: { readonly state: StoreState; readonly driver: Driver },
   layer: StagedLayer,
+  above: readonly LayerAbove[],
 ): Promise<void> {
   try {
     await driver.finishStaging(layer.diffFolder, layer.parent);
-    await driver.create(layer.id, { parent: layer.parent, content: layer.diffFolder });
+    await driver.create(layer.id, { parent: layer.parent, content: layer.diffFolder, above });
     await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));
   } catch (error) {
     throw wrap(`add layer "${layer.id}" below "${driver.home}"`, error);

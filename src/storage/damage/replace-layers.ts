@@ -3,6 +3,7 @@ import { wrap } from '../../base/errors.ts';
 import type { Driver } from '../driver.ts';
 import { syncPath } from '../index/atomic-write.ts';
 import { tarSplitPath } from '../paths.ts';
+import { layersAbove } from '../layers-above.ts';
 import { parentsFirst } from '../parents-first.ts';
 import type { StagedLayer } from '../staged-layer.ts';
 import type { StoreState } from '../store-state.ts';
@@ -24,7 +25,7 @@ export async function replaceLayers(
       await driver.replace(layer.id, {
         parent: layer.parent,
         content: layer.diffFolder,
-        children: state.layers.list().flatMap(({ id, parent }) => (parent === layer.id ? [id] : [])),
+        above: layersAbove(state.layers.list(), layer.id),
         keepsOld,
       });
       await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));

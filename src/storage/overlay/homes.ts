@@ -2,7 +2,8 @@ import { readdir } from 'node:fs/promises';
 import { wrap } from '../../base/errors.ts';
 import { isId } from '../../base/ids.ts';
 import { isThere } from '../../base/is-there.ts';
-import { repairShortLinks } from './layer-dirs.ts';
+import type { LayerAbove } from '../layers-above.ts';
+import { nameForAbove, repairShortLinks, shortLinkOf } from './layer-dirs.ts';
 
 /** The folders that hold layers: our own, of one root or two, and those of additional stores, which are only read. */
 export class Homes {
@@ -23,6 +24,32 @@ export class Homes {
   /** Where a layer of our own index lies. One of an additional store may have the same id: it is not ours. */
   ownOf(id: string): Promise<string | undefined> {
     return firstWith(this.own, id);
+  }
+
+  /** The short name that layers above one know it by, unless another layer has it. */
+  async freeName(above: readonly LayerAbove[]): Promise<string | undefined> {
+    const name = above.length === 0 ? undefined : await nameForAbove(this.own, above);
+    if (name === undefined) return undefined;
+    for (const home of this.own) if ((await readdir(`${home}/l`)).includes(name)) return undefined;
+    return name;
+  }
+
+  /** Those of the short names that no layer has. One of our own may have lost its symlink, or all but that. */
+  async namesOfNobody(links: readonly string[]): Promise<readonly string[]> {
+    const found = await Promise.all(links.map((link) => this.#findLower(link)));
+    const missing = links.filter((_, position) => found[position] === undefined);
+    if (missing.length === 0) return [];
+    const known = new Set<string>();
+    for (const home of this.own) {
+      for (const name of await readdir(`${home}/l`)) known.add(`l/${name}`);
+      for (const id of (await readdir(home)).filter(isId)) {
+        const link = await shortLinkOf(home, id);
+        // It may be this one's.
+        if (link === undefined) return [];
+        known.add(`l/${link}`);
+      }
+    }
+    return missing.filter((link) => !known.has(link));
   }
 
   /** Full paths of the short names: in each home in turn, the first hit wins. Missing ones are made again once. */

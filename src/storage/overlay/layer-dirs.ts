@@ -11,6 +11,7 @@ import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { pooledCalls } from '../file-calls.ts';
 import type { FileCalls } from '../file-calls.ts';
 import { syncPath, writeNewFile } from '../index/atomic-write.ts';
+import type { LayerAbove } from '../layers-above.ts';
 import { removeTree } from '../remove-tree.ts';
 
 const readFile: (path: string, encoding: 'utf8') => Promise<string> = promisify(readFileCallback);
@@ -29,6 +30,7 @@ export interface ParentFacts {
 }
 
 const rootMode = 0o555;
+const shortPath = /^l\/[A-Z2-7]{26}$/;
 /** 26 characters of standard base32 from 17 random bytes. */
 const linkLength = 26;
 
@@ -69,6 +71,20 @@ export async function readLower(folder: string): Promise<string> {
   }
 }
 
+/** The short name that layers above one, in any of these homes, know it by; undefined when there are none. */
+export async function nameForAbove(
+  homes: readonly string[],
+  above: readonly LayerAbove[],
+): Promise<string | undefined> {
+  for (const home of homes) {
+    for (const { id, depth } of above) {
+      const name = (await readLower(`${home}/${id}`)).split(':')[depth - 1];
+      if (name !== undefined && shortPath.test(name)) return name.slice('l/'.length);
+    }
+  }
+  return undefined;
+}
+
 async function readLink(home: string, id: string): Promise<string> {
   try {
     const link = (await readFile(`${home}/${id}/link`, 'utf8')).trim();
@@ -97,12 +113,13 @@ export async function createLayerDirs(options: {
   id: string;
   parent: ParentFacts | undefined;
   content: string | undefined;
+  /** The short name, when layers above know it by one. */
+  link?: string | undefined;
   calls: FileCalls;
 }): Promise<string> {
-  const { home, id, parent, content, calls } = options;
+  const { home, id, parent, content, link = newShortLink(), calls } = options;
   const folder = `${home}/${id}`;
   await makeFresh(folder, calls);
-  const link = newShortLink();
   const owner = { uid: parent?.uid ?? 0, gid: parent?.gid ?? 0 };
   const made = await Promise.allSettled([
     content === undefined

@@ -11,6 +11,7 @@ import type { Driver, MountOptions, ReplaceOptions } from '../driver.ts';
 import { removeTree } from '../remove-tree.ts';
 import type { TempDir } from '../temp-dirs.ts';
 import { CoveredHome } from './covered-home.ts';
+import type { LayerAbove } from '../layers-above.ts';
 import {
   createLayerDirs,
   makeFolder,
@@ -83,10 +84,15 @@ export class OverlayDriver implements Driver, Disposable {
     }
   }
 
-  async create(id: string, options: { parent: string | undefined; content?: string }): Promise<void> {
+  async create(
+    id: string,
+    options: { parent: string | undefined; content?: string; above?: readonly LayerAbove[] },
+  ): Promise<void> {
+    const { content, above = [] } = options;
     const parent = options.parent === undefined ? undefined : await this.#parentFacts(options.parent);
-    const home = options.content === undefined ? this.home : this.#imageHome;
-    const link = await createLayerDirs({ home, id, parent, content: options.content, calls: this.#calls(home) });
+    const home = content === undefined ? this.home : this.#imageHome;
+    const known = await this.#homes.freeName(above);
+    const link = await createLayerDirs({ home, id, parent, content, link: known, calls: this.#calls(home) });
     this.#parents.delete(id);
     if (options.content === undefined) this.#made.set(id, { link, lower: parent?.lower ?? '', parent, isFresh: true });
   }
@@ -104,7 +110,11 @@ export class OverlayDriver implements Driver, Disposable {
   async inspect(id: string, layer: { hasParent: boolean; isOwn: boolean }): Promise<string | undefined> {
     const home = layer.isOwn ? await this.#homes.ownOf(id) : await this.#homes.of(id);
     if (home === undefined) return 'its folder is missing';
-    return inspectLayerDirs(home, id, layer.hasParent);
+    const fault = await inspectLayerDirs(home, id, layer.hasParent);
+    if (fault !== undefined) return fault;
+    const links = (await readLower(`${home}/${id}`)).split(':').filter((item) => item !== '');
+    const [lost] = await this.#homes.namesOfNobody(links);
+    return lost === undefined ? undefined : `its list of lower layers names ${lost}, which no layer has`;
   }
 
   async sync(ids: readonly string[]): Promise<void> {

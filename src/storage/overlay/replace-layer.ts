@@ -4,9 +4,10 @@ import { hasCode } from '../../base/errors.ts';
 import { RENAME_EXCHANGE, renameat2 } from '../../sys/file.ts';
 import { copyTree } from '../copy-tree.ts';
 import { atomicWrite } from '../index/atomic-write.ts';
+import type { LayerAbove } from '../layers-above.ts';
 import { createTempDir } from '../temp-dirs.ts';
 import { WriteBack } from '../write-back.ts';
-import { newShortLink, readLower, shortLinkOf, shortLinks } from './layer-dirs.ts';
+import { nameForAbove, newShortLink, shortLinkOf, shortLinks } from './layer-dirs.ts';
 import type { ParentFacts } from './layer-dirs.ts';
 
 /**
@@ -21,8 +22,7 @@ export async function replaceLayerDirs(options: {
   readonly id: string;
   readonly parent: ParentFacts | undefined;
   readonly content: string;
-  /** Layers whose parent this is. */
-  readonly children: readonly string[];
+  readonly above: readonly LayerAbove[];
   readonly keepsOld: boolean;
 }): Promise<void> {
   const { home, id, parent, content } = options;
@@ -72,13 +72,9 @@ async function keep(old: string, path: string): Promise<void> {
   }
 }
 
-async function shortNameOf({ home, homes, id, children }: Parameters<typeof replaceLayerDirs>[0]): Promise<string> {
+async function shortNameOf({ home, homes, id, above }: Parameters<typeof replaceLayerDirs>[0]): Promise<string> {
   const own = await shortLinkOf(home, id);
   if (own !== undefined) return own;
   for (const [link, owner] of await shortLinks(home)) if (owner === id) return link;
-  for (const folder of homes.flatMap((each) => children.map((child) => `${each}/${child}`))) {
-    const first = /^l\/([A-Z2-7]{26})(?::|$)/.exec(await readLower(folder))?.[1];
-    if (first !== undefined) return first;
-  }
-  return newShortLink();
+  return (await nameForAbove(homes, above)) ?? newShortLink();
 }
