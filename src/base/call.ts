@@ -19,6 +19,7 @@ export class Call {
   readonly startedMs = performance.now();
   readonly #onStage: StageListener | undefined;
   #stage = '';
+  #waitsFor: string | undefined;
   #stageSinceMs = this.startedMs;
 
   constructor(options: {
@@ -42,15 +43,16 @@ export class Call {
     return new Call({ name, id: this.id, log: this.log, onStage: this.#onStage });
   }
 
-  /** Enters a stage; the names are those CRI-O puts into `resources_stalled_at_stage`. */
-  stage(name: string): void {
+  /** Enters a stage; the names are those CRI-O puts into `resources_stalled_at_stage`. `waitsFor`: what is known to hold it up. */
+  stage(name: string, waitsFor?: string): void {
     this.#stage = name;
+    this.#waitsFor = waitsFor;
     this.#stageSinceMs = performance.now();
     this.#onStage?.(this, name);
   }
 
-  get currentStage(): { readonly name: string; readonly sinceMs: number } {
-    return { name: this.#stage, sinceMs: this.#stageSinceMs };
+  get currentStage(): { readonly name: string; readonly sinceMs: number; readonly waitsFor: string | undefined } {
+    return { name: this.#stage, sinceMs: this.#stageSinceMs, waitsFor: this.#waitsFor };
   }
 
   /** Milliseconds left until the caller's deadline; undefined without one. */

@@ -121,12 +121,13 @@ export class Operations<T> {
 function waitFor<T>(operation: Operation<T>, caller: Call, name: string): Promise<T> {
   return new Promise((resolve, reject) => {
     const onAbort = () => {
-      const { name: stage, sinceMs } = operation.call.currentStage;
+      const { name: stage, sinceMs, waitsFor } = operation.call.currentStage;
       const seconds = ((performance.now() - sinceMs) / 1000).toFixed(1);
+      const why = waitsFor === undefined ? '' : ` (${waitsFor})`;
       reject(
         new CrioError(
           'deadline',
-          `${name}: still being created, at stage "${stage}" for ${seconds} s; the next request for this name joins it`,
+          `${name}: still being created, at stage "${stage}" for ${seconds} s${why}; the next request for this name joins it`,
         ),
       );
     };

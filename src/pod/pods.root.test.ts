@@ -3,6 +3,7 @@ import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync, statf
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { Logger } from '../base/log.ts';
 import { readMountInfo } from '../sys/mount.ts';
 import { inNamespace } from '../sys/namespace.ts';
 import type { NamespaceOptions, PodConfig } from './config.ts';
@@ -192,6 +193,22 @@ test('a caller that goes away does not end the creation, and its retry gets the 
   assert.equal(world.pods.list()[0]?.id, id);
   await world.pods.remove(testCall(), id);
   assert.deepEqual(traces(world), []);
+});
+
+test('a pod that waits for a network says why, in the log and to a caller that goes away', async () => {
+  await using world = await makeTestWorld({ network: false });
+  const lines: string[] = [];
+  const log = new Logger({ level: 'warn', filter: undefined, format: 'text', write: (line) => lines.push(line) });
+  const caller = new AbortController();
+  const onStage = (stage: string) => void (stage === 'sandbox network ready' && setImmediate(() => caller.abort()));
+  const gone = world.pods.run(testCall({ signal: caller.signal, onStage, log }), podConfig('early'), '');
+  const why = /no CNI configuration file in .*net\.d\. Has your network provider started\?/;
+  await assert.rejects(
+    gone,
+    (error: Error) => /stage "sandbox network ready"/.test(error.message) && why.test(error.message),
+  );
+  assert.equal(lines.length, 1);
+  assert.match(lines[0] ?? '', /Network of pod k8s_early_default_uid-early_0 is not ready: no CNI configuration file/);
 });
 
 test('a failure at any step leaves nothing behind and frees the name', async () => {

@@ -127,7 +127,10 @@ async function decide(
   const { config, id, name } = request;
   const isHostNetwork = config.securityContext?.namespaceOptions?.network === 2;
   if (!isHostNetwork) {
-    call.stage('sandbox network ready');
+    const problem = context.network.status();
+    // As with CRI-O, the pod waits without limit: until then, only this says what for.
+    if (problem !== undefined) call.log.warn(`Network of pod ${name} is not ready: ${problem}`);
+    call.stage('sandbox network ready', problem);
     await context.network.waitReady(context.shutdown);
   }
   const handler = handlerFor(context, request.handler);

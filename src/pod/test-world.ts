@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Call } from '../base/call.ts';
 import { silentLog } from '../base/log.ts';
+import type { Logger } from '../base/log.ts';
 import { openCgroups, type Cgroups } from '../cgroup/cgroups.ts';
 import { defaultConfig, type Config } from '../config/config.ts';
 import type { Image } from '../image/images.ts';
@@ -63,7 +64,7 @@ function isThere(path: string): boolean {
 }
 
 export function testCall(
-  options: { deadlineMs?: number; signal?: AbortSignal; onStage?: (stage: string) => void } = {},
+  options: { deadlineMs?: number; signal?: AbortSignal; log?: Logger; onStage?: (stage: string) => void } = {},
 ): Call {
   const { onStage, ...rest } = options;
   return new Call({
