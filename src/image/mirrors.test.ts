@@ -205,6 +205,54 @@ describe('mirrors', () => {
     );
   });
 
+  it('that fail are told in the log once in a pull, once for each pause of a dead one, and a failed pull with its cause', async () => {
+    await using mirror = await startFakeRegistry();
+    const dead = await startFakeRegistry();
+    await dead[Symbol.asyncDispose]();
+    const lines: string[] = [];
+    const log = new Logger({ level: 'warn', filter: undefined, format: 'text', write: (line) => lines.push(line) });
+    const told = () => lines.splice(0).map((line) => /msg="(.*)"$/m.exec(line)?.[1] ?? line);
+    const place = (host: string) => `[[registry.mirror]]\nlocation = "${host}"\ninsecure = true\n`;
+    await using bench = await openBench({
+      log,
+      toml: (host) => `[[registry]]\nlocation = "${host}"\ninsecure = true\n${place(dead.host)}${place(mirror.host)}`,
+    });
+    const { registry } = bench;
+    for (const tag of ['1', '2', '3'])
+      putImage(registry, 'a', tag, { layers: [noise(500 + Number(tag)), noise(5000)] });
+    await bench.pull(`${registry.host}/a:1`);
+    const [line, ...others] = told();
+    assert.match(
+      line ?? '',
+      new RegExp(
+        `Registry \\S+${dead.host} \\(mirror, .*\\) was passed over: not tried again for 10 s after: .*ECONNREFUSED`,
+      ),
+    );
+    assert.deepEqual(others, [], 'neither for each layer nor for the mirror that does not have it');
+
+    putImage(mirror, 'a', '2', { layers: [noise(502), noise(5000)] });
+    mirror.handle = (request, response) => {
+      if (request.url?.includes('/blobs/') !== true) return false;
+      sendError(response, 403, 'DENIED', 'no blobs today');
+      return true;
+    };
+    await bench.pull(`${registry.host}/a:2`);
+    const refused = told();
+    assert.equal(refused.length, 1, refused.join('\n'));
+    assert.match(
+      refused[0] ?? '',
+      new RegExp(`${mirror.host} \\(mirror, .*passed over: 403 forbidden: DENIED: no blobs today`),
+    );
+
+    const text = await failure(
+      bench.pull(`${registry.host}/a:9`, { credentials: { username: 'u', password: 'secret' } }),
+    );
+    const failed = told();
+    assert.equal(failed.length, 1, failed.join('\n'));
+    assert.equal(failed[0], JSON.stringify(`Pull of image ${registry.host}/a:9 failed: ${text}`).slice(1, -1));
+    assert.doesNotMatch(failed[0] ?? '', /secret/);
+  });
+
   it('remembers a dead mirror across pulls', async () => {
     const dead = await startFakeRegistry();
     await dead[Symbol.asyncDispose]();

@@ -91,11 +91,20 @@ export class PullService {
   async pull(caller: Call, request: Request): Promise<ImageId> {
     const name = request.reference.replace(/^docker:\/\//, '');
     if (name === '') throw new CrioError('invalid', 'no image specified');
-    const candidates = this.#options.resolve(name);
+    const candidates = this.#candidates(name);
     const { result } = this.#pulls.join(joinKey(request), caller.signal, (signal) =>
       this.#run(request, candidates, signal),
     );
     return result;
+  }
+
+  #candidates(name: string): readonly Reference[] {
+    try {
+      return this.#options.resolve(name);
+    } catch (error) {
+      this.#options.log.warn(`Pull of image ${name} failed`, error);
+      throw error;
+    }
   }
 
   async #run(request: Request, candidates: readonly Reference[], signal: AbortSignal): Promise<ImageId> {
@@ -114,7 +123,10 @@ export class PullService {
     } catch (error) {
       tracker.setPhase('failed');
       observer?.pullDone(failureLabel(error));
-      throw clientError(error);
+      const answer = clientError(error);
+      // Nobody may be waiting for the answer any more, and whoever is may not tell it.
+      log.warn(`Pull of image ${request.reference} failed`, answer);
+      throw answer;
     } finally {
       clearInterval(timer);
       this.#trackers.delete(tracker);

@@ -5,7 +5,6 @@ import type { Logger } from '../../base/log.ts';
 import { isPassing } from './client.ts';
 import type { RegistryClient } from './client.ts';
 import { describeFailures } from './failures.ts';
-import type { Failure } from './failures.ts';
 import { healthyFirst } from './places.ts';
 import type { Place } from './places.ts';
 import { giveBack } from './received-memory.ts';
@@ -35,7 +34,7 @@ const maxBreaks = 3;
  * by range, and the next endpoint goes on where the last one failed. The digest is the consumer's to check.
  */
 export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Buffer, void, undefined> {
-  const failures: Failure[] = [];
+  const failed: { readonly place: Place; readonly error: unknown }[] = [];
   const state = { offset: 0 };
   const places = healthyFirst(options.places);
   for (const [index, place] of places.entries()) {
@@ -43,14 +42,18 @@ export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Bu
     const isLast = index === places.length - 1;
     try {
       yield* streamFrom(await place.open(options.signal), options, { state, isLast });
+      for (const other of failed) other.place.passedOver(other.error);
       return;
     } catch (error) {
       if (options.signal.aborted || isFinal(error)) throw error;
-      failures.push({ where: place.describe(), error });
+      failed.push({ place, error });
       options.log.debug(() => `Blob ${options.digest} from ${place.label}: ${messageOf(error)}`);
     }
   }
-  throw describeFailures(`read blob ${options.digest}`, failures);
+  throw describeFailures(
+    `read blob ${options.digest}`,
+    failed.map(({ place, error }) => ({ where: place.describe(), error })),
+  );
 }
 
 async function* streamFrom(

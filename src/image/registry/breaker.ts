@@ -9,6 +9,7 @@ export class Breaker {
   #failures = 0;
   #untilMs = 0;
   #reason = '';
+  #isNews = false;
 
   constructor(clock: Pick<Clock, 'monotonicMs'>) {
     this.#clock = clock;
@@ -19,6 +20,13 @@ export class Breaker {
     const leftMs = this.#untilMs - this.#clock.monotonicMs();
     if (leftMs <= 0) return undefined;
     return `not tried again for ${Math.ceil(leftMs / 1000)} s after: ${this.#reason}`;
+  }
+
+  /** True for the first who asks since the server was found dead: a log has one line for each pause. */
+  takeNews(): boolean {
+    const isNews = this.#isNews;
+    this.#isNews = false;
+    return isNews;
   }
 
   succeeded(): void {
@@ -32,5 +40,6 @@ export class Breaker {
     this.#untilMs = this.#clock.monotonicMs() + Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failures);
     this.#failures += 1;
     this.#reason = reason;
+    this.#isNews = true;
   }
 }

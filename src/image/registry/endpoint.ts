@@ -97,8 +97,17 @@ export class Endpoint {
 
   /** Why this endpoint should be skipped when there is another; undefined when it should not. */
   get problem(): string | undefined {
+    return this.#openBreaker?.problem;
+  }
+
+  /** True once for each problem. */
+  takeNews(): boolean {
+    return this.#openBreaker?.takeNews() ?? false;
+  }
+
+  get #openBreaker(): Breaker | undefined {
     const { own, storage, tokens } = this.#breakers;
-    return own.problem ?? storage.problem ?? tokens.problem;
+    return [own, storage, tokens].find(({ problem }) => problem !== undefined);
   }
 
   /**

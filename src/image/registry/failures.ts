@@ -65,8 +65,8 @@ const unknownAuthority = [
 /** Node's own advice is about a flag that nobody here can set. */
 const nodeAdvice = /; if the root CA is installed locally, try running Node\.js with --use-system-ca/;
 
-/** Node leaves the message of an AggregateError empty. */
-function causeText(error: unknown): string {
+/** For people. Node leaves the message of an AggregateError empty. */
+export function causeText(error: unknown): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join(', ');
   if (isPlainHttp(error))
     return 'the server speaks plain HTTP where TLS is expected; if it may, set insecure = true for it in registries.conf';

@@ -3,8 +3,8 @@ import type { ResolvedCredentials } from '../auth/resolved-credentials.ts';
 import type { PullSource } from '../registries-conf.ts';
 import { RegistryClient } from './client.ts';
 import type { Endpoint } from './endpoint.ts';
-import { describeFailures } from './failures.ts';
-import type { Failure } from './failures.ts';
+import { causeText, describeFailures } from './failures.ts';
+import { RegistryError } from './registry-error.ts';
 
 /** One place that may have an image. Its credentials are looked up when it is first asked. */
 export class Place {
@@ -13,6 +13,7 @@ export class Place {
   readonly #findCredentials: (signal: AbortSignal) => Promise<ResolvedCredentials>;
   readonly #log: Logger;
   #client: RegistryClient | undefined;
+  #isTold = false;
 
   constructor(options: {
     source: PullSource;
@@ -47,6 +48,18 @@ export class Place {
     return new RegistryClient({ source: this.source, endpoint: this.#endpoint, credentials, log: this.#log });
   }
 
+  /**
+   * To be called when another place answered what this one did not. Said once in a pull, of a dead server once for each
+   * pause; a mirror may well not have an image.
+   */
+  passedOver(error: unknown): void {
+    if (this.#isTold || (error instanceof RegistryError && error.status === 404)) return;
+    this.#isTold = true;
+    const { problem } = this.#endpoint;
+    if (problem !== undefined && !this.#endpoint.takeNews()) return;
+    this.#log.warn(`Registry ${this.describe()} was passed over: ${problem ?? causeText(error)}`);
+  }
+
   /** For error texts. The path of the repository is there when registries.conf changed it. */
   describe(): string {
     const { isMirror, hasOtherPath, reference } = this.source;
@@ -70,19 +83,21 @@ export async function askPlaces<T>(
   signal: AbortSignal,
   ask: (client: RegistryClient) => Promise<T>,
 ): Promise<{ readonly answer: T; readonly places: readonly Place[] }> {
-  const failures: Failure[] = [];
-  const failed: Place[] = [];
+  const failed: { readonly place: Place; readonly error: unknown }[] = [];
   for (const [index, place] of places.entries()) {
     const isLast = index === places.length - 1;
     try {
       if (!isLast && place.problem !== undefined) throw new Error(place.problem);
       const answer = await ask(await place.open(signal));
-      return { answer, places: [place, ...places.slice(index + 1), ...failed] };
+      for (const other of failed) other.place.passedOver(other.error);
+      return { answer, places: [place, ...places.slice(index + 1), ...failed.map((other) => other.place)] };
     } catch (error) {
       if (signal.aborted) throw error;
-      failures.push({ where: place.describe(), error });
-      failed.push(place);
+      failed.push({ place, error });
     }
   }
-  throw describeFailures(what, failures);
+  throw describeFailures(
+    what,
+    failed.map(({ place, error }) => ({ where: place.describe(), error })),
+  );
 }
