@@ -55,6 +55,8 @@ export function createImageService({
     },
     async imageFsInfo() {
       const used = await images.usage();
+      const { inGraphRoot } = used;
+      const written = containerUsage?.();
       const usage = (mountpoint: string, { usedBytes, inodesUsed }: Pick<typeof used, 'usedBytes' | 'inodesUsed'>) => ({
         timestamp: used.timestampNs,
         fsId: { mountpoint },
@@ -63,7 +65,18 @@ export function createImageService({
       });
       return {
         imageFilesystems: [usage(mountPoints.images, used)],
-        containerFilesystems: [usage(mountPoints.containers, containerUsage?.() ?? used)],
+        // Kubelet reads the first entry of each alone, and takes it for all that its disk holds of ours.
+        containerFilesystems: [
+          usage(
+            mountPoints.containers,
+            written === undefined
+              ? used
+              : {
+                  usedBytes: written.usedBytes + inGraphRoot.usedBytes,
+                  inodesUsed: written.inodesUsed + inGraphRoot.inodesUsed,
+                },
+          ),
+        ],
       };
     },
   };

@@ -222,12 +222,18 @@ class StoredImages implements ImageService {
   }
 
   async usage() {
-    const { bytes, inodes } = await this.#store.layers.usage();
+    const { imageRoot, graphRoot } = await this.#store.layers.usage();
     const mountPoint = join(
       this.#store.imageStore === '' ? this.#store.graphRoot : this.#store.imageStore,
       `${this.#store.driverName}-images`,
     );
-    return { mountPoint, usedBytes: bytes, inodesUsed: inodes, timestampNs: systemClock.nowNs() };
+    return {
+      mountPoint,
+      usedBytes: imageRoot.bytes,
+      inodesUsed: imageRoot.inodes,
+      inGraphRoot: { usedBytes: graphRoot.bytes, inodesUsed: graphRoot.inodes },
+      timestampNs: systemClock.nowNs(),
+    };
   }
 
   pulls() {

@@ -13,7 +13,18 @@ export interface Images {
   pull(call: Call, options: PullOptions): Promise<Image>;
   /** As CRI's RemoveImage: an id removes all names, a name untags and deletes when it was the last. Unknown is success. */
   remove(call: Call, idOrName: string): Promise<void>;
-  usage(): Promise<{ mountPoint: string; usedBytes: number; inodesUsed: number; timestampNs: bigint }>;
+  usage(): Promise<ImageUsage>;
+}
+
+export interface ImageUsage {
+  /** Stands for the file system that takes new images. */
+  readonly mountPoint: string;
+  /** Of image layers there */
+  readonly usedBytes: number;
+  readonly inodesUsed: number;
+  /** Of those in the graph root beside an image store, from before it was set. */
+  readonly inGraphRoot: { readonly usedBytes: number; readonly inodesUsed: number };
+  readonly timestampNs: bigint;
 }
 
 export interface PullOptions {

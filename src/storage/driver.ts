@@ -54,6 +54,8 @@ export interface Driver extends Partial<Disposable> {
   exists(id: string): Promise<boolean>;
   /** Ids of all layer folders on disk. */
   list(): Promise<string[]>;
+  /** Those in `home`, in the graph root, alone. */
+  listHome(): Promise<string[]>;
   /** Another program wrote the index: a layer may have been removed and made again, under the same id but with other files. */
   forget(): void;
   /** Removes what belongs to layers that are not known, beside their folders. */

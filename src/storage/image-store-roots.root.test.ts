@@ -121,6 +121,28 @@ test('images of the graph root are used, renamed and deleted where they are when
   assert.equal(await readFromContainer(store, fresh.id), 'fresh');
 });
 
+test('what layers take is counted for the root where they lie', async (t) => {
+  const { open } = setUp(t);
+  const [base, top] = old.layers.map(({ tar }) => tar.length);
+  const bytes = async (of: Store) => {
+    const { imageRoot, graphRoot } = await of.layers.usage();
+    return [imageRoot.bytes, graphRoot.bytes];
+  };
+  let store = await open({ imageStore: false });
+  await storeImage(store, old, 'example.org/old:1');
+  const before = await store.layers.usage();
+  assert.deepEqual(before.graphRoot, { bytes: 0, inodes: 0 });
+  assert.ok(before.imageRoot.inodes > 0);
+  await store[Symbol.asyncDispose]();
+
+  store = await open();
+  assert.deepEqual(await store.layers.usage(), { imageRoot: before.graphRoot, graphRoot: before.imageRoot });
+  await storeImage(store, fresh, 'example.org/fresh:1');
+  assert.deepEqual(await bytes(store), [fresh.layers[1]?.tar.length, Number(base) + Number(top)]);
+  await store.images.delete(old.id);
+  assert.deepEqual(await bytes(store), [fresh.layers[1]?.tar.length, base], 'the new image has the layer of both');
+});
+
 function ageLayers(index: string): void {
   const records: object[] = JSON.parse(readFileSync(index, 'utf8'));
   writeFileSync(index, JSON.stringify(records.map((record) => ({ ...record, created: '2024-01-02T03:04:05Z' }))));

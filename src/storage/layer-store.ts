@@ -11,7 +11,7 @@ import type { Driver } from './driver.ts';
 import { layerIdFor } from './layer-id.ts';
 import { addStagedLayers, stageLayer } from './staged-layer.ts';
 import type { StagedLayer, UnpackedContent } from './staged-layer.ts';
-import type { LayerRecord, LayerStore, UnpackOptions } from './store.ts';
+import type { LayerRecord, LayerStore, StoreUsage, UnpackOptions } from './store.ts';
 import type { StoreState, Transaction } from './store-state.ts';
 import type { Trash } from './trash.ts';
 import type { LayerUsage } from './layer-usage.ts';
@@ -229,7 +229,7 @@ export class Layers implements LayerStore, LayerSource, AsyncDisposable {
     }
   }
 
-  async usage(): Promise<{ bytes: number; inodes: number }> {
+  async usage(): Promise<StoreUsage> {
     await this.#options.state.refresh('layers');
     return this.#options.usage.total();
   }

@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { hasCode } from '../base/errors.ts';
 import { atomicWrite } from './index/atomic-write.ts';
 import { isObject, isSize } from './index/json-fields.ts';
+import type { IndexedLayer } from './index/layer-record.ts';
+import type { LayerSize, StoreUsage } from './store.ts';
 import type { StoreState } from './store-state.ts';
 
 const version = 1;
@@ -14,12 +16,19 @@ export class LayerUsage {
   readonly #path: string;
   readonly #state: StoreState;
   readonly #countInodes: (layerId: string) => Promise<number>;
+  readonly #listGraphRoot: () => Promise<readonly string[]>;
   readonly #inodes = new Map<string, number>();
   #saving: Promise<void> | undefined;
   #counting: Promise<void> | undefined;
 
-  constructor(options: { state: StoreState; countInodes: (layerId: string) => Promise<number> }) {
+  constructor(options: {
+    state: StoreState;
+    countInodes: (layerId: string) => Promise<number>;
+    /** Ids of the layers whose folders are in the graph root; asked when there is an image store, too. */
+    listGraphRoot: () => Promise<readonly string[]>;
+  }) {
     this.#state = options.state;
+    this.#listGraphRoot = options.listGraphRoot;
     this.#countInodes = options.countInodes;
     this.#path = `${options.state.paths.layers}/crio-layer-inodes.json`;
   }
@@ -42,18 +51,24 @@ export class LayerUsage {
   }
 
   /** From records and counts; layers that other programs added are counted in the background, from their tar-split. */
-  total(): { bytes: number; inodes: number } {
-    let bytes = 0;
-    let inodes = 0;
-    const unknown: string[] = [];
-    for (const layer of this.#imageLayers()) {
-      bytes += Math.max(0, layer.diffSize ?? 0);
-      const count = this.#inodes.get(layer.id);
-      if (count === undefined) unknown.push(layer.id);
-      else inodes += count;
-    }
+  async total(): Promise<StoreUsage> {
+    const { imageRoot, graphRoot } = this.#state.paths;
+    // Where the folder is, not the record: older tools keep all records in the graph root.
+    const old = new Set(imageRoot === graphRoot ? [] : await this.#listGraphRoot());
+    const layers = this.#imageLayers();
+    const unknown = layers.map(({ id }) => id).filter((id) => !this.#inodes.has(id));
     if (unknown.length > 0) this.#counting ??= this.#count(unknown).finally(() => (this.#counting = undefined));
-    return { bytes, inodes };
+    return {
+      imageRoot: this.#sum(layers.filter(({ id }) => !old.has(id))),
+      graphRoot: this.#sum(layers.filter(({ id }) => old.has(id))),
+    };
+  }
+
+  #sum(layers: readonly IndexedLayer[]): LayerSize {
+    return {
+      bytes: layers.reduce((sum, { diffSize }) => sum + Math.max(0, diffSize ?? 0), 0),
+      inodes: layers.reduce((sum, { id }) => sum + (this.#inodes.get(id) ?? 0), 0),
+    };
   }
 
   /** Waits for what goes on in the background. */

@@ -167,7 +167,7 @@ test('an image is found by id, prefix and name, and its sizes come from records'
     assert.equal((await store.images.find(key))?.id, image.id);
   const layerBytes = image.layers.reduce((sum, layer) => sum + layer.tar.length, 0);
   assert.equal(await store.images.size(image.id), layerBytes + image.config.length + 2 * image.manifest.length);
-  assert.deepEqual(await store.layers.usage(), { bytes: layerBytes, inodes: 6 });
+  assert.deepEqual((await store.layers.usage()).imageRoot, { bytes: layerBytes, inodes: 6 });
   assert.deepEqual(await store.images.readBigData(image.id, 'manifest'), image.manifest);
   assert.equal(await store.images.readBigData(image.id, 'nothing'), undefined);
 });

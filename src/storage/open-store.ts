@@ -62,7 +62,11 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const additional = driverOptions.additionalRoots.map((root) =>
       undo.adopt(new AdditionalStore(root, driverName, options.log), (opened) => opened.close()),
     );
-    const usage = new LayerUsage({ state, countInodes: (id) => countEntries(tarSplitPath(paths.layers, id)) });
+    const usage = new LayerUsage({
+      state,
+      countInodes: (id) => countEntries(tarSplitPath(paths.layers, id)),
+      listGraphRoot: () => driver.listHome(),
+    });
     await usage.load();
     undo.defer(() => usage.idle());
     const pool = undo.use(new UnpackPool(options.log));

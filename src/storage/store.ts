@@ -129,6 +129,19 @@ export interface NewImage {
   readonly bigData: readonly { readonly key: string; readonly data: Uint8Array; readonly digest: Digest }[];
 }
 
+export interface LayerSize {
+  readonly bytes: number;
+  readonly inodes: number;
+}
+
+/** What image layers take, by the disk where they lie. */
+export interface StoreUsage {
+  /** In the root that takes new images: the image store, or the graph root where there is none. */
+  readonly imageRoot: LayerSize;
+  /** In the graph root beside an image store, from before it was set; zero without one. */
+  readonly graphRoot: LayerSize;
+}
+
 export interface LayerStore {
   find(id: string): Promise<LayerRecord | undefined>;
   /** The id a layer gets in this format: storage-format 3. */
@@ -154,8 +167,8 @@ export interface LayerStore {
    * the index from the top down, as far as this program brought them.
    */
   discard(layerIds: readonly string[]): Promise<void>;
-  /** Bytes and inodes of all image layers, from records and counters, never by walking. */
-  usage(): Promise<{ bytes: number; inodes: number }>;
+  /** Of all image layers, from records and counters, never by walking. */
+  usage(): Promise<StoreUsage>;
   /** Mounts an image's layers read-only for image volumes and inspection; undone by the returned function. */
   mountReadOnly(layerId: string, target: string): Promise<() => Promise<void>>;
 }

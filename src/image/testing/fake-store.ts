@@ -85,7 +85,7 @@ export function createFakeStore(graphRoot: string): FakeStore {
         discarded.push(...ids);
         return Promise.resolve();
       },
-      usage: () => Promise.resolve({ bytes: 7, inodes: 3 }),
+      usage: () => Promise.resolve({ imageRoot: { bytes: 7, inodes: 3 }, graphRoot: { bytes: 0, inodes: 0 } }),
       mountReadOnly: unused,
     },
     containers: {

@@ -153,6 +153,10 @@ export class OverlayDriver implements Driver, Disposable {
     return names.flat().filter(isId);
   }
 
+  async listHome(): Promise<string[]> {
+    return (await readdir(this.home)).filter(isId);
+  }
+
   forget(): void {
     this.#parents.clear();
   }

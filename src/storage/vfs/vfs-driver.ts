@@ -74,6 +74,10 @@ export class VfsDriver implements Driver {
     return (await listNames(`${this.home}/dir`)).filter(isId);
   }
 
+  listHome(): Promise<string[]> {
+    return this.list();
+  }
+
   forget(): void {}
 
   async removeStale(): Promise<void> {}
