@@ -277,10 +277,9 @@ test('a collector that does not exist is a warning', () => {
 });
 
 test('validateLight names the section and the value', () => {
-  const check = (group: string, text: string) => () => {
-    const { config } = decode(`[crio.${group}]\n${text}`);
-    return validateLight(config, { host: hostWith(programs), log: silentLog });
-  };
+  const context = { host: hostWith(programs), log: silentLog };
+  const check = (group: string, text: string) => () =>
+    validateLight(decode(`[crio.${group}]\n${text}`).config, context);
   assert.match(
     errorOf(check('image', 'image_volumes = "x"')),
     /^invalid image_volumes "x": not one of "mkdir", "bind", "ignore"$/,
@@ -300,6 +299,11 @@ test('validateLight names the section and the value', () => {
     errorOf(check('runtime.workloads.w', 'annotation_prefix = "a"')),
     /workload "w": activation_annotation is empty/,
   );
+  for (const option of ['root', 'runroot', 'imagestore'])
+    assert.equal(
+      errorOf(() => validateLight(load({}, [`--${option}`, 'rel/x']).config, context)),
+      `validating root config: ${option} "rel/x" is not an absolute path`,
+    );
   assert.match(errorOf(check('api', 'tls_min_version = "VersionTLS10"')), /^validating api config/);
   assert.match(errorOf(check('api', 'stream_enable_tls = true')), /stream_tls_cert is not set/);
   assert.match(errorOf(check('stats', 'included_pod_metrics = ["all", "cpu"]')), /must stand alone/);

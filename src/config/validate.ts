@@ -46,6 +46,7 @@ interface Section {
 
 const lightRules: readonly Section[] = [
   { name: undefined, rules: [checkImageVolumes] },
+  { name: 'root', rules: [checkStoragePaths] },
   {
     name: 'runtime',
     rules: [
@@ -123,6 +124,13 @@ function withCgroupManager(loaded: LoadedConfig, { host, log }: ValidationContex
 
 function checkImageVolumes({ image }: UncheckedConfig): undefined {
   return oneOf('image_volumes', image.imageVolumes, groups.image.options.image_volumes.choices ?? []);
+}
+
+/** CRI-O makes them absolute from the folder that the daemon happens to run in, and the next command has another one. */
+function checkStoragePaths({ crio }: UncheckedConfig): undefined {
+  absolute('root', crio.root);
+  absolute('runroot', crio.runroot);
+  if (crio.imagestore !== '') absolute('imagestore', crio.imagestore);
 }
 
 function checkGomaxprocs({ runtime }: UncheckedConfig): undefined {

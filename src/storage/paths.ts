@@ -1,4 +1,5 @@
-import { resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
+import { CrioError } from '../base/errors.ts';
 
 /** Where everything of a store lies (containers/storage layout). `D` is the driver's name, the prefix of all folders. */
 export interface StorePaths {
@@ -17,6 +18,7 @@ export interface StorePaths {
   readonly runContainers: string;
 }
 
+/** Throws `invalid` for a root that is not absolute. */
 export function storePaths(options: {
   graphRoot: string;
   runRoot: string;
@@ -24,9 +26,9 @@ export function storePaths(options: {
   driver: string;
 }): StorePaths {
   // Symbolic links stay: every tool that shares the store must name the same mount point.
-  const graphRoot = resolve(options.graphRoot);
-  const runRoot = resolve(options.runRoot);
-  const imageRoot = options.imageStore === '' ? graphRoot : resolve(options.imageStore);
+  const graphRoot = absolute('root', options.graphRoot);
+  const runRoot = absolute('runroot', options.runRoot);
+  const imageRoot = options.imageStore === '' ? graphRoot : absolute('imagestore', options.imageStore);
   const { driver } = options;
   const images = `${imageRoot}/${driver}-images`;
   return {
@@ -41,6 +43,12 @@ export function storePaths(options: {
     runLayers: `${runRoot}/${driver}-layers`,
     runContainers: `${runRoot}/${driver}-containers`,
   };
+}
+
+/** A path that depends on the working directory would be another store for each program. */
+function absolute(name: string, path: string): string {
+  if (!isAbsolute(path)) throw new CrioError('invalid', `${name} "${path}" is not an absolute path`);
+  return resolve(path);
 }
 
 export function tarSplitPath(layersFolder: string, layerId: string): string {

@@ -22,6 +22,14 @@ function setUp(t: { after: (work: () => void) => void }) {
   return { paths, open };
 }
 
+test('storePaths takes no path that depends on the working directory', () => {
+  const good = { graphRoot: '/r', runRoot: '/run', imageStore: '', driver: 'overlay' };
+  const wrong = (paths: Partial<typeof good>) => () => storePaths({ ...good, ...paths });
+  assert.throws(wrong({ graphRoot: '' }), /^CrioError: root "" is not an absolute path$/);
+  assert.throws(wrong({ runRoot: 'run' }), /runroot "run" is not an absolute path/);
+  assert.throws(wrong({ imageStore: './i' }), /imagestore "\.\/i" is not an absolute path/);
+});
+
 test('StoreState sees what another one wrote, and keeps it when it writes', async (t) => {
   const { open } = setUp(t);
   const [one, two] = [open(), open()];
