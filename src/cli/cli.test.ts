@@ -136,6 +136,25 @@ test('crio config and crio check warn of what is wrong in the files of other too
   assert.match(broken.stderr, /level=warning msg="read registries configuration .*registries\.conf/);
 });
 
+test('crio config and crio check warn of auth files that are missing or broken', async () => {
+  const broken = join(folder, 'broken-auth.json');
+  await writeFile(broken, '{"auths":');
+  const conf = join(folder, 'auth.conf');
+  await writeFile(
+    conf,
+    `[crio.image]\nglobal_auth_file = "${folder}/none.json"\npause_image_auth_file = "${broken}"\n`,
+  );
+  for (const command of ['config', 'check']) {
+    const { code, stderr } = await crio(['-c', conf, command], fakeStore({ containers: [] }).store);
+    assert.equal(code, 0);
+    assert.match(
+      stderr,
+      /level=warning msg="global_auth_file: no such file \\".*none\.json\\": pulls have no credentials"/,
+    );
+    assert.match(stderr, /pause_image_auth_file: no image can be pulled with it: .*auth file \\".*broken-auth\.json/);
+  }
+});
+
 test('crio config --default prints every option', async () => {
   const { stdout } = await crio(['config', '--default']);
   assert.match(stdout, /^cgroup_manager = "systemd"$/m);

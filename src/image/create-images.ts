@@ -8,6 +8,7 @@ import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
 import { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import { dropDamagedBlobs } from './artifacts/artifact-damage.ts';
+import { authFileProblems } from './auth/auth-file-problems.ts';
 import { defaultAuthFiles } from './auth/find-credentials.ts';
 import { removeUsedAuth } from './auth/namespaced-auth.ts';
 import { Catalog } from './catalog.ts';
@@ -102,7 +103,9 @@ export async function createImages(options: ImagesOptions): Promise<ImageService
   await removeUsedAuth(options.config.image.namespacedAuthDir, options.log);
   const registries = await readRegistries(paths, options.log);
   const system = options.places?.policyFiles ?? systemPolicyPaths(env);
-  for (const line of await policyProblems(options.config.image, system)) options.log.warn(line);
+  const { image } = options.config;
+  for (const line of [...(await policyProblems(image, system)), ...(await authFileProblems(image))])
+    options.log.warn(line);
   return new StoredImages(options, paths, registries);
 }
 

@@ -5,7 +5,8 @@ import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { silentLog } from '../base/log.ts';
+import { Call } from '../base/call.ts';
+import { Logger, silentLog } from '../base/log.ts';
 import { Authorizer } from './registry/authorizer.ts';
 import { Endpoints } from './registry/endpoints.ts';
 import { defaultLimits } from './registry/limits.ts';
@@ -68,6 +69,23 @@ describe('credentials', () => {
       /^unable to pull image: pull ".*\/a:1": read manifest 1: http:\/\/127\.0\.0\.1:\d+ \(credentials of the request\): token server http:.*: 401 unauthorized: UNAUTHORIZED: wrong password$/,
     );
     assert.ok(!text.includes('hunter2'));
+  });
+
+  it('pulls public images without the configured auth file, and says so at start; one for this pull must be there', async () => {
+    const lines: string[] = [];
+    const log = new Logger({ level: 'warn', filter: undefined, format: 'text', write: (line) => lines.push(line) });
+    await using bench = await openBench({ log, image: (dir) => ({ globalAuthFile: join(dir, 'none.json') }) });
+    const { registry, images, dir } = bench;
+    putImage(registry, 'a', '1');
+    assert.match(lines.join(''), /level=warning msg="global_auth_file: no such file \\".*none\.json/);
+    await bench.pull(`${registry.host}/a:1`);
+    const call = new Call({ name: 'PullImage', id: 't', log: silentLog });
+    const authFile = join(dir, 'given.json');
+    const request = { reference: `${registry.host}/a:1`, namespace: '', cgroupParent: '', credentials: undefined };
+    assert.match(
+      await failure(images.pull(call, { ...request, authFile })),
+      /^unable to pull image: read auth file ".*given\.json": no such file$/,
+    );
   });
 
   it('takes them from an auth file by the longest entry and names it', async () => {

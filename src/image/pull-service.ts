@@ -8,6 +8,7 @@ import type { Config } from '../config/config.ts';
 import type { Store } from '../storage/store.ts';
 import type { ArtifactCatalog } from './artifacts/artifact-catalog.ts';
 import type { RunningBlobs } from './bring-once.ts';
+import { requireAuthFile } from './auth/auth-file.ts';
 import { configuredAuthFile } from './auth/configured-auth-file.ts';
 import { takeNamespacedAuth } from './auth/namespaced-auth.ts';
 import { readDecryptionKeys } from './encryption/decryption-keys.ts';
@@ -145,6 +146,7 @@ export class PullService {
     const { artifactOnly } = request;
     const policy = await loadPolicy(settings.image, request.namespace, this.#options.policyFiles);
     log.debug(() => `Using pull policy path for image ${request.reference}: "${policy.path}"`);
+    if (request.authFile !== undefined) await requireAuthFile(request.authFile);
     await using namespaced =
       request.authFile === undefined ? await this.#takeAuth(settings, request.namespace, candidates) : undefined;
     const explicit = request.authFile ?? namespaced?.path ?? configuredAuthFile(settings.image, request.reference);

@@ -168,7 +168,7 @@ describe('credentials', () => {
     writeAuth(file, { auths: {} });
     assert.match(await refusal(basic), /\(no credentials\)/);
     rmSync(file);
-    assert.match(await refusal(basic), /read auth file "\/etc\/crio\/global-auth\.json": no such file/);
+    assert.match(await refusal(basic), /\(no credentials\)/, 'the usual places do not count');
     await node.daemon.restart('SIGTERM', () => rmSync('/etc/crio/crio.conf.d/90-auth.conf'));
     await pull(basic);
     rmSync('/run/containers/0/auth.json');

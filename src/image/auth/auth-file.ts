@@ -28,6 +28,12 @@ export async function readAuthFile(path: string): Promise<AuthFile | undefined> 
   return parseAuthFile(data, path);
 }
 
+/** For a file that somebody named for one pull: it must be there. */
+export async function requireAuthFile(path: string): Promise<void> {
+  if ((await readAuthFile(path)) === undefined)
+    throw new CrioError('invalid', `read auth file "${path}": no such file`);
+}
+
 export function parseAuthFile(data: Uint8Array, path: string): AuthFile {
   const what = `auth file "${path}"`;
   const reader = new JsonReader(data.length === 0 ? new Map() : parseLooseJson(data, what), what);

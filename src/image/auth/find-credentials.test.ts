@@ -152,8 +152,11 @@ esac
     await assert.rejects(find('a.io/x', { helpers: ['../../bin/sh'] }), /not a name/);
   });
 
-  it('wants a configured file to be there', async () => {
-    await assert.rejects(find('a.io/x', { explicit: join(dir, 'none') }), /no such file/);
+  it('finds nothing in a configured file that is missing, and does not look elsewhere', async () => {
+    const auth = join(dir, 'usual.json');
+    await writeFile(auth, JSON.stringify({ auths: { 'a.io': { auth: encode('u:p') } } }));
+    assert.equal(await find('a.io/x', { explicit: join(dir, 'none'), defaults: [auth] }), undefined);
+    await assert.rejects(find('a.io/x', { explicit: dir, defaults: [auth] }), /read auth file/);
   });
 
   it('looks in the usual places', () => {

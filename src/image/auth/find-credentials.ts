@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { CrioError, wrap } from '../../base/errors.ts';
+import { wrap } from '../../base/errors.ts';
 import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { authDomain, findInAuthFile, readAuthFile, registryKey } from './auth-file.ts';
@@ -16,9 +16,9 @@ const authFiles = 'containers-auth.json';
 const dockerHubUrl = 'https://index.docker.io/v1/';
 
 export interface CredentialFiles {
-  /** Only this file, when set (`global_auth_file`, or one for a namespace); it must exist. */
+  /** Only this file, when set (`global_auth_file`, or one for a namespace). A missing one has no credentials, as with skopeo. */
   readonly explicit: string | undefined;
-  /** Read in order when there is no explicit one; each may be missing. */
+  /** Read in order when there is no explicit one. */
   readonly defaults: readonly string[];
   /** From registries.conf; undefined for only auth files. */
   readonly helpers: readonly string[] | undefined;
@@ -62,11 +62,7 @@ async function findInFiles(
 ): Promise<ResolvedCredentials | undefined> {
   for (const path of files.explicit === undefined ? files.defaults : [files.explicit]) {
     const file = await readAuthFile(path);
-    if (file === undefined) {
-      if (path === files.explicit) throw new CrioError('invalid', `read auth file "${path}": no such file`);
-      continue;
-    }
-    const found = await findInFile(file, reference, signal);
+    const found = file && (await findInFile(file, reference, signal));
     if (found !== undefined) return found;
   }
   return undefined;
