@@ -133,7 +133,32 @@ test('crio config and crio check warn of what is wrong in the files of other too
   await writeFile(registries, 'x = [');
   const broken = await crio(['config'], store, env);
   assert.equal(broken.code, 0);
-  assert.match(broken.stderr, /level=warning msg="read registries configuration .*registries\.conf/);
+  assert.match(
+    broken.stderr,
+    /level=warning msg="the daemon will not start: read registries configuration .*registries\.conf/,
+  );
+});
+
+test('crio config and crio check tell what the daemon refuses at its start', async () => {
+  const storage = join(folder, 'zfs.conf');
+  await writeFile(storage, '[storage]\ndriver = "zfs"\n');
+  const registries = join(folder, 'insecure.conf');
+  await writeFile(registries, '[[registry]]\nlocation = "a.test"\ninsecure = "yes"\n');
+  const env = { CONTAINERS_STORAGE_CONF: storage, CONTAINERS_REGISTRIES_CONF: registries };
+  const lines = [
+    'storage driver "zfs": only overlay and vfs are supported',
+    'storage option "overlay.imagestor=/x" is not supported',
+    `read registries configuration "${registries}": registry[0].insecure: expected true or false`,
+  ];
+  const { store } = fakeStore({ containers: [] });
+  for (const command of ['config', 'check']) {
+    const { code, stderr } = await crio(['--storage-opt', 'overlay.imagestor=/x', command], store, env);
+    assert.equal(code, 0);
+    for (const line of lines)
+      assert.ok(stderr.includes(`level=warning msg=${JSON.stringify(`the daemon will not start: ${line}`)}`), stderr);
+  }
+  const { stderr } = await crio(['--storage-driver', 'overlay2', '--storage-opt', 'overlay.mountopt=nodev', 'config']);
+  assert.doesNotMatch(stderr, /will not start/);
 });
 
 test('crio config and crio check warn of auth files that are missing or broken', async () => {

@@ -17,6 +17,13 @@ const ignored = new Set([
   'sync',
 ]);
 
+/** `overlay2` is an old name, and empty the default. */
+export function driverNameOf(name: string): 'overlay' | 'vfs' {
+  if (name === '' || name === 'overlay' || name === 'overlay2') return 'overlay';
+  if (name === 'vfs') return 'vfs';
+  throw new CrioError('invalid', `storage driver "${name}": only overlay and vfs are supported`);
+}
+
 /** Reads `overlay.<key>=<value>` strings (also `overlay2.` or `.`); an unknown key is an error, as elsewhere. */
 export function parseDriverOptions(options: readonly string[], log: Logger): DriverOptions {
   const parsed = { mountOptions: [] as readonly string[], additionalRoots: [] as string[], disableVolatile: false };

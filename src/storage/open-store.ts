@@ -8,7 +8,7 @@ import { createContainerStore } from './container-store.ts';
 import { createHealth } from './damage/health.ts';
 import { Quarantine } from './damage/quarantine.ts';
 import type { Driver } from './driver.ts';
-import { parseDriverOptions } from './driver-options.ts';
+import { driverNameOf, parseDriverOptions } from './driver-options.ts';
 import type { DriverOptions } from './driver-options.ts';
 import { createImageStore } from './image-store.ts';
 import { Layers } from './layer-store.ts';
@@ -123,12 +123,6 @@ async function* atMost(blob: AsyncIterable<Uint8Array>, bytes: number): AsyncGen
 function createDriver(paths: StorePaths, options: DriverOptions, log: Logger): Driver {
   if (paths.driver === 'vfs') return new VfsDriver(paths.graphRoot);
   return new OverlayDriver({ ...options, graphRoot: paths.graphRoot, imageRoot: paths.imageRoot, log });
-}
-
-function driverNameOf(name: string): 'overlay' | 'vfs' {
-  if (name === '' || name === 'overlay' || name === 'overlay2') return 'overlay';
-  if (name === 'vfs') return 'vfs';
-  throw new CrioError('invalid', `storage driver "${name}": only overlay and vfs are supported`);
 }
 
 async function makeFolders(paths: StorePaths): Promise<void> {
