@@ -5,7 +5,7 @@ import { boolFlag, flag, stringFlag } from '../config/flags.ts';
 import { parseDuration } from '../config/go-duration.ts';
 import { artifactDamage } from '../image/artifacts/artifact-damage.ts';
 import { ArtifactStore } from '../image/artifacts/artifact-store.ts';
-import type { Store, StoreDamage } from '../storage/store.ts';
+import type { RepairedImage, Store, StoreDamage } from '../storage/store.ts';
 import type { Command, CommandContext } from './command.ts';
 import { warnAboutContainerFiles } from './container-files.ts';
 import { removeStorage } from './store-access.ts';
@@ -60,7 +60,7 @@ async function check(context: CommandContext, { openStore }: StoreAccess): Promi
   if (!isDamaged) return 0;
   if (!boolFlag(flags, 'repair')) throw counted(damage);
   try {
-    await store.health.repair(storage, { containers: isForced });
+    reportRepaired(await store.health.repair(storage, { containers: isForced }), log);
     await removeArtifacts(artifacts, artifactFaults);
     log.info('Repaired: what is damaged will be pulled again when it is asked for');
   } catch (error) {
@@ -88,6 +88,13 @@ function report(damage: StoreDamage, log: Logger): void {
     ['container', damage.containers],
   ] as const;
   for (const [kind, reasons] of kinds) for (const [id, reason] of reasons) log.info(`${kind} ${id}: ${reason}`);
+}
+
+function reportRepaired(images: ReadonlyMap<string, RepairedImage>, log: Logger): void {
+  for (const [id, { usedBy }] of images) {
+    const outcome = usedBy === undefined ? 'deleted' : `used by container ${usedBy}, set aside`;
+    log.info(`image ${id}: ${outcome}: pull it again`);
+  }
 }
 
 /** A duration or whole seconds, in ms; the sign is ignored, as CRI-O does. */

@@ -74,7 +74,10 @@ function fakeStore(records: {
           containers: reasons(records.damage?.containers),
         });
       },
-      repair: (_damage: unknown, options: unknown) => Promise.resolve(void repairs.push(options)),
+      repair(_damage: unknown, options: unknown) {
+        repairs.push(options);
+        return Promise.resolve(new Map([['image', { usedBy: 'user' }]]));
+      },
     },
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
@@ -344,7 +347,9 @@ test('check counts damage, and repairs it when asked to', async () => {
   assert.match(found.stderr, /layers: 0, read-only layers: 0, images: 1, read-only images: 0, containers: 1/);
   assert.equal((await crio(['check', '--repair'], damaged.store)).code, 1, 'the container stays');
   assert.deepEqual(damaged.repairs, [{ containers: false }]);
-  assert.equal((await crio(['check', '--repair', '--force'], damaged.store)).code, 0);
+  const repaired = await crio(['check', '--repair', '--force'], damaged.store);
+  assert.equal(repaired.code, 0);
+  assert.match(repaired.stderr, /msg="image image: used by container user, set aside: pull it again"/);
   assert.deepEqual(damaged.repairs, [{ containers: false }, { containers: true }]);
 });
 

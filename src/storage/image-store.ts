@@ -46,6 +46,7 @@ export function createImageStore(options: ImageStoreOptions): ImageStore {
       return image === undefined || quarantine.damageOf(image.id) !== undefined ? undefined : image;
     },
     async damaged() {
+      await state.refresh('images');
       const ids = new Set(quarantine.images());
       return ids.size === 0 ? [] : (await listImages(options)).filter(({ id }) => ids.has(id));
     },

@@ -72,6 +72,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     const pool = undo.use(new UnpackPool(options.log));
     const quarantine = new Quarantine(state);
     await quarantine.load();
+    state.onImagesRead = () => quarantine.load();
     const unpackBlob = createUnpackBlob(pool, driverName);
     const layers = undo.use(new Layers({ state, driver, unpackBlob, usage, trash, quarantine, loose, additional }));
     const parts = { state, driver, trash, containerTrash, runTrash, sources: layers, quarantine, loose, additional };

@@ -61,6 +61,10 @@ export class StoreState {
   readonly #refreshing = new Map<IndexKind, Promise<void>>();
   /** Called when the records of layers were read anew, as another program wrote them. */
   onLayersRead: () => void = () => {};
+  /** The same for images; the locks are held until it is done. */
+  onImagesRead: () => Promise<void> = async () => {};
+  /** What belongs to images changed, but no record. */
+  #imageFilesChanged = false;
 
   constructor(paths: StorePaths, log: Logger, onStep: (name: string) => void = () => undefined) {
     this.paths = paths;
@@ -139,6 +143,11 @@ export class StoreState {
     return this.#storageLock.readToken().toString('latin1');
   }
 
+  /** In a transaction: others are to read the images again, as files beside their records changed. */
+  announceImages(): void {
+    this.#imageFilesChanged = true;
+  }
+
   close(): void {
     for (const lock of this.#allLocks()) lock.close();
   }
@@ -211,8 +220,9 @@ export class StoreState {
       { index: this.mounts, locks: [this.#mountsLock] },
       { index: this.images, locks: this.#imagesLocks },
       { index: this.containers, locks: [this.#containersLock] },
-    ].filter(({ index }) => index.isDirty);
+    ].filter(({ index }) => index.isDirty || (index === this.images && this.#imageFilesChanged));
     if (indexes.length === 0) return;
+    this.#imageFilesChanged = false;
     const touched = indexes.flatMap(({ locks }) => locks).map((lock) => touch(lock, handles));
     const prepared = await allPrepared([...indexes.map(({ index }) => index.prepareSave()), ...touched]);
     await commitAll(prepared);
@@ -235,6 +245,7 @@ export class StoreState {
     const tokens = this.#locksOf(kind).map((lock) => [lock, lock.readToken()] as const);
     await this[kind].load();
     if (kind === 'layers') this.onLayersRead();
+    if (kind === 'images') await this.onImagesRead();
     for (const [lock, token] of tokens) lock.remember(token);
   }
 

@@ -26,9 +26,10 @@ export interface StoreHealth {
   check(options: { readonly contents: boolean; readonly maxAgeMs: number }): Promise<StoreDamage>;
   /**
    * Deletes damaged images and layers, and with `containers` damaged containers, as far as they are what `check` has seen.
-   * Throws at the first that cannot be.
+   * Images that a container uses are set aside instead, as `walk` does. Throws at the first that cannot be. Returns the
+   * images by id.
    */
-  repair(damage: StoreDamage, options: { readonly containers: boolean }): Promise<void>;
+  repair(damage: StoreDamage, options: { readonly containers: boolean }): Promise<ReadonlyMap<string, RepairedImage>>;
   /**
    * Looks in the background, slowly, and takes damaged images out of the lists. With `contents`, as after an unclean stop,
    * it also deletes layers that nothing refers to and that are older than a day. Errors are logged.
@@ -36,6 +37,11 @@ export interface StoreHealth {
   walk(options: { readonly contents: boolean; readonly signal: AbortSignal }): Promise<void>;
   /** Why an image does not count as present; undefined when it does. */
   damageOf(imageId: string): string | undefined;
+}
+
+export interface RepairedImage {
+  /** Id of a container, for which it was set aside; else it was deleted. */
+  readonly usedBy: string | undefined;
 }
 
 /** Reasons by id. */

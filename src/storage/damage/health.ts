@@ -6,15 +6,12 @@ import { allImages, chainOf, containerDamage, imageDamage, imageLayers, inspectL
 import type { KnownLayer } from './find-damage.ts';
 import { layerVersion } from './layer-version.ts';
 import { describeDamage } from './quarantine.ts';
-import type { Quarantine } from './quarantine.ts';
 import { nothingUsesIt, repairStore } from './repair-store.ts';
 import type { RepairOptions } from './repair-store.ts';
 import { verifyLayer } from './verify-layer.ts';
 import { walkStore } from './walk-store.ts';
 
-export interface HealthOptions extends RepairOptions {
-  readonly quarantine: Quarantine;
-}
+export type HealthOptions = RepairOptions;
 
 export function createHealth(options: HealthOptions): StoreHealth {
   const { quarantine } = options;

@@ -19,6 +19,8 @@ interface Entry {
   readonly damage: ImageDamage;
   /** Undefined for an image of an additional store, where nothing is written: found anew after each start. */
   readonly path: string | undefined;
+  /** Of the file when it was written or read; undefined when it is another one by now. */
+  readonly fileVersion?: string | undefined;
 }
 
 const version = 1;
@@ -43,17 +45,20 @@ export class Quarantine {
     return this.#generation;
   }
 
-  /** Reads the marks of the images in the index. */
+  /** Reads the marks of the images in the index that it does not know, as those that another process wrote. */
   async load(): Promise<void> {
     for (const { id } of this.#state.images.list()) {
       const path = this.#path(id);
-      if (!isThere(path)) continue;
+      const fileVersion = versionOf(path);
+      if (fileVersion === undefined || fileVersion === this.#entries.get(id)?.fileVersion) continue;
       try {
-        this.#set(id, { damage: parseDamage(await readFile(path, 'utf8')), path });
+        this.#set(id, { damage: parseDamage(await readFile(path, 'utf8')), path, fileVersion });
       } catch (error) {
+        if (hasCode(error, 'ENOENT')) continue;
         // The mark itself says enough.
         this.#state.log.warn(`read "${path}"`, error);
-        this.#set(id, { damage: { data: `its mark cannot be read: ${messageOf(error)}`, layers: new Map() }, path });
+        const damage = { data: `its mark cannot be read: ${messageOf(error)}`, layers: new Map() };
+        this.#set(id, { damage, path, fileVersion });
       }
     }
   }
@@ -75,28 +80,33 @@ export class Quarantine {
     return false;
   }
 
-  async add(imageId: string, damage: ImageDamage, options: { readonly isReadOnly: boolean }): Promise<void> {
+  /** False when the mark is not on the disk: whoever opens the store next does not know of it. */
+  async add(imageId: string, damage: ImageDamage, options: { readonly isReadOnly: boolean }): Promise<boolean> {
     this.#set(imageId, { damage, path: undefined });
     this.#state.log.warn(`image "${imageId}" is damaged and does not count as present: ${describeDamage(damage)}`);
-    if (options.isReadOnly) return;
+    if (options.isReadOnly) return false;
     const path = this.#path(imageId);
     try {
       await mkdir(dirname(path), { recursive: true, mode: 0o700 });
       await atomicWrite(path, Buffer.from(formatDamage(damage)), { durable: true });
-      this.#set(imageId, { damage, path });
+      this.#set(imageId, { damage, path, fileVersion: versionOf(path) });
+      this.#state.announceImages();
+      return true;
     } catch (error) {
       // A disk that takes no write any more: until the next start it is known here.
       this.#state.log.warn(`write "${path}"`, error);
+      return false;
     }
   }
 
   /** New content of a layer is in place, durable. */
   async layerReplaced(layerId: string): Promise<void> {
-    for (const [imageId, { damage, path }] of [...this.#entries]) {
+    for (const [imageId, entry] of [...this.#entries]) {
+      const { damage } = entry;
       if (!damage.layers.has(layerId)) continue;
       const layers = new Map([...damage.layers].filter(([id]) => id !== layerId));
       if (damage.data === '' && layers.size === 0) await this.#remove(imageId);
-      else this.#set(imageId, { damage: { ...damage, layers }, path });
+      else this.#set(imageId, { ...entry, damage: { ...damage, layers } });
     }
   }
 
@@ -147,6 +157,12 @@ export function describeDamage({ data, layers }: ImageDamage): string {
 
 function isThere(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false }) !== undefined;
+}
+
+/** Each write of a mark makes another file. */
+function versionOf(path: string): string | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined ? undefined : `${stat.ino} ${stat.mtimeNs}`;
 }
 
 function formatDamage({ data, layers }: ImageDamage): string {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readlinkSync, renameSync, unlinkSync } from 'node:fs';
+import { appendFileSync, readdirSync, readlinkSync, renameSync, statSync, unlinkSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode } from '../../base/errors.ts';
 import { acquireFileLock } from '../../sys/lock.ts';
-import { buildImage, newImage, storeImage, unpackLayers } from '../testing/build-image.ts';
+import { buildImage, layerIds, newImage, storeImage, unpackLayers } from '../testing/build-image.ts';
 import {
   createContainer,
   image,
@@ -15,6 +15,7 @@ import {
   namesOf,
   noAge,
   setUp,
+  sibling,
   storeAll,
 } from '../testing/damage-world.ts';
 
@@ -36,13 +37,34 @@ test('what nothing uses is damage when it is old, and repair deletes it with the
   assert.ok(isClean(await store.health.check({ contents: true, maxAgeMs: 0 })));
 });
 
-test('an image in use is not repaired without its container', async (t) => {
-  const { store, diff } = await setUp(t);
-  const [, top = ''] = await storeAll(store);
-  await createContainer(store, 'a'.repeat(64), image.id);
-  unlinkSync(`${diff(top)}/srv/file`);
-  const damage = await store.health.check({ contents: true, maxAgeMs: noAge });
-  await assert.rejects(store.health.repair(damage, { containers: false }), /image is in use by a container/);
+test('an image in use is set aside by repair, which other processes see, and a pull mends it', async (t) => {
+  const { store, diff, reopen } = await setUp(t);
+  const ids = await storeAll(store);
+  const user = 'a'.repeat(64);
+  await createContainer(store, user, image.id);
+  const [file, before] = [`${diff(ids[0] ?? '')}/bin/sh`, names.toSorted()];
+  appendFileSync(file, 'x');
+  assert.deepEqual(await namesOf(store), before);
+  const checking = await reopen();
+  for (const containers of [false, true]) {
+    const damage = await checking.health.check({ contents: true, maxAgeMs: noAge });
+    const repaired = await checking.health.repair(damage, { containers });
+    const users = [...repaired].map(([id, { usedBy }]) => [id, usedBy]);
+    assert.deepEqual(users, [[image.id, user], ...(containers ? [] : [[sibling.id, undefined]])]);
+  }
+  // The store of the daemon, which is open all the time
+  assert.equal(await store.images.find('example.org/image'), undefined);
+  assert.deepEqual(await namesOf(store), ['example.org/lonely']);
+  assert.match(store.health.damageOf(image.id) ?? '', /"bin\/sh"/);
+  await assert.rejects(createContainer(store, 'b'.repeat(64), image.id), /pull it again/);
+  await storeImage(store, image, 'example.org/image');
+  assert.equal(statSync(file).size, 300_000);
+  assert.deepEqual(layerIds(store, image), ids);
+  assert.equal((await store.containers.list()).length, 1);
+  for (const each of [store, checking]) {
+    assert.equal((await each.images.find('example.org/image'))?.id, image.id);
+    assert.ok(isClean(await each.health.check({ contents: true, maxAgeMs: 0 })));
+  }
 });
 
 test('repair leaves what was pulled again, or came into use, since the check', async (t) => {
