@@ -53,15 +53,20 @@ async function check(context: CommandContext, { openStore }: StoreAccess): Promi
   const artifactFaults = await artifactDamage(artifacts, { contents, signal: new AbortController().signal });
   const storage = await store.health.check({ contents, maxAgeMs });
   // CRI-O's text has no word for them.
-  const damage = { ...storage, images: new Map([...storage.images, ...artifactFaults]) };
+  const damage = {
+    ...storage,
+    images: new Map([...storage.images, ...artifactFaults]),
+    names: new Map([...storage.names, ...(await artifactNames(artifacts, artifactFaults))]),
+  };
   report(damage, log);
   const isDamaged = Object.values(countsOf(damage)).some((count) => count > 0);
   log.info(`Storage directory ${store.graphRoot} has errors: ${isDamaged}`);
   if (!isDamaged) return 0;
   if (!boolFlag(flags, 'repair')) throw counted(damage);
   try {
-    reportRepaired(await store.health.repair(storage, { containers: isForced }), log);
+    reportRepaired(await store.health.repair(storage, { containers: isForced }), damage, log);
     await removeArtifacts(artifacts, artifactFaults);
+    reportRepaired(new Map([...artifactFaults.keys()].map((id) => [id, { usedBy: undefined }])), damage, log);
     log.info('Repaired: what is damaged will be pulled again when it is asked for');
   } catch (error) {
     if (!boolFlag(flags, 'wipe')) throw error;
@@ -79,6 +84,16 @@ async function removeArtifacts(artifacts: ArtifactStore, damaged: ReadonlyMap<st
     if (damaged.has(image.id)) await artifacts.remove(digest, undefined);
 }
 
+async function artifactNames(
+  artifacts: ArtifactStore,
+  damaged: ReadonlyMap<string, string>,
+): Promise<ReadonlyMap<string, readonly string[]>> {
+  const names = new Map<string, readonly string[]>();
+  for (const { image } of await artifacts.contents())
+    if (damaged.has(image.id)) names.set(image.id, image.repoTags.length > 0 ? image.repoTags : image.repoDigests);
+  return names;
+}
+
 function report(damage: StoreDamage, log: Logger): void {
   const kinds = [
     ['layer', damage.layers],
@@ -87,13 +102,20 @@ function report(damage: StoreDamage, log: Logger): void {
     ['read-only image', damage.readOnlyImages],
     ['container', damage.containers],
   ] as const;
-  for (const [kind, reasons] of kinds) for (const [id, reason] of reasons) log.info(`${kind} ${id}: ${reason}`);
+  for (const [kind, reasons] of kinds)
+    for (const [id, reason] of reasons) log.info(`${kind} ${named(id, damage)}: ${reason}`);
 }
 
-function reportRepaired(images: ReadonlyMap<string, RepairedImage>, log: Logger): void {
+/** With names, as nobody knows an image by its id, least of all when it is deleted. */
+function named(id: string, { names }: StoreDamage): string {
+  const known = names.get(id) ?? [];
+  return known.length === 0 ? id : `${id} (${known.join(', ')})`;
+}
+
+function reportRepaired(images: ReadonlyMap<string, RepairedImage>, damage: StoreDamage, log: Logger): void {
   for (const [id, { usedBy }] of images) {
     const outcome = usedBy === undefined ? 'deleted' : `used by container ${usedBy}, set aside`;
-    log.info(`image ${id}: ${outcome}: pull it again`);
+    log.info(`image ${named(id, damage)}: ${outcome}: pull it again`);
   }
 }
 

@@ -71,6 +71,7 @@ function fakeStore(records: {
           readOnlyLayers: reasons(),
           images: reasons(records.damage?.images),
           readOnlyImages: reasons(),
+          names: new Map([['image', ['a.org/b:1', 'a.org/b:2']]]),
           containers: reasons(records.damage?.containers),
         });
       },
@@ -345,11 +346,15 @@ test('check counts damage, and repairs it when asked to', async () => {
   const found = await crio(['check'], damaged.store);
   assert.equal(found.code, 1);
   assert.match(found.stderr, /layers: 0, read-only layers: 0, images: 1, read-only images: 0, containers: 1/);
+  assert.match(found.stderr, /msg="image image \(a\.org\/b:1, a\.org\/b:2\): reason"/);
   assert.equal((await crio(['check', '--repair'], damaged.store)).code, 1, 'the container stays');
   assert.deepEqual(damaged.repairs, [{ containers: false }]);
   const repaired = await crio(['check', '--repair', '--force'], damaged.store);
   assert.equal(repaired.code, 0);
-  assert.match(repaired.stderr, /msg="image image: used by container user, set aside: pull it again"/);
+  assert.match(
+    repaired.stderr,
+    /msg="image image \(a\.org\/b:1, a\.org\/b:2\): used by container user, set aside: pull it again"/,
+  );
   assert.deepEqual(damaged.repairs, [{ containers: false }, { containers: true }]);
 });
 

@@ -52,6 +52,8 @@ export interface StoreDamage {
   readonly readOnlyLayers: ReadonlyMap<string, string>;
   readonly images: ReadonlyMap<string, string>;
   readonly readOnlyImages: ReadonlyMap<string, string>;
+  /** Of the damaged images: what to pull them by, tags or else digests. */
+  readonly names: ReadonlyMap<string, readonly string[]>;
   readonly containers: ReadonlyMap<string, string>;
 }
 

@@ -5,6 +5,7 @@ import { layerCreatedNs } from './delete-old-layers.ts';
 import { allImages, chainOf, containerDamage, imageDamage, imageLayers, inspectLayer } from './find-damage.ts';
 import type { KnownLayer } from './find-damage.ts';
 import { layerVersion } from './layer-version.ts';
+import { namesToPull } from './names-to-pull.ts';
 import { describeDamage } from './quarantine.ts';
 import { nothingUsesIt, repairStore } from './repair-store.ts';
 import type { RepairOptions } from './repair-store.ts';
@@ -46,9 +47,12 @@ async function check(
   }
   const faults = new Map([...layers, ...readOnlyLayers]);
   const [images, readOnlyImages] = [new Map<string, string>(), new Map<string, string>()];
+  const names = new Map<string, readonly string[]>();
   for (const { image, isReadOnly } of await allImages(options)) {
     const damage = await imageDamage(options, image, faults);
-    if (damage !== undefined) (isReadOnly ? readOnlyImages : images).set(image.id, describeDamage(damage));
+    if (damage === undefined) continue;
+    (isReadOnly ? readOnlyImages : images).set(image.id, describeDamage(damage));
+    names.set(image.id, namesToPull(image));
   }
   for (const id of await unusedLayers(options, request.maxAgeMs)) {
     const version = await layerVersion(options, id);
@@ -61,7 +65,7 @@ async function check(
     const reason = await containerDamage(options, container);
     if (reason !== undefined) containers.set(container.id, reason);
   }
-  return { layers, versions, readOnlyLayers, images, readOnlyImages, containers };
+  return { layers, versions, readOnlyLayers, images, readOnlyImages, names, containers };
 }
 
 async function layerFault(options: HealthOptions, layer: KnownLayer, contents: boolean): Promise<string | undefined> {

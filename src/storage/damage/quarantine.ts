@@ -5,7 +5,9 @@ import { formatTimeNs, systemClock } from '../../base/clock.ts';
 import { hasCode, messageOf } from '../../base/errors.ts';
 import { atomicWrite } from '../index/atomic-write.ts';
 import { isObject, isText } from '../index/json-fields.ts';
+import type { ImageRecord } from '../store.ts';
 import type { StoreState } from '../store-state.ts';
+import { namesToPull } from './names-to-pull.ts';
 
 /** Why an image does not count as present. */
 export interface ImageDamage {
@@ -81,9 +83,11 @@ export class Quarantine {
   }
 
   /** False when the mark is not on the disk: whoever opens the store next does not know of it. */
-  async add(imageId: string, damage: ImageDamage, options: { readonly isReadOnly: boolean }): Promise<boolean> {
+  async add(image: ImageRecord, damage: ImageDamage, options: { readonly isReadOnly: boolean }): Promise<boolean> {
+    const imageId = image.id;
     this.#set(imageId, { damage, path: undefined });
-    this.#state.log.warn(`image "${imageId}" is damaged and does not count as present: ${describeDamage(damage)}`);
+    const reason = describeDamage(damage);
+    this.#state.log.warn(`image ${nameOf(image)} is damaged and does not count as present: ${reason}`);
     if (options.isReadOnly) return false;
     const path = this.#path(imageId);
     try {
@@ -122,7 +126,8 @@ export class Quarantine {
     const path = this.#entries.get(imageId)?.path;
     this.#entries.delete(imageId);
     this.#generation += 1;
-    this.#state.log.info(`image "${imageId}" is whole again`);
+    const image = this.#state.images.get(imageId);
+    this.#state.log.info(`image ${image === undefined ? `"${imageId}"` : nameOf(image)} is whole again`);
     if (path === undefined) return;
     try {
       await unlink(path);
@@ -153,6 +158,10 @@ export class Quarantine {
 export function describeDamage({ data, layers }: ImageDamage): string {
   const parts = [...layers].map(([id, reason]) => `layer ${id}: ${reason}`);
   return [...(data === '' ? [] : [data]), ...parts].join('; ');
+}
+
+function nameOf(image: ImageRecord): string {
+  return `"${image.id}" (${namesToPull(image).join(', ')})`;
 }
 
 function isThere(path: string): boolean {

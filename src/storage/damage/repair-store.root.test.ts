@@ -49,6 +49,7 @@ test('an image in use is set aside by repair, which other processes see, and a p
   for (const containers of [false, true]) {
     const damage = await checking.health.check({ contents: true, maxAgeMs: noAge });
     const repaired = await checking.health.repair(damage, { containers });
+    assert.deepEqual(damage.names.get(image.id), ['example.org/image']);
     const users = [...repaired].map(([id, { usedBy }]) => [id, usedBy]);
     assert.deepEqual(users, [[image.id, user], ...(containers ? [] : [[sibling.id, undefined]])]);
   }

@@ -1,6 +1,6 @@
 import { CrioError } from '../../base/errors.ts';
 import { deleteLayers, layersOfNobody } from '../delete-layers.ts';
-import type { ContainerStore, RepairedImage, StoreDamage } from '../store.ts';
+import type { ContainerStore, ImageRecord, RepairedImage, StoreDamage } from '../store.ts';
 import type { StoreState } from '../store-state.ts';
 import type { Trash } from '../trash.ts';
 import { chainOf, containerDamage, imageDamage, otherTops } from './find-damage.ts';
@@ -60,21 +60,22 @@ async function repairImage(
 ): Promise<RepairedImage | undefined> {
   let outcome: RepairedImage | undefined;
   await options.images.delete(imageId, undefined, async () => {
-    const left = await damageLeft(options, damage, imageId);
-    if (left === undefined) return false;
+    const image = options.state.images.get(imageId);
+    const left = image && (await damageLeft(options, damage, image));
+    if (image === undefined || left === undefined) return false;
     const usedBy = options.state.containers.list().find((container) => container.imageId === imageId)?.id;
     outcome = { usedBy };
-    if (usedBy !== undefined) await setAside(options, imageId, left);
+    if (usedBy !== undefined) await setAside(options, image, left);
     return usedBy === undefined;
   });
   return outcome;
 }
 
-async function setAside({ quarantine }: RepairOptions, imageId: string, damage: ImageDamage): Promise<void> {
+async function setAside({ quarantine }: RepairOptions, image: ImageRecord, damage: ImageDamage): Promise<void> {
   // The look was not at all of it, if it was quick.
-  const layers = new Map([...(quarantine.damageOf(imageId)?.layers ?? []), ...damage.layers]);
-  if (await quarantine.add(imageId, { ...damage, layers }, { isReadOnly: false })) return;
-  throw new CrioError('unavailable', `set image "${imageId}" aside: its mark cannot be written`);
+  const layers = new Map([...(quarantine.damageOf(image.id)?.layers ?? []), ...damage.layers]);
+  if (await quarantine.add(image, { ...damage, layers }, { isReadOnly: false })) return;
+  throw new CrioError('unavailable', `set image "${image.id}" aside: its mark cannot be written`);
 }
 
 /** Damaged layers that every image that has them is set aside for. */
@@ -95,10 +96,8 @@ async function isContainerStillDamaged(options: RepairOptions, id: string): Prom
 async function damageLeft(
   options: RepairOptions,
   damage: StoreDamage,
-  imageId: string,
+  image: ImageRecord,
 ): Promise<ImageDamage | undefined> {
-  const image = options.state.images.get(imageId);
-  if (image === undefined) return undefined;
   const faults = new Map([...(await unchangedLayers(options, damage)), ...damage.readOnlyLayers]);
   return imageDamage(options, image, faults);
 }

@@ -93,7 +93,7 @@ async function markImage(
   const left: Finding[] = [];
   for (const finding of findings) if (await isStillThere(options, finding)) left.push(finding);
   const damage = await damageOf(options, now, left);
-  if (damage !== undefined) await options.quarantine.add(now.id, damage, { isReadOnly });
+  if (damage !== undefined) await options.quarantine.add(now, damage, { isReadOnly });
 }
 
 /** What was put in its place meanwhile was looked at when it was unpacked. */
