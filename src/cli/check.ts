@@ -6,6 +6,7 @@ import { parseDuration } from '../config/go-duration.ts';
 import { artifactDamage } from '../image/artifacts/artifact-damage.ts';
 import { ArtifactStore } from '../image/artifacts/artifact-store.ts';
 import type { RepairedImage, Store, StoreDamage } from '../storage/store.ts';
+import { ArgumentsError } from './command.ts';
 import type { Command, CommandContext } from './command.ts';
 import { warnAboutContainerFiles } from './container-files.ts';
 import { removeStorage } from './store-access.ts';
@@ -42,7 +43,8 @@ export function checkCommand(access: StoreAccess): Command {
 }
 
 async function check(context: CommandContext, { openStore }: StoreAccess): Promise<number> {
-  const { flags, log } = context;
+  const { args, flags, log } = context;
+  if (args[0] !== undefined) throw new ArgumentsError(`unexpected argument "${args[0]}"`);
   const maxAgeMs = ageOf(stringFlag(flags, 'age') ?? '');
   const isForced = boolFlag(flags, 'force');
   await warnAboutContainerFiles(context);

@@ -168,6 +168,12 @@ test('crio config and crio check tell what the daemon refuses at its start', asy
 test('crio config and crio check warn of auth files that are missing or broken', async () => {
   const broken = join(folder, 'broken-auth.json');
   await writeFile(broken, '{"auths":');
+  const misspelt = join(folder, 'misspelt-auth.json');
+  await writeFile(misspelt, '{"auth":{"a.test":{"auth":"dTpw"}}}');
+  assert.match(
+    (await crio(['--global-auth-file', misspelt, 'config'])).stderr,
+    /global_auth_file: \\".*misspelt-auth\.json\\" has no credentials: none of \\"auths\\", \\"credHelpers\\" and \\"credsStore\\" is in it/,
+  );
   const conf = join(folder, 'auth.conf');
   await writeFile(
     conf,
@@ -227,7 +233,18 @@ test('help lists commands and visible flags; unknown topics end with 3', async (
   assert.match((await crio(['status', 'info', '--help'])).stdout, /^ {3}crio status info - /m);
 });
 
-test('a misspelt flag or command ends with 1, the nearest name and one line of usage', async () => {
+const wrongArguments: readonly (readonly [string[], string, string, string])[] = [
+  [['check', 'foo'], 'unexpected argument "foo"', 'crio check [command options]', 'crio check'],
+  [['pull'], 'expected one image', 'crio pull [command options] IMAGE', 'crio pull'],
+  [
+    ['policy', 'explain', 'a', 'b'],
+    'expected one image',
+    'crio policy explain [command options] IMAGE',
+    'crio policy explain',
+  ],
+];
+
+test('a misspelt flag or command, or a wrong argument, ends with 1, the nearest name and one line of usage', async () => {
   const fatal = (text: string) => `level=fatal msg=${JSON.stringify(text)}\n`;
   const wrongs: readonly (readonly [string[], string, string, string])[] = [
     [['--nope'], 'flag provided but not defined: -nope', appUsage, 'crio'],
@@ -253,7 +270,7 @@ test('a misspelt flag or command ends with 1, the nearest name and one line of u
       'crio policy explain',
     ],
   ];
-  for (const [args, message, usage, path] of wrongs) {
+  for (const [args, message, usage, path] of [...wrongs, ...wrongArguments]) {
     const { code, stdout, stderr } = await crio(args);
     assert.equal(code, 1);
     assert.equal(stdout, '', 'what is redirected into a file stays clean');

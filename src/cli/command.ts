@@ -1,3 +1,4 @@
+import { CrioError } from '../base/errors.ts';
 import type { Logger } from '../base/log.ts';
 import type { Flag, FlagValues } from '../config/flags.ts';
 import type { LoadedConfig } from '../config/load.ts';
@@ -18,6 +19,13 @@ export interface Command {
   readonly subcommands?: readonly Command[];
   /** Returns the exit code; throws CrioError for what ends as one fatal line. Without it the help is printed. */
   readonly run?: (context: CommandContext) => number | Promise<number>;
+}
+
+/** Arguments that a command does not take; its usage is printed with it. */
+export class ArgumentsError extends CrioError {
+  constructor(message: string) {
+    super('invalid', message);
+  }
 }
 
 export interface CommandContext {

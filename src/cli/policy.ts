@@ -2,6 +2,7 @@ import { CrioError, hasCode, messageOf } from '../base/errors.ts';
 import { boolFlag, flag, stringFlag } from '../config/flags.ts';
 import type { Explanation } from '../image/policy/explain-policy.ts';
 import { askDaemon, daemonSocket } from './ask-daemon.ts';
+import { ArgumentsError } from './command.ts';
 import type { Command, CommandContext } from './command.ts';
 import { registriesFlags } from './registries-flags.ts';
 
@@ -57,7 +58,7 @@ interface Question {
 async function explain(context: CommandContext): Promise<number> {
   const { args, flags, globals, output } = context;
   const [name = '', ...more] = args;
-  if (name === '' || more.length > 0) throw new CrioError('invalid', 'expected one image');
+  if (name === '' || more.length > 0) throw new ArgumentsError('expected one image');
   const namespace = stringFlag(flags, 'namespace') ?? '';
   const question = { name, namespace, isChecked: boolFlag(flags, 'check') };
   const socket = daemonSocket(context);

@@ -3,6 +3,7 @@ import { isJsonArray, isJsonObject } from '../base/go-json.ts';
 import type { Json } from '../base/go-json.ts';
 import { flag, stringFlag } from '../config/flags.ts';
 import { askDaemon, daemonSocket } from './ask-daemon.ts';
+import { ArgumentsError } from './command.ts';
 import type { Command, CommandContext } from './command.ts';
 import { credentialFlags, credentialHeaders } from './pull-credentials.ts';
 import { barsView, linesView } from './pull-view.ts';
@@ -25,7 +26,7 @@ export const pullCommand: Command = {
 /** The image's id is the only line on standard output that is no progress: the last one. */
 async function pull(context: CommandContext): Promise<number> {
   const [image = '', ...more] = context.args;
-  if (image === '' || more.length > 0) throw new CrioError('invalid', 'expected one image');
+  if (image === '' || more.length > 0) throw new ArgumentsError('expected one image');
   const { stdout } = context.output;
   const canDraw = context.output.isTerminal === true && context.host.env['TERM'] !== 'dumb';
   const view: View = canDraw ? barsView(screen) : linesView();

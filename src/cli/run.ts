@@ -16,7 +16,7 @@ import { printEffective } from '../config/print-effective.ts';
 import { validateFull } from '../config/validate.ts';
 import { checkCommand } from './check.ts';
 import type { StoreAccess } from './store-access.ts';
-import { commandHint, findCommand } from './command.ts';
+import { ArgumentsError, commandHint, findCommand } from './command.ts';
 import type { Command, CommandContext, Input, Output } from './command.ts';
 import { completion } from './complete.ts';
 import { configCommand } from './config.ts';
@@ -211,15 +211,13 @@ class Cli {
       return this.#runCommand(subcommand, `${path} ${subcommand.name}`, more, { ...from, parentFlags: values });
     }
     if (command.run === undefined) return this.#print(help());
-    return command.run({
-      ...from,
-      flags: values,
-      args: rest,
-      host: this.#host,
-      log: this.#log,
-      output: this.#output,
-      input: this.#deps.input ?? processInput,
-    });
+    const input = this.#deps.input ?? processInput;
+    const io = { host: this.#host, log: this.#log, output: this.#output, input };
+    try {
+      return await command.run({ ...from, ...io, flags: values, args: rest });
+    } catch (error) {
+      throw error instanceof ArgumentsError ? new UsageError(error, commandUsageLine(command, path), path) : error;
+    }
   }
 
   #parseCommand(command: Command, args: readonly string[], path: string): ReturnType<typeof parseFlags> {

@@ -19,7 +19,9 @@ export async function authFileProblems(image: ConfiguredAuthFiles): Promise<read
 async function problemOf(path: string, option: string): Promise<string | undefined> {
   try {
     const file = await readAuthFile(path);
-    return file === undefined ? `${option}: no such file "${path}": pulls have no credentials` : undefined;
+    if (file === undefined) return `${option}: no such file "${path}": pulls have no credentials`;
+    if (!file.isForeign) return undefined;
+    return `${option}: "${path}" has no credentials: none of "auths", "credHelpers" and "credsStore" is in it`;
   } catch (error) {
     return `${option}: no image can be pulled with it: ${messageOf(error)}`;
   }

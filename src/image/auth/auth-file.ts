@@ -14,6 +14,8 @@ export interface AuthFile {
   readonly helpers: ReadonlyMap<string, string>;
   /** Docker's `credsStore`; empty for none. */
   readonly defaultHelper: string;
+  /** It says something, but nothing that is read here: `auth` in place of `auths`, say. */
+  readonly isForeign: boolean;
 }
 
 /** Undefined when the file does not exist. */
@@ -39,8 +41,12 @@ export function parseAuthFile(data: Uint8Array, path: string): AuthFile {
   const reader = new JsonReader(data.length === 0 ? new Map() : parseLooseJson(data, what), what);
   // The old `.dockercfg` is the inner object alone.
   const auths = reader.has('auths') || !path.endsWith('.dockercfg') ? reader.object('auths') : reader;
-  return { path, auths, helpers: reader.stringMap('credHelpers'), defaultHelper: reader.string('credsStore') ?? '' };
+  const helpers = reader.stringMap('credHelpers');
+  const isForeign = auths !== reader && reader.keys.length > 0 && !readKeys.some((key) => reader.has(key));
+  return { path, auths, helpers, defaultHelper: reader.string('credsStore') ?? '', isForeign };
 }
+
+const readKeys = ['auths', 'credHelpers', 'credsStore'];
 
 /** The entry for the repository, its namespaces from the longest to the shortest, or its registry. */
 export function findInAuthFile(file: AuthFile, reference: Reference): ResolvedCredentials | undefined {
