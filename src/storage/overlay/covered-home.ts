@@ -37,7 +37,15 @@ export class CoveredHome implements Disposable {
 
 /** Detaches binds of the home onto itself that hide mounts and hold none; podman makes them again when it needs one. */
 function uncover(home: string): void {
-  for (let attempt = 0; attempt < 8 && isUselessCover(home, readMountInfo()); attempt++) umount(home, MNT_DETACH);
+  for (let attempt = 0; attempt < 8 && isUselessCover(home, readMountInfo()); attempt++) {
+    try {
+      umount(home, MNT_DETACH);
+    } catch (error) {
+      // Another file system is mounted over a folder above: the bind is below it, and hides nothing.
+      if (hasCode(error, 'EINVAL')) return;
+      throw error;
+    }
+  }
 }
 
 /** True when the uppermost mount at `home` shows the same folder as the mount below it, which has mounts in there. */
