@@ -248,7 +248,8 @@ async function rootWasLost(options: ContainerStoreOptions, id: string, shutdowns
   const { state, driver } = options;
   const layerId = state.containers.get(id)?.layerId ?? '';
   if (layerId === '' || driver.upperDirectory(layerId) === undefined) return false;
-  return shutdowns.get(id) !== state.driverShutdowns() || !(await driver.isMounted(layerId));
+  // In this order: once the mount is there again, whoever hid it has written the token, or has the lock until then.
+  return !(await driver.isMounted(layerId)) || shutdowns.get(id) !== (await state.settledShutdowns());
 }
 
 async function unmount(options: ContainerStoreOptions, id: string): Promise<void> {

@@ -5,8 +5,10 @@ import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSy
 import { dirname } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { silentLog } from '../base/log.ts';
+import { tryAcquireFileLock } from '../sys/lock.ts';
 import { MS_BIND, mount, readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import type { Store } from './store.ts';
@@ -260,6 +262,15 @@ test('a root file system that podman hid or detached is known as lost until it i
   assert.equal(await store.containers.rootWasLost(id), true, 'podman has ended its driver meanwhile');
   await store.containers.mount(id);
   assert.equal(await store.containers.rootWasLost(id), false);
+  // As at the end of a command: the mount is there again already, the token is not.
+  const lockFile = `${dirname(dirname(dirname(root)))}/storage.lock`;
+  const ending = tryAcquireFileLock(lockFile, 'write');
+  const isLost = store.containers.rootWasLost(id);
+  await sleep(100);
+  writeFileSync(lockFile, Buffer.alloc(64, 'x'));
+  ending?.release();
+  assert.equal(await isLost, true);
+  await store.containers.mount(id);
   // As podman does at the start of a command.
   mount(dirname(dirname(root)), dirname(dirname(root)), 'none', MS_BIND);
   assert.equal(existsSync(`${root}/etc/a`), false);

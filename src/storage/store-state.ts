@@ -143,6 +143,12 @@ export class StoreState {
     return this.#storageLock.readToken().toString('latin1');
   }
 
+  /** The same, and not in the middle of one: with the lock held the mounts are taken away first, then the token is written. */
+  async settledShutdowns(): Promise<string> {
+    using _held = this.#isCurrent ? undefined : await this.#storageLock.acquire('read');
+    return this.driverShutdowns();
+  }
+
   /** In a transaction: others are to read the images again, as files beside their records changed. */
   announceImages(): void {
     this.#imageFilesChanged = true;
