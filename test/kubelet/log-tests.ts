@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
+import { hasCode } from '../../src/base/errors.ts';
 import { parseLog, waitFor } from '../client/pods.ts';
 import { containerOf, fullName, get, open, waitForPod, type PodObject } from './api.ts';
 
@@ -61,14 +62,7 @@ export function logTests(): void {
         'logger',
         (each) => containerOf(each, 'main').ready && rotated(each).some((name) => name.endsWith('.gz')),
       );
-      // A file may be renamed while they are read.
-      for (const end = Date.now() + 10_000; ;) {
-        const before = rotated(pod);
-        const lines = [...before, '0.log'].flatMap((name) => readLines(join(logFolder(pod), name)));
-        if (before.join() !== rotated(pod).join() && Date.now() < end) continue;
-        assertConsecutive(lines);
-        return;
-      }
+      assertConsecutive(await waitFor('a moment between two rotations', 10_000, () => readAllLines(pod)));
     });
   });
 }
@@ -86,6 +80,19 @@ function rotated(pod: PodObject): string[] {
   return readdirSync(logFolder(pod))
     .filter((name) => /^0\.log\.\d{8}-\d{6}(\.gz)?$/.test(name))
     .toSorted();
+}
+
+/** Nothing in the middle of a rotation: there is no 0.log until it is reopened, and a file is there twice once packed. */
+function readAllLines(pod: PodObject): number[] | undefined {
+  const before = readdirSync(logFolder(pod));
+  if (!before.includes('0.log') || before.some((name) => before.includes(`${name}.gz`))) return undefined;
+  try {
+    const lines = [...rotated(pod), '0.log'].flatMap((name) => readLines(join(logFolder(pod), name)));
+    return before.join() === readdirSync(logFolder(pod)).join() ? lines : undefined;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined;
+    throw error;
+  }
 }
 
 function readLines(file: string): number[] {
