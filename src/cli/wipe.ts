@@ -62,10 +62,7 @@ async function wipeStore(store: Store, wipesImages: boolean, log: Logger): Promi
     const container = crioContainer(record);
     if (container === undefined) continue;
     if (container.imageId !== '') images.add(container.imageId);
-    await attempt(log, `container ${container.name}`, async () => {
-      await store.containers.unmount(record.id);
-      await store.containers.delete(record.id);
-    });
+    await attempt(log, `container ${container.name}`, () => store.containers.delete(record.id));
   }
   if (!wipesImages) return;
   for (const id of images) await attempt(log, `image ${id}`, () => store.images.delete(id));

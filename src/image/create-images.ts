@@ -127,6 +127,7 @@ class StoredImages implements ImageService {
   readonly #registriesD: readonly string[];
   #image: Config['image'];
   #registries: RegistriesConf;
+  #isPinned: (names: readonly string[]) => boolean;
   readonly #watch: Disposable | undefined;
   readonly #stop = new AbortController();
   /** Of artifacts, in the background. */
@@ -139,7 +140,8 @@ class StoredImages implements ImageService {
     this.#registriesPaths = paths;
     this.#registries = registries;
     this.#image = options.config.image;
-    this.#catalog = new Catalog({ store, log, isPinned: this.#pinFilter() });
+    this.#isPinned = this.#pinFilter();
+    this.#catalog = new Catalog({ store, log, isPinned: this.#isPinned });
     this.#artifacts = new ArtifactCatalog(store.graphRoot, options.additionalArtifactStores ?? [], log);
     this.#cleanUp = this.#artifacts.own.cleanUp(this.#stop.signal);
     this.#endpoints = new Endpoints({
@@ -273,7 +275,8 @@ class StoredImages implements ImageService {
     this.#registries = await readRegistries(this.#registriesPaths, this.#options.log);
     if (image !== undefined) this.#image = image;
     // Short names may stand for others now, that of the pause image too.
-    this.#catalog.setPins(this.#pinFilter());
+    this.#isPinned = this.#pinFilter();
+    this.#catalog.setPins(this.#isPinned);
     // Certificates and what is known about servers may be out of date.
     this.#endpoints.forget();
     this.#options.log.info('Applied new registry configuration');
@@ -310,7 +313,7 @@ class StoredImages implements ImageService {
 
   async #listArtifacts(): Promise<readonly Image[]> {
     if (!this.#image.ociArtifactMountSupport) return [];
-    return this.#artifacts.list(this.#pinFilter());
+    return this.#artifacts.list(this.#isPinned);
   }
 
   /** The pause image is always pinned. */

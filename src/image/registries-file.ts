@@ -1,8 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { getStaticTOMLValue, parseTOML } from 'toml-eslint-parser';
 import { CrioError, hasCode, messageOf, wrap } from '../base/errors.ts';
+import { homeFolder } from './home-folder.ts';
 import { isShortName, parseReference } from './reference.ts';
 import { TomlTableReader } from './toml-table-reader.ts';
 import type { MirrorRule, PullFromMirror, RegistriesConf, RegistryRule, ShortNameMode } from './registries-conf.ts';
@@ -30,7 +30,7 @@ export function registriesPaths(
 ): RegistriesPaths {
   const file = given(env['CONTAINERS_REGISTRIES_CONF'] ?? configured.file);
   const dropInDir = given(env['CONTAINERS_REGISTRIES_CONF_DIR'] ?? configured.dropInDir);
-  const own = join(given(env['HOME']) ?? homedir(), '.config/containers/registries.conf');
+  const own = join(homeFolder(env), '.config/containers/registries.conf');
   const explicit = dropInDir === undefined ? undefined : [dropInDir];
   return {
     file: file ?? system,

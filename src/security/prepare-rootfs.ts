@@ -70,9 +70,11 @@ export async function prepareVolumes(request: VolumesRequest): Promise<Mount[]> 
     const path = volume.startsWith('/') ? volume : `/${volume}`;
     if (mounted.has(path)) continue;
     const fd = openDirectoryInRoot(rootFd, path, { mode: 0o755, owner });
-    const real = pathInRoot(rootFd, fd);
-    closeSync(fd);
-    if (mode === 'bind' && !isSystem(real)) mounts.push(await bindVolume(bundle, path));
+    try {
+      if (mode === 'bind' && !isSystem(pathInRoot(rootFd, fd))) mounts.push(await bindVolume(bundle, path));
+    } finally {
+      closeSync(fd);
+    }
   }
   return mounts;
 }

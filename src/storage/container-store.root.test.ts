@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync, statfsSync } from 'node:fs';
+import { mkdtempSync, readdirSync, statfsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -8,22 +8,21 @@ import { run } from '../../test/fixtures/process.ts';
 import { messageOf } from '../base/errors.ts';
 import { newId } from '../base/ids.ts';
 import { silentLog } from '../base/log.ts';
-import { readMountInfo, umount } from '../sys/mount.ts';
+import { readMountInfo } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import type { NewContainer, Store } from './store.ts';
 import { buildImage, storeImage } from './testing/build-image.ts';
+import { removeWithMounts } from './testing/remove-with-mounts.ts';
 
 /** A store whose two roots share a file system of its own, in memory. */
 async function setUp(t: TestContext): Promise<{ base: string; store: Store }> {
   const stack = new AsyncDisposableStack();
   t.after(() => stack.disposeAsync());
   const base = mkdtempSync(`${tmpdir()}/container-store-`);
-  stack.defer(() => rmSync(base, { recursive: true }));
-  run('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', base]);
   stack.defer(() => {
-    for (const { mountPoint } of readMountInfo().toReversed())
-      if (mountPoint === base || mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
+    removeWithMounts(base);
   });
+  run('mount', ['-t', 'tmpfs', '-o', 'size=64m', 'tmpfs', base]);
   const roots = { graphRoot: `${base}/root`, runRoot: `${base}/run`, imageStore: '' };
   const store = stack.use(await openStore({ ...roots, driver: 'overlay', options: [], log: silentLog }));
   return { base, store };

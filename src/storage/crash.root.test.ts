@@ -1,29 +1,22 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { silentLog } from '../base/log.ts';
 import { acquireFileLock } from '../sys/lock.ts';
-import { readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import type { Store } from './store.ts';
 import { buildImage, layerIds, storeImage, writeLayout } from './testing/build-image.ts';
+import { removeWithMounts } from './testing/remove-with-mounts.ts';
 
 const rounds = 12;
 
 function setUp(t: { after: (work: () => void) => void }): string {
   const base = mkdtempSync(`${tmpdir()}/store-crash-`);
-  t.after(() => removeAll(base));
+  t.after(() => removeWithMounts(base));
   return base;
-}
-
-function removeAll(base: string): void {
-  for (const { mountPoint } of readMountInfo().toReversed()) {
-    if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-  }
-  rmSync(base, { recursive: true });
 }
 
 function open(base: string): Promise<Store> {
@@ -48,7 +41,7 @@ test('a store is whole again after its owner was killed at any moment', { timeou
 
 test('what a killed podman left of its pull is cleaned up', { timeout: 60_000 }, async (t) => {
   const base = mkdtempSync('/tmp/crio-podman-');
-  t.after(() => removeAll(base));
+  t.after(() => removeWithMounts(base));
   const layers = [0, 1, 2].map((layer) =>
     Array.from({ length: 60 }, (_, at) => ({ name: `${layer}/${at}`, data: Buffer.alloc(40_000, `${layer}-${at}`) })),
   );

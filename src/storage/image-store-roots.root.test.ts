@@ -1,14 +1,15 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { silentLog } from '../base/log.ts';
-import { mount, readMountInfo, umount } from '../sys/mount.ts';
+import { mount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import type { Store } from './store.ts';
 import { buildImage, layerIds, storeImage, writeLayout } from './testing/build-image.ts';
+import { removeWithMounts } from './testing/remove-with-mounts.ts';
 
 /** A graph root that gets an image store, on another disk, when it has images already; podman knows the graph root alone. */
 interface World {
@@ -25,9 +26,7 @@ function setUp(t: TestContext): World {
   const opened: Store[] = [];
   t.after(async () => {
     for (const store of opened) await store[Symbol.asyncDispose]();
-    for (const { mountPoint } of readMountInfo().toReversed())
-      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-    rmSync(base, { recursive: true });
+    removeWithMounts(base);
   });
   mkdirSync(`${base}/images`, { recursive: true });
   mount('images', `${base}/images`, 'tmpfs', 0, 'mode=0700');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
@@ -14,6 +14,7 @@ import { openStore } from './open-store.ts';
 import type { Store } from './store.ts';
 import { buildImage, storeImage, writeLayout } from './testing/build-image.ts';
 import type { TestImage } from './testing/build-image.ts';
+import { removeWithMounts } from './testing/remove-with-mounts.ts';
 
 /** The real podman and skopeo on a store of ours, and we on theirs. */
 interface World {
@@ -39,9 +40,7 @@ async function setUp(t: TestContext): Promise<World> {
   });
   t.after(async () => {
     await store[Symbol.asyncDispose]();
-    for (const { mountPoint } of readMountInfo().reverse())
-      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-    rmSync(base, { recursive: true });
+    removeWithMounts(base);
   });
   // Its locks would stay in /dev/shm for good.
   writeFileSync(`${base}/containers.conf`, '[engine]\nlock_type = "file"\n');

@@ -6,13 +6,19 @@ export interface LayerAbove {
   readonly depth: number;
 }
 
-/** Layers of the index that have this one below them, whether it is in the index or not. */
-export function layersAbove(layers: readonly LayerRecord[], id: string): readonly LayerAbove[] {
+/** For each of these layers those of the index that have it below them, in one pass over the index. */
+export function layersAbove(
+  layers: readonly Pick<LayerRecord, 'id' | 'parent'>[],
+  ids: readonly string[],
+): ReadonlyMap<string, readonly LayerAbove[]> {
+  const above = new Map(ids.map((id): [string, LayerAbove[]] => [id, []]));
   const parents = new Map(layers.map((layer) => [layer.id, layer.parent]));
-  return layers.flatMap((layer) => {
+  for (const { id, parent } of layers) {
     let depth = 1;
-    let below = layer.parent;
-    for (; below !== undefined && below !== id; below = parents.get(below)) depth += 1;
-    return below === undefined ? [] : [{ id: layer.id, depth }];
-  });
+    for (let below = parent; below !== undefined; below = parents.get(below)) {
+      above.get(below)?.push({ id, depth });
+      depth += 1;
+    }
+  }
+  return above;
 }

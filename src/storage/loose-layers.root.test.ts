@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { silentLog } from '../base/log.ts';
-import { readMountInfo, umount } from '../sys/mount.ts';
 import { openStore } from './open-store.ts';
 import type { Store } from './store.ts';
 import { buildImage, newImage, storeImage, unpackLayers } from './testing/build-image.ts';
 import type { TestImage } from './testing/build-image.ts';
+import { removeWithMounts } from './testing/remove-with-mounts.ts';
 
 /** Layers in the index that no image has: who deletes them, and when. */
 
@@ -31,9 +31,7 @@ function setUp(t: TestContext): World {
   const opened: Store[] = [];
   t.after(async () => {
     for (const store of opened) await store[Symbol.asyncDispose]();
-    for (const { mountPoint } of readMountInfo().toReversed())
-      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-    rmSync(base, { recursive: true });
+    removeWithMounts(base);
   });
   const layersJson = `${base}/root/overlay-layers/layers.json`;
   return {

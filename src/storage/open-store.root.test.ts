@@ -21,6 +21,7 @@ import { openStore } from './open-store.ts';
 import { removeTree } from './remove-tree.ts';
 import type { NewContainer, Store } from './store.ts';
 import { buildImage, layerIds, newImage, pieces, storeImage, unpackLayers } from './testing/build-image.ts';
+import { removeWithMounts } from './testing/remove-with-mounts.ts';
 
 interface World {
   readonly base: string;
@@ -35,9 +36,7 @@ function setUp(t: TestContext): World {
   const opened: Store[] = [];
   t.after(async () => {
     for (const store of opened) await store[Symbol.asyncDispose]();
-    for (const { mountPoint } of readMountInfo().reverse())
-      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-    rmSync(base, { recursive: true });
+    removeWithMounts(base);
   });
   return {
     base,

@@ -93,9 +93,10 @@ export async function addStagedLayers(
   try {
     await transaction.save();
     state.step('layers incomplete');
+    const above = layersAbove(state.layers.list(), ids);
     for (const layer of ordered) {
-      const above = layersAbove(state.layers.list(), layer.id).filter(({ id }) => !ids.includes(id));
-      await moveIntoPlace(context, layer, above);
+      const others = (above.get(layer.id) ?? []).filter(({ id }) => !ids.includes(id));
+      await moveIntoPlace(context, layer, others);
     }
     await driver.sync(ids);
     await syncPath(state.paths.layers);

@@ -4,8 +4,7 @@ import type { Digest } from '../../base/ids.ts';
 import type { Logger } from '../../base/log.ts';
 import { isPassing } from './client.ts';
 import type { RegistryClient } from './client.ts';
-import { describeFailures } from './failures.ts';
-import { healthyFirst } from './places.ts';
+import { FailedPlaces, healthyFirst } from './places.ts';
 import type { Place } from './places.ts';
 import { giveBack } from './received-memory.ts';
 
@@ -34,7 +33,7 @@ const maxBreaks = 3;
  * by range, and the next endpoint goes on where the last one failed. The digest is the consumer's to check.
  */
 export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Buffer, void, undefined> {
-  const failed: { readonly place: Place; readonly error: unknown }[] = [];
+  const failed = new FailedPlaces();
   const state = { offset: 0 };
   const places = healthyFirst(options.places);
   for (const [index, place] of places.entries()) {
@@ -42,18 +41,15 @@ export async function* streamBlob(options: BlobStreamOptions): AsyncGenerator<Bu
     const isLast = index === places.length - 1;
     try {
       yield* streamFrom(await place.open(options.signal), options, { state, isLast });
-      for (const other of failed) other.place.passedOver(other.error);
+      failed.passedOver();
       return;
     } catch (error) {
       if (options.signal.aborted || isFinal(error)) throw error;
-      failed.push({ place, error });
+      failed.add(place, error);
       options.log.debug(() => `Blob ${options.digest} from ${place.label}: ${messageOf(error)}`);
     }
   }
-  throw describeFailures(
-    `read blob ${options.digest}`,
-    failed.map(({ place, error }) => ({ where: place.describe(), error })),
-  );
+  throw failed.describe(`read blob ${options.digest}`);
 }
 
 async function* streamFrom(

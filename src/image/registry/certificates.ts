@@ -1,18 +1,17 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { env } from 'node:process';
 import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { homeFolder } from '../home-folder.ts';
 import { loadSystemAuthorities } from './system-authorities.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 
 /** Folders with one folder per `host[:port]`; the first that has one is used. containers-certs.d(5) */
 export function defaultCertificateDirs(env: Env): readonly string[] {
-  const given = env['HOME'] ?? '';
-  const own = join(given === '' ? homedir() : given, '.config/containers/certs.d');
+  const own = join(homeFolder(env), '.config/containers/certs.d');
   return [own, '/etc/containers/certs.d', '/etc/docker/certs.d'];
 }
 

@@ -73,6 +73,32 @@ export function healthyFirst(places: readonly Place[]): readonly Place[] {
   return places.toSorted((a, b) => Number(a.problem !== undefined) - Number(b.problem !== undefined));
 }
 
+/** Those of one request that did not give what was asked for, and why. */
+export class FailedPlaces {
+  readonly #failed: { readonly place: Place; readonly error: unknown }[] = [];
+
+  add(place: Place, error: unknown): void {
+    this.#failed.push({ place, error });
+  }
+
+  get places(): readonly Place[] {
+    return this.#failed.map(({ place }) => place);
+  }
+
+  /** Another place answered. */
+  passedOver(): void {
+    for (const { place, error } of this.#failed) place.passedOver(error);
+  }
+
+  /** Nobody did: the error that lists each of them. */
+  describe(what: string): Error {
+    return describeFailures(
+      what,
+      this.#failed.map(({ place, error }) => ({ where: place.describe(), error })),
+    );
+  }
+}
+
 /**
  * Asks each place in turn until one answers; a mirror that was dead a moment ago is passed over. Returns the answer and
  * the places in the order to ask next: the one that answered, the ones not tried, those that failed.
@@ -83,21 +109,18 @@ export async function askPlaces<T>(
   signal: AbortSignal,
   ask: (client: RegistryClient) => Promise<T>,
 ): Promise<{ readonly answer: T; readonly places: readonly Place[] }> {
-  const failed: { readonly place: Place; readonly error: unknown }[] = [];
+  const failed = new FailedPlaces();
   for (const [index, place] of places.entries()) {
     const isLast = index === places.length - 1;
     try {
       if (!isLast && place.problem !== undefined) throw new Error(place.problem);
       const answer = await ask(await place.open(signal));
-      for (const other of failed) other.place.passedOver(other.error);
-      return { answer, places: [place, ...places.slice(index + 1), ...failed.map((other) => other.place)] };
+      failed.passedOver();
+      return { answer, places: [place, ...places.slice(index + 1), ...failed.places] };
     } catch (error) {
       if (signal.aborted) throw error;
-      failed.push({ place, error });
+      failed.add(place, error);
     }
   }
-  throw describeFailures(
-    what,
-    failed.map(({ place, error }) => ({ where: place.describe(), error })),
-  );
+  throw failed.describe(what);
 }

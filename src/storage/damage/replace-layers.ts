@@ -19,13 +19,14 @@ export async function replaceLayers(
   if (damaged.length === 0) return;
   const keepsOld = await anyMounted(state, driver);
   const ids = new Set(damaged.map(({ id }) => id));
+  const above = layersAbove(state.layers.list(), [...ids]);
   for (const layer of parentsFirst(damaged, (id) => !ids.has(id))) {
     try {
       await driver.finishStaging(layer.diffFolder, layer.parent);
       await driver.replace(layer.id, {
         parent: layer.parent,
         content: layer.diffFolder,
-        above: layersAbove(state.layers.list(), layer.id),
+        above: above.get(layer.id) ?? [],
         keepsOld,
       });
       await rename(layer.tarSplit, tarSplitPath(state.paths.layers, layer.id));

@@ -1,16 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { test } from 'node:test';
-import { MNT_DETACH, MS_BIND, mount, readMountInfo, umount } from '../../sys/mount.ts';
+import { MS_BIND, mount, readMountInfo } from '../../sys/mount.ts';
 import { CoveredHome, isUselessCover } from './covered-home.ts';
+import { removeWithMounts } from '../testing/remove-with-mounts.ts';
 
 test('a bind of the home that lies below another file system is left alone', (t) => {
   const base = mkdtempSync(`${tmpdir()}/covered-home-`);
   t.after(() => {
-    for (const { mountPoint } of readMountInfo().reverse())
-      if (mountPoint.startsWith(base)) umount(mountPoint, MNT_DETACH);
-    rmSync(base, { recursive: true });
+    removeWithMounts(base);
   });
   const home = `${base}/root/overlay`;
   mkdirSync(home, { recursive: true });

@@ -1,11 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
 import { after } from 'node:test';
 import type { TestContext } from 'node:test';
 import { silentLog } from '../../base/log.ts';
-import { readMountInfo, umount } from '../../sys/mount.ts';
 import { openStore } from '../open-store.ts';
 import type { Store, StoreDamage } from '../store.ts';
 import { buildImage, layerIds, storeImage } from './build-image.ts';
+import { removeWithMounts } from './remove-with-mounts.ts';
 
 export const drivers = ['overlay', 'vfs'] as const;
 type DriverName = (typeof drivers)[number];
@@ -38,9 +38,7 @@ export async function setUp(t: TestContext, driver: DriverName = 'overlay'): Pro
     return closeLater(store);
   };
   t.after(() => {
-    for (const { mountPoint } of readMountInfo().toReversed())
-      if (mountPoint.startsWith(`${base}/`)) umount(mountPoint, 2);
-    rmSync(base, { recursive: true });
+    removeWithMounts(base);
   });
   const diff = (id: string) =>
     driver === 'overlay' ? `${base}/root/overlay/${id}/diff` : `${base}/root/vfs/dir/${id}`;
