@@ -3,6 +3,7 @@ import { CrioError, hasCode, wrap } from '../../base/errors.ts';
 import { JsonReader, parseLooseJson } from '../json.ts';
 import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
+import { anonymous, isAnonymous } from './resolved-credentials.ts';
 import type { ResolvedCredentials } from './resolved-credentials.ts';
 
 /** containers-auth.json(5), or a Docker config.json. */
@@ -60,15 +61,17 @@ export function findInAuthFile(file: AuthFile, reference: Reference): ResolvedCr
   }
 }
 
-/** The first entry with this normalized key that says something. */
+/** The first entry with this normalized key that can be presented, else one whose source says why it cannot. */
 function readEntries({ path, auths }: AuthFile, key: string): ResolvedCredentials | undefined {
+  let unusable: ResolvedCredentials | undefined;
   for (const name of auths?.keys ?? []) {
     if (registryKey(name) !== key) continue;
     const entry = auths?.object(name);
     const credentials = entry && readEntry(entry, `auth file "${path}", entry "${name}"`);
-    if (credentials !== undefined) return credentials;
+    if (credentials !== undefined && !isAnonymous(credentials)) return credentials;
+    unusable ??= credentials;
   }
-  return undefined;
+  return unusable;
 }
 
 /** Docker Hub goes by several names: one key for all. Older files have URLs as keys. */
@@ -92,18 +95,21 @@ function readEntry(entry: JsonReader, source: string): ResolvedCredentials | und
   const identityToken = entry.string('identitytoken') ?? '';
   const registryToken = entry.string('registrytoken') ?? '';
   const auth = entry.string('auth') ?? '';
-  const { username, password } =
+  const user =
     auth === ''
       ? { username: entry.string('username') ?? '', password: entry.string('password') ?? '' }
-      : decodeAuth(auth, source);
-  if (username === '' && password === '' && identityToken === '' && registryToken === '') return undefined;
-  return { username, password, identityToken, registryToken, source };
+      : decodeAuth(auth);
+  // As the other container tools, on without it: the image may be a public one.
+  if (user === undefined)
+    return { ...anonymous, source: `no credentials: ${source}: auth is not base64 of "user:password"` };
+  const credentials = { ...user, identityToken, registryToken, source };
+  return isAnonymous(credentials) ? undefined : credentials;
 }
 
-/** base64 of `user:password`; the error does not repeat what could not be read. */
-export function decodeAuth(auth: string, source: string): { username: string; password: string } {
+/** base64 of `user:password`; undefined when it is not. */
+function decodeAuth(auth: string): { username: string; password: string } | undefined {
   const text = Buffer.from(auth, 'base64').toString('utf8');
   const colon = text.indexOf(':');
-  if (colon < 0) throw new CrioError('invalid', `${source}: auth is not base64 of "user:password"`);
+  if (colon < 0) return undefined;
   return { username: text.slice(0, colon), password: text.slice(colon + 1).replace(/\0+$/, '') };
 }

@@ -8,6 +8,7 @@ import { messageOf } from '../../base/errors.ts';
 import { parseReference } from '../reference.ts';
 import { findInAuthFile, parseAuthFile, registryKey } from './auth-file.ts';
 import { defaultAuthFiles, findCredentials } from './find-credentials.ts';
+import { anonymous } from './resolved-credentials.ts';
 
 const never = new AbortController().signal;
 const encode = (text: string) => Buffer.from(text).toString('base64');
@@ -54,14 +55,18 @@ describe('findInAuthFile', () => {
     assert.equal(findInAuthFile(broken, parseReference('c.io/x'))?.username, 'u');
     assert.equal(findInAuthFile(broken, parseReference('d.io/x')), undefined);
     assert.throws(() => findInAuthFile(broken, parseReference('b.io/x')), /auth file "auth\.json".*expected an object/);
-    assert.throws(
-      () => findInAuthFile(broken, parseReference('a.io/x')),
-      (error) => {
-        assert.match(messageOf(error), /auth file "auth\.json", entry "a\.io": auth is not base64/);
-        return !messageOf(error).includes('secret');
-      },
-    );
     assert.throws(() => file({ auths: [] }), /expected an object/);
+  });
+
+  it('goes on without an entry that has no user and password, and the source says why, without its content', () => {
+    const auths = { 'a.io/team': { auth: encode('secret') }, 'a.io': { auth: encode('u:p') } };
+    const unusable = findInAuthFile(file({ auths }), parseReference('a.io/team/x'));
+    assert.deepEqual(unusable, {
+      ...anonymous,
+      source: 'no credentials: auth file "auth.json", entry "a.io/team": auth is not base64 of "user:password"',
+    });
+    const twice = file({ auths: { 'a.io': auths['a.io/team'], 'https://a.io/v2/': auths['a.io'] } });
+    assert.equal(findInAuthFile(twice, parseReference('a.io/x'))?.username, 'u');
   });
 
   it('knows a registry by one key', () => {
@@ -157,6 +162,20 @@ esac
     await writeFile(auth, JSON.stringify({ auths: { 'a.io': { auth: encode('u:p') } } }));
     assert.equal(await find('a.io/x', { explicit: join(dir, 'none'), defaults: [auth] }), undefined);
     await assert.rejects(find('a.io/x', { explicit: dir, defaults: [auth] }), /read auth file/);
+  });
+
+  it('looks on behind an entry without user and password, and tells of it when there is nothing else', async () => {
+    const [broken, whole] = [join(dir, 'no-colon.json'), join(dir, 'whole.json')];
+    const auths = { 'a.io': { auth: encode('secret') }, 'c.io': { auth: encode('secret') } };
+    await writeFile(broken, JSON.stringify({ credsStore: 'test', auths }));
+    await writeFile(whole, JSON.stringify({ auths: { 'c.io': { auth: encode('u:p') } } }));
+    assert.equal((await find('a.io/x', { defaults: [broken] }))?.username, 'helper');
+    assert.equal((await find('c.io/x', { defaults: [broken, whole] }))?.username, 'u');
+    const source = `no credentials: auth file "${broken}", entry "c.io": auth is not base64 of "user:password"`;
+    assert.deepEqual(await find('c.io/x', { helpers: ['containers-auth.json', 'test'], defaults: [broken] }), {
+      ...anonymous,
+      source,
+    });
   });
 
   it('looks in the usual places', () => {

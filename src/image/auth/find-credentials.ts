@@ -1,10 +1,12 @@
 import { join } from 'node:path';
 import { wrap } from '../../base/errors.ts';
+import { homeFolder } from '../home-folder.ts';
 import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { authDomain, findInAuthFile, readAuthFile, registryKey } from './auth-file.ts';
 import type { AuthFile } from './auth-file.ts';
 import { askHelper } from './helper.ts';
+import { isAnonymous } from './resolved-credentials.ts';
 import type { ResolvedCredentials } from './resolved-credentials.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
@@ -27,7 +29,7 @@ export interface CredentialFiles {
 /** Where credentials lie when nothing is configured. containers-auth.json(5) */
 export function defaultAuthFiles(env: Env, uid: number): readonly string[] {
   const runtimeDir = env['XDG_RUNTIME_DIR'];
-  const home = env['HOME'] ?? '/root';
+  const home = homeFolder(env);
   const configHome = env['XDG_CONFIG_HOME'] ?? join(home, '.config');
   return [
     runtimeDir === undefined || runtimeDir === ''
@@ -45,27 +47,36 @@ export async function findCredentials(
   reference: Reference,
   signal: AbortSignal,
 ): Promise<ResolvedCredentials | undefined> {
-  for (const helper of files.helpers ?? [authFiles]) {
-    const found =
-      helper === authFiles
-        ? await findInFiles(files, reference, signal)
-        : await askHelper(helper, authDomain(reference.domain), signal);
-    if (found !== undefined) return found;
-  }
-  return undefined;
+  return firstUsable(files.helpers ?? [authFiles], (helper) =>
+    helper === authFiles
+      ? findInFiles(files, reference, signal)
+      : askHelper(helper, authDomain(reference.domain), signal),
+  );
 }
 
-async function findInFiles(
+function findInFiles(
   files: CredentialFiles,
   reference: Reference,
   signal: AbortSignal,
 ): Promise<ResolvedCredentials | undefined> {
-  for (const path of files.explicit === undefined ? files.defaults : [files.explicit]) {
+  return firstUsable(files.explicit === undefined ? files.defaults : [files.explicit], async (path) => {
     const file = await readAuthFile(path);
-    const found = file && (await findInFile(file, reference, signal));
-    if (found !== undefined) return found;
+    return file && findInFile(file, reference, signal);
+  });
+}
+
+/** The first that can be presented, else the first that says why it cannot. */
+async function firstUsable<T>(
+  places: readonly T[],
+  find: (place: T) => Promise<ResolvedCredentials | undefined>,
+): Promise<ResolvedCredentials | undefined> {
+  let unusable: ResolvedCredentials | undefined;
+  for (const place of places) {
+    const found = await find(place);
+    if (found !== undefined && !isAnonymous(found)) return found;
+    unusable ??= found;
   }
-  return undefined;
+  return unusable;
 }
 
 /** A helper named for the registry wins over an entry, as with Docker; Docker's `credsStore` comes last. */
@@ -77,10 +88,10 @@ async function findInFile(
   const helper = helperFor(file, reference);
   if (helper !== undefined) return askHelperOf(file, helper, signal);
   const entry = findInAuthFile(file, reference);
-  if (entry !== undefined || file.defaultHelper === '') return entry;
+  if (file.defaultHelper === '' || (entry !== undefined && !isAnonymous(entry))) return entry;
   const isHub = authDomain(reference.domain) === 'docker.io';
   const server = isHub ? dockerHubUrl : reference.domain;
-  return askHelperOf(file, { name: file.defaultHelper, server }, signal);
+  return (await askHelperOf(file, { name: file.defaultHelper, server }, signal)) ?? entry;
 }
 
 interface Helper {

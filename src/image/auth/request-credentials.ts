@@ -2,6 +2,7 @@ import type { Credentials } from '../images.ts';
 import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { registryKey } from './auth-file.ts';
+import { isAnonymous } from './resolved-credentials.ts';
 import type { ResolvedCredentials } from './resolved-credentials.ts';
 
 /**
@@ -14,7 +15,7 @@ export function requestCredentials(
   logical: Reference,
   { reference: physical }: { readonly reference: Reference },
 ): ResolvedCredentials | undefined {
-  if (credentials === undefined || isEmpty(credentials)) return undefined;
+  if (credentials === undefined || isAnonymous(credentials)) return undefined;
   const server = credentials.serverAddress === '' ? undefined : registryKey(credentials.serverAddress);
   const isForLogical = server === undefined || covers(server, logical);
   const isForPhysical = server !== undefined && covers(server, physical);
@@ -26,9 +27,4 @@ export function requestCredentials(
 function covers(server: string, reference: Reference): boolean {
   const name = repositoryOf(reference);
   return name === server || name.startsWith(`${server}/`);
-}
-
-function isEmpty(credentials: Credentials): boolean {
-  const { username, password, identityToken, registryToken } = credentials;
-  return username === '' && password === '' && identityToken === '' && registryToken === '';
 }

@@ -15,3 +15,9 @@ export const anonymous: ResolvedCredentials = {
   registryToken: '',
   source: 'no credentials',
 };
+
+/** There is nothing in it to present; its source may say why. */
+export function isAnonymous(credentials: Omit<ResolvedCredentials, 'source'>): boolean {
+  const { username, password, identityToken, registryToken } = credentials;
+  return username === '' && password === '' && identityToken === '' && registryToken === '';
+}

@@ -29,6 +29,13 @@ test('mergeEnvironment skips entries without name or value', () => {
   assert.deepEqual(env, ['PATH=/bin', 'TERM=xterm', 'HOSTNAME=pod', 'EMPTY=']);
 });
 
+test('CVE-2026-57231: entries of an image that name no value take none from the environment of the daemon', (t) => {
+  process.env['REGISTRY_TOKEN'] = 'secret';
+  t.after(() => delete process.env['REGISTRY_TOKEN']);
+  const env = mergeEnvironment({ ...base, image: ['REGISTRY_TOKEN', '*', 'REGISTRY_*', '=', '', '*=*'] });
+  assert.deepEqual(env, ['PATH=/bin', 'TERM=xterm', 'HOSTNAME=pod', '*=*']);
+});
+
 test('mergeEnvironment names systemd containers', () => {
   assert.equal(variable(mergeEnvironment({ ...base, systemd: true }), 'container'), 'crio');
 });
