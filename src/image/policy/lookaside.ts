@@ -6,6 +6,8 @@ import type { Reference } from '../reference.ts';
 import type { Endpoints } from '../registry/endpoints.ts';
 import { readAll } from '../registry/http.ts';
 import { bodyLimits } from '../registry/limits.ts';
+import { readRegistryError } from '../registry/registry-error.ts';
+import { withRetries } from '../registry/retry.ts';
 
 const maxSignatures = 128;
 /** Of all signatures of a manifest together: they are held in memory. */
@@ -92,11 +94,13 @@ async function readHttpUrl(url: URL, endpoints: Endpoints, signal: AbortSignal):
   const endpoint = endpoints.get(url.host, url.protocol === 'http:');
   try {
     await endpoint.readCertificates();
-    const response = await endpoint.send({ target: url, signal });
-    if (response.status === 200) return await readAll(response, bodyLimits.signature, 'signature');
-    response.discard();
-    if (response.status === 404) return undefined;
-    throw new CrioError('unavailable', `the server answered ${response.status}`);
+    return await withRetries({ endpoint, signal, log: endpoint.log }, async () => {
+      const response = await endpoint.send({ target: url, signal });
+      if (response.status === 200) return readAll(response, bodyLimits.signature, 'signature');
+      const failure = await readRegistryError(response);
+      if (response.status === 404) return undefined;
+      throw failure;
+    });
   } catch (error) {
     throw wrap(`read signature "${shownUrl(url)}"`, error);
   }

@@ -2,11 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { CrioError, messageOf } from '../../base/errors.ts';
 import type { Digest } from '../../base/ids.ts';
 import type { Logger } from '../../base/log.ts';
-import { isPassing } from './client.ts';
 import type { RegistryClient } from './client.ts';
 import { FailedPlaces, healthyFirst } from './places.ts';
 import type { Place } from './places.ts';
 import { giveBack } from './received-memory.ts';
+import { isPassing } from './retry.ts';
 
 export interface BlobStreamOptions {
   readonly digest: Digest;

@@ -1,5 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { CrioError, hasCode, messageOf, wrap } from '../../base/errors.ts';
+import { CrioError } from '../../base/errors.ts';
 import type { Digest } from '../../base/ids.ts';
 import type { Logger } from '../../base/log.ts';
 import type { ResolvedCredentials } from '../auth/resolved-credentials.ts';
@@ -15,6 +14,7 @@ import { readAll } from './http.ts';
 import type { HttpResponse } from './http.ts';
 import { bodyLimits } from './limits.ts';
 import { readRegistryError, RegistryError } from './registry-error.ts';
+import { withRetries } from './retry.ts';
 
 export interface FetchedManifest {
   readonly data: Buffer;
@@ -106,28 +106,12 @@ export class RegistryClient {
   }
 
   /** `use` is a part of each try: what breaks while it reads is asked for again. */
-  async #get<T>(path: string, options: GetOptions, use: (response: HttpResponse) => Promise<T>): Promise<T> {
-    const { attempts, maxRetryAfterMs } = this.endpoint.limits;
-    for (let attempt = 1; ; attempt += 1) {
-      let pauseMs = this.#backoffMs(attempt);
-      try {
-        const response = await this.#getAuthorized(path, options);
-        if (response.status === 200 || response.status === 206) return await use(response);
-        throw await readRegistryError(response);
-      } catch (error) {
-        if (options.signal.aborted || attempt >= attempts || !isPassing(error)) throw error;
-        if (error instanceof RegistryError && error.retryAfterMs !== undefined) {
-          if (error.retryAfterMs > maxRetryAfterMs) {
-            throw wrap(`asks to wait ${Math.ceil(error.retryAfterMs / 1000)} s`, error);
-          }
-          pauseMs = Math.max(pauseMs, error.retryAfterMs);
-        }
-        this.#log.debug(
-          () => `Registry ${this.endpoint.label}: ${messageOf(error)}; next try in ${Math.round(pauseMs)} ms`,
-        );
-      }
-      await sleep(pauseMs, undefined, { signal: options.signal });
-    }
+  #get<T>(path: string, options: GetOptions, use: (response: HttpResponse) => Promise<T>): Promise<T> {
+    return withRetries({ endpoint: this.endpoint, signal: options.signal, log: this.#log }, async () => {
+      const response = await this.#getAuthorized(path, options);
+      if (response.status === 200 || response.status === 206) return use(response);
+      throw await readRegistryError(response);
+    });
   }
 
   async #getAuthorized(path: string, options: GetOptions): Promise<HttpResponse> {
@@ -153,19 +137,6 @@ export class RegistryClient {
       signal: options.signal,
     });
   }
-
-  /** Doubles, with up to a half of chance in it so that many nodes do not come back at once. */
-  #backoffMs(attempt: number): number {
-    return this.endpoint.limits.backoffMs * 2 ** (attempt - 1) * (1 + Math.random() / 2);
-  }
-}
-
-/** Failures that another try may not have. */
-export function isPassing(error: unknown): boolean {
-  // Some registries say it with 403 or 404, and mean it the same.
-  if (error instanceof RegistryError)
-    return error.status === 429 || error.status >= 500 || /^too_?many_?requests$/i.test(error.code);
-  return hasCode(error, 'ECONNRESET', 'EPIPE', 'EAI_AGAIN', 'ECONNABORTED');
 }
 
 function header(response: HttpResponse, name: string): string | undefined {

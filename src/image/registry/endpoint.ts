@@ -50,6 +50,7 @@ export class Endpoint {
   readonly host: string;
   readonly insecure: boolean;
   readonly limits: TransportLimits;
+  readonly log: Logger;
   readonly tokens: TokenCache;
   readonly #options: EndpointOptions;
   /** Of the server, and of those it leads to: without them it is of no use, however well it answers itself. */
@@ -64,6 +65,7 @@ export class Endpoint {
     this.host = apiHosts.get(options.host) ?? options.host;
     this.insecure = options.insecure;
     this.limits = options.limits;
+    this.log = options.log;
     const { clock = systemClock } = options;
     this.tokens = new TokenCache(clock);
     this.#breakers = {
@@ -237,7 +239,7 @@ export class Endpoint {
       return 'https';
     } catch (error) {
       if (signal.aborted) throw error;
-      this.#options.log.debug(() => `Registry ${this.host} does not speak TLS, trying HTTP: ${messageOf(error)}`);
+      this.log.debug(() => `Registry ${this.host} does not speak TLS, trying HTTP: ${messageOf(error)}`);
     }
     const response = await this.#sendCounted(new URL(`http://${this.host}/v2/`), { target: '', signal });
     response.discard();
