@@ -205,6 +205,20 @@ describe('mirrors', () => {
     );
   });
 
+  it('that are dead do not make a registry unavailable that says no, and the other way round', async () => {
+    const dead = await startFakeRegistry();
+    await dead[Symbol.asyncDispose]();
+    await using empty = await startFakeRegistry();
+    const rule = (name: string, mirror: string, location: string) =>
+      `[[registry]]\nprefix = "${name}.test"\nlocation = "${location}"\ninsecure = true\n` +
+      `[[registry.mirror]]\nlocation = "${mirror}"\ninsecure = true\n`;
+    await using bench = await openBench({
+      toml: () => rule('no', dead.host, empty.host) + rule('away', empty.host, dead.host),
+    });
+    assert.match(await failure(bench.pull('no.test/a:1')), /^unable to pull image: .*ECONNREFUSED.*404 not found/);
+    assert.match(await failure(bench.pull('away.test/a:1')), /^RegistryUnavailable: .*404 not found.*ECONNREFUSED/);
+  });
+
   it('that fail are told in the log once in a pull, once for each pause of a dead one, and a failed pull with its cause', async () => {
     await using mirror = await startFakeRegistry();
     const dead = await startFakeRegistry();

@@ -6,15 +6,17 @@ export interface Failure {
   /** The endpoint, its role and the credentials used: `https://m.io (mirror, no credentials)`. */
   readonly where: string;
   readonly error: unknown;
+  readonly isMirror?: boolean;
 }
 
-/** One error for all endpoints: which was tried, with which credentials, and what it answered. */
+/**
+ * One error for all endpoints: which was tried, with which credentials, and what it answered. Its kind and cause are those
+ * of the registry itself, where that was asked: a mirror need not have the image, nor be there.
+ */
 export function describeFailures(what: string, failures: readonly Failure[]): CrioError {
   const texts = failures.map(({ where, error }) => `${where}: ${causeText(error)}`);
-  const last = failures.at(-1)?.error;
-  return new CrioError(kindOf(last), `${what}: ${texts.join('; ')}`, {
-    cause: failures.length > 1 ? new AggregateError(failures.map(({ error }) => error)) : last,
-  });
+  const decisive = failures.findLast(({ isMirror }) => isMirror !== true) ?? failures.at(-1);
+  return new CrioError(kindOf(decisive?.error), `${what}: ${texts.join('; ')}`, { cause: decisive?.error });
 }
 
 /** The label metrics use for a failure: the registry's code, or what happened to the connection. */

@@ -94,7 +94,7 @@ export class FailedPlaces {
   describe(what: string): Error {
     return describeFailures(
       what,
-      this.#failed.map(({ place, error }) => ({ where: place.describe(), error })),
+      this.#failed.map(({ place, error }) => ({ where: place.describe(), error, isMirror: place.source.isMirror })),
     );
   }
 }
