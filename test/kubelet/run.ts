@@ -53,7 +53,7 @@ async function main(part: string): Promise<number> {
 
 /** Prints the lines of the tests with the place before each. */
 async function runPlace({ name, socket }: (typeof places)[number]): Promise<Counts> {
-  const flags = ['--test', '--test-reporter=spec', '--test-timeout=300000', '--test-force-exit'];
+  const flags = ['--test', '--test-reporter=spec', '--test-timeout=300000'];
   const test = [process.execPath, ...flags, join(import.meta.dirname, 'kubelet.test.ts')];
   const folder = join(logs, `kubelet-${name}`);
   rmSync(folder, { recursive: true, force: true });
