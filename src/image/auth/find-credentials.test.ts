@@ -90,6 +90,7 @@ echo "$1 $server" >> "${dir}/calls"
 case $server in
   a.io) echo '{"ServerURL":"a.io","Username":"helper","Secret":"s3cret"}' ;;
   t.io) echo '{"ServerURL":"t.io","Username":"<token>","Secret":"identity"}' ;;
+  empty.io) echo '{"ServerURL":"empty.io","Username":"","Secret":""}' ;;
   broken.io) echo s3cret; exit 3 ;;
   *) echo credentials not found in native keychain; exit 1 ;;
 esac
@@ -175,6 +176,17 @@ esac
     assert.deepEqual(await find('c.io/x', { helpers: ['containers-auth.json', 'test'], defaults: [broken] }), {
       ...anonymous,
       source,
+    });
+  });
+
+  it('takes an answer of a helper without user and secret for none', async () => {
+    const auth = join(dir, 'after-helper.json');
+    await writeFile(auth, JSON.stringify({ auths: { 'empty.io': { auth: encode('u:p') } } }));
+    const helpers = ['test', 'containers-auth.json'];
+    assert.equal((await find('empty.io/x', { helpers, defaults: [auth] }))?.username, 'u');
+    assert.deepEqual(await find('empty.io/x', { helpers }), {
+      ...anonymous,
+      source: 'no credentials: helper docker-credential-test for "empty.io" answered without any',
     });
   });
 

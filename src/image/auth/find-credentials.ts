@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { wrap } from '../../base/errors.ts';
-import { homeFolder } from '../home-folder.ts';
+import { configHome, homeFolder } from '../home-folder.ts';
 import { repositoryOf } from '../reference.ts';
 import type { Reference } from '../reference.ts';
 import { authDomain, findInAuthFile, readAuthFile, registryKey } from './auth-file.ts';
@@ -30,12 +30,11 @@ export interface CredentialFiles {
 export function defaultAuthFiles(env: Env, uid: number): readonly string[] {
   const runtimeDir = env['XDG_RUNTIME_DIR'];
   const home = homeFolder(env);
-  const configHome = env['XDG_CONFIG_HOME'] ?? join(home, '.config');
   return [
     runtimeDir === undefined || runtimeDir === ''
       ? `/run/containers/${uid}/auth.json`
       : join(runtimeDir, 'containers/auth.json'),
-    join(configHome, 'containers/auth.json'),
+    join(configHome(env), 'containers/auth.json'),
     join(env['DOCKER_CONFIG'] ?? join(home, '.docker'), 'config.json'),
     join(home, '.dockercfg'),
   ];

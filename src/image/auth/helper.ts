@@ -2,6 +2,7 @@ import { env } from 'node:process';
 import { CrioError, wrap } from '../../base/errors.ts';
 import { run } from '../../sys/run.ts';
 import { JsonReader, parseLooseJson } from '../json.ts';
+import { anonymous } from './resolved-credentials.ts';
 import type { ResolvedCredentials } from './resolved-credentials.ts';
 
 const timeoutMs = 30_000;
@@ -50,6 +51,8 @@ function readAnswer(data: Buffer, source: string): ResolvedCredentials {
   const reader = new JsonReader(parseLooseJson(data, source), source);
   const username = reader.string('Username') ?? '';
   const secret = reader.string('Secret') ?? '';
+  if (username === '' && secret === '')
+    return { ...anonymous, source: `no credentials: helper ${source} answered without any` };
   const base = { registryToken: '', source: `helper ${source}` };
   if (username === '<token>') return { ...base, username: '', password: '', identityToken: secret };
   return { ...base, username, password: secret, identityToken: '' };

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { homeFolder } from '../home-folder.ts';
 import { JsonReader, parseStrictJson } from '../json.ts';
 import { namespaceFile } from '../namespace-file.ts';
 import { allowKeys } from './identity.ts';
@@ -24,9 +25,8 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 /** Where the system's policy may be; the first that exists is used. */
 export function systemPolicyPaths(env: Env): readonly string[] {
-  const home = env['HOME'];
-  const own = home === undefined || home === '' ? [] : [join(home, '.config/containers/policy.json')];
-  return [...own, '/etc/containers/policy.json', '/usr/share/containers/policy.json'];
+  const own = join(homeFolder(env), '.config/containers/policy.json');
+  return [own, '/etc/containers/policy.json', '/usr/share/containers/policy.json'];
 }
 
 /** The policy of the namespace, else the configured one, else the system's: the first that exists counts. */

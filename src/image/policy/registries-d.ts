@@ -1,6 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CrioError, hasCode, wrap } from '../../base/errors.ts';
+import { configHome } from '../home-folder.ts';
 import type { Reference } from '../reference.ts';
 import { policyScopes } from './policy-scopes.ts';
 import { parseYamlMapping } from './yaml-mapping.ts';
@@ -27,13 +28,11 @@ type Env = Readonly<Record<string, string | undefined>>;
 
 /** The vendor's folders, then the administrator's, then the user's: a file of a later one replaces that of the same name. */
 export function registriesDFolders(env: Env): readonly string[] {
-  const home = env['HOME'] ?? '';
-  const configHome = env['XDG_CONFIG_HOME'] ?? (home === '' ? '' : join(home, '.config'));
   const system = ['/usr/share/containers', '/etc/containers'].flatMap((base) => [
     `${base}/registries.d`,
     `${base}/registries.rootful.d`,
   ]);
-  return [...system, ...(configHome === '' ? [] : [join(configHome, 'containers/registries.d')])];
+  return [...system, join(configHome(env), 'containers/registries.d')];
 }
 
 /** Reads all `.yaml` files of the folders. A scope may stand in one of them only. */
