@@ -159,6 +159,19 @@ describe('mirrors', () => {
     );
   });
 
+  it('that are dead do not hide that the registry sends a wrong blob', async () => {
+    const dead = await startFakeRegistry();
+    await dead[Symbol.asyncDispose]();
+    await using bench = await openBench({ toml: mirrorToml(dead.host) });
+    const { registry } = bench;
+    const [digest = ''] = putImage(registry, 'a', '1', { layers: [noise(5000)] }).layerDigests;
+    registry.blobs.set(digest, Buffer.from(registry.blobs.get(digest) ?? '').fill(0x55, 100, 200));
+    assert.match(
+      await failure(bench.pull(`${registry.host}/a:1`)),
+      /^unable to pull image: .*blob has digest \S+ expected sha256:\w+; read again: .*\(mirror, .*ECONNREFUSED/,
+    );
+  });
+
   it('falls back, and lists every endpoint with its answer when all fail', async () => {
     await using mirror = await startFakeRegistry();
     await using bench = await openBench({

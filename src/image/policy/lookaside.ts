@@ -12,6 +12,8 @@ import { withRetries } from '../registry/retry.ts';
 const maxSignatures = 128;
 /** Of all signatures of a manifest together: they are held in memory. */
 const maxTotalBytes = 4 * bodyLimits.signature;
+/** All pauses before a server is asked again: pulls wait for it that need no signature. */
+const maxPausesMs = 5000;
 
 /**
  * Simple signatures of a manifest in a lookaside store: `<base>/<repository path>@<algorithm>=<hex>/signature-<n>`, from 1
@@ -24,11 +26,13 @@ export async function fetchLookaside(
 ): Promise<readonly Buffer[]> {
   const folder = folderUrl(base, image);
   const signatures: Buffer[] = [];
+  const budget = { leftMs: maxPausesMs };
   let total = 0;
   for (;;) {
     const url = new URL(folder);
     url.pathname += `/signature-${signatures.length + 1}`;
-    const data = url.protocol === 'file:' ? await readFileUrl(url) : await readHttpUrl(url, endpoints, signal);
+    const data =
+      url.protocol === 'file:' ? await readFileUrl(url) : await readHttpUrl(url, { endpoints, signal, budget });
     if (data === undefined) return signatures;
     if (signatures.length === maxSignatures)
       throw new CrioError(
@@ -90,16 +94,19 @@ async function readFileUrl(url: URL): Promise<Buffer | undefined> {
 }
 
 /** Without credentials: those of the registry are not for another server. */
-async function readHttpUrl(url: URL, endpoints: Endpoints, signal: AbortSignal): Promise<Buffer | undefined> {
+async function readHttpUrl(
+  url: URL,
+  { endpoints, signal, budget }: { endpoints: Endpoints; signal: AbortSignal; budget: { leftMs: number } },
+): Promise<Buffer | undefined> {
   const endpoint = endpoints.get(url.host, url.protocol === 'http:');
   try {
     await endpoint.readCertificates();
-    return await withRetries({ endpoint, signal, log: endpoint.log }, async () => {
+    return await withRetries({ endpoint, signal, log: endpoint.log, budget }, async () => {
       const response = await endpoint.send({ target: url, signal });
       if (response.status === 200) return readAll(response, bodyLimits.signature, 'signature');
-      const failure = await readRegistryError(response);
-      if (response.status === 404) return undefined;
-      throw failure;
+      if (response.status !== 404) throw await readRegistryError(response);
+      response.discard();
+      return undefined;
     });
   } catch (error) {
     throw wrap(`read signature "${shownUrl(url)}"`, error);

@@ -278,4 +278,24 @@ describe('signedBy', () => {
     server.closeAllConnections();
     server.close();
   });
+
+  it('does not keep a pull that needs no signature waiting for a server that wants to be asked later', async () => {
+    await using bench = await openBench({ limits: { maxRetryAfterMs: 60_000 } });
+    const image = putImage(bench.registry, 'a', '1');
+    let asked = 0;
+    const server = createServer((_, response) => {
+      asked += 1;
+      response.writeHead(503, { 'retry-after': '6' }).end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    // The address of a TCP server is an object.
+    const { port } = server.address() as AddressInfo;
+    await mkdir(join(bench.dir, 'registries.d'));
+    await writeFile(join(bench.dir, 'registries.d/a.yaml'), `default-docker:\n  lookaside: http://127.0.0.1:${port}\n`);
+    await writeFile(bench.policyFile, '{"default":[{"type":"insecureAcceptAnything"}]}');
+    assert.equal(await bench.pull(`${bench.registry.host}/a:1`), image.id);
+    assert.equal(asked, 1);
+    server.closeAllConnections();
+    server.close();
+  });
 });

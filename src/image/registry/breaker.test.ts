@@ -90,8 +90,10 @@ describe('the pause in which an endpoint is passed over', () => {
     for (let layer = 0; layer < 4; layer += 1) breaker.failed('no answer');
     assert.equal(breaker.problem, 'not tried again for 10 s after: no answer');
     nowMs = 10_000;
-    breaker.failed('no answer');
+    const cause = new Error('refused');
+    breaker.failed('no answer', cause);
     assert.equal(breaker.problem, 'not tried again for 20 s after: no answer');
+    assert.equal(breaker.cause, cause);
   });
 });
 

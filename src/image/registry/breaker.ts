@@ -9,6 +9,7 @@ export class Breaker {
   #failures = 0;
   #untilMs = 0;
   #reason = '';
+  #cause: unknown;
   #isNews = false;
 
   constructor(clock: Pick<Clock, 'monotonicMs'>) {
@@ -20,6 +21,11 @@ export class Breaker {
     const leftMs = this.#untilMs - this.#clock.monotonicMs();
     if (leftMs <= 0) return undefined;
     return `not tried again for ${Math.ceil(leftMs / 1000)} s after: ${this.#reason}`;
+  }
+
+  /** The failure behind it, as far as there was one. */
+  get cause(): unknown {
+    return this.#cause;
   }
 
   /** True for the first who asks since the server was found dead: a log has one line for each pause. */
@@ -34,12 +40,13 @@ export class Breaker {
     this.#untilMs = 0;
   }
 
-  failed(reason: string): void {
+  failed(reason: string, cause?: unknown): void {
     // Requests that ran side by side fail of one cause.
     if (this.problem !== undefined) return;
     this.#untilMs = this.#clock.monotonicMs() + Math.min(longestPauseMs, firstPauseMs * 2 ** this.#failures);
     this.#failures += 1;
     this.#reason = reason;
+    this.#cause = cause;
     this.#isNews = true;
   }
 }

@@ -102,6 +102,11 @@ export class Endpoint {
     return this.#openBreaker?.problem;
   }
 
+  /** The failure behind the problem. */
+  get problemCause(): unknown {
+    return this.#openBreaker?.cause;
+  }
+
   /** True once for each problem. */
   takeNews(): boolean {
     return this.#openBreaker?.takeNews() ?? false;
@@ -178,7 +183,7 @@ export class Endpoint {
     } catch (error) {
       if (!request.signal.aborted && isDeadly(error)) {
         if (this.isOwn(url)) this.#scheme = undefined;
-        this.#breakerOf(url, request).failed(messageOf(error));
+        this.#breakerOf(url, request).failed(messageOf(error), error);
       }
       throw error;
     }

@@ -9,14 +9,17 @@ export interface Failure {
   readonly isMirror?: boolean;
 }
 
+/** Of all endpoints that were asked, none gave what was asked for. */
+export class EndpointsError extends CrioError {}
+
 /**
  * One error for all endpoints: which was tried, with which credentials, and what it answered. Its kind and cause are those
  * of the registry itself, where that was asked: a mirror need not have the image, nor be there.
  */
-export function describeFailures(what: string, failures: readonly Failure[]): CrioError {
+export function describeFailures(what: string, failures: readonly Failure[]): EndpointsError {
   const texts = failures.map(({ where, error }) => `${where}: ${causeText(error)}`);
   const decisive = failures.findLast(({ isMirror }) => isMirror !== true) ?? failures.at(-1);
-  return new CrioError(kindOf(decisive?.error), `${what}: ${texts.join('; ')}`, { cause: decisive?.error });
+  return new EndpointsError(kindOf(decisive?.error), `${what}: ${texts.join('; ')}`, { cause: decisive?.error });
 }
 
 /** The label metrics use for a failure: the registry's code, or what happened to the connection. */

@@ -36,6 +36,10 @@ export class Place {
     return this.#endpoint.problem;
   }
 
+  get problemCause(): unknown {
+    return this.#endpoint.problemCause;
+  }
+
   async open(signal: AbortSignal): Promise<RegistryClient> {
     this.#client ??= await this.#newClient(signal);
     return this.#client;
@@ -113,7 +117,7 @@ export async function askPlaces<T>(
   for (const [index, place] of places.entries()) {
     const isLast = index === places.length - 1;
     try {
-      if (!isLast && place.problem !== undefined) throw new Error(place.problem);
+      if (!isLast && place.problem !== undefined) throw new Error(place.problem, { cause: place.problemCause });
       const answer = await ask(await place.open(signal));
       failed.passedOver();
       return { answer, places: [place, ...places.slice(index + 1), ...failed.places] };

@@ -4,12 +4,20 @@ import type { Logger } from '../../base/log.ts';
 import type { Endpoint } from './endpoint.ts';
 import { RegistryError } from './registry-error.ts';
 
+interface RetryOptions {
+  readonly endpoint: Endpoint;
+  readonly signal: AbortSignal;
+  readonly log: Logger;
+  /** All pauses of several requests together, ms; counted down here. */
+  readonly budget?: { leftMs: number };
+}
+
 /**
  * Asks a server again after failures that another try may not have, as often as its limits say. `Retry-After` is kept
- * (RFC 9110, section 10.2.3); rejects when it names more than the limits allow.
+ * (RFC 9110, section 10.2.3); rejects when it names more than the limits allow, or than what is left of `budget`.
  */
 export async function withRetries<T>(
-  { endpoint, signal, log }: { readonly endpoint: Endpoint; readonly signal: AbortSignal; readonly log: Logger },
+  { endpoint, signal, log, budget }: RetryOptions,
   ask: () => Promise<T>,
 ): Promise<T> {
   const { attempts, backoffMs, maxRetryAfterMs } = endpoint.limits;
@@ -26,8 +34,10 @@ export async function withRetries<T>(
         }
         pauseMs = Math.max(pauseMs, error.retryAfterMs);
       }
-      log.debug(() => `Registry ${endpoint.label}: ${messageOf(error)}; next try in ${Math.round(pauseMs)} ms`);
+      if (budget !== undefined && pauseMs > budget.leftMs) throw error;
+      log.debug(() => `${endpoint.label}: ${messageOf(error)}; next try in ${Math.round(pauseMs)} ms`);
     }
+    if (budget !== undefined) budget.leftMs -= pauseMs;
     await sleep(pauseMs, undefined, { signal });
   }
 }

@@ -1,7 +1,8 @@
 import { CrioError, kindOf, messageOf } from '../../base/errors.ts';
 import { streamBlob } from './blob-stream.ts';
 import type { BlobStreamOptions } from './blob-stream.ts';
-import { describeFailures } from './failures.ts';
+import { describeFailures, EndpointsError, hasCause } from './failures.ts';
+import type { Failure } from './failures.ts';
 import type { Place } from './places.ts';
 
 export interface UseBlobOptions extends BlobStreamOptions {
@@ -26,9 +27,16 @@ export async function useBlob<T>(
   if (places.length === 0) throw describeFailures(`read blob ${options.digest}`, [first.failure]);
   options.log.warn(`Blob ${options.digest} from ${first.failure.where} is wrong: ${messageOf(first.failure.error)}`);
   options.onRestart?.();
-  const second = await tryBlob({ ...options, places }, use);
+  const second = await tryBlob({ ...options, places }, use).catch((error: unknown) => {
+    if (options.signal.aborted || !hasCause(error, (cause) => cause instanceof EndpointsError)) throw error;
+    return { isDone: false, failure: { where: 'read again', error, isMirror: places.every(isMirror) } } as const;
+  });
   if (second.isDone) return second.result;
   throw describeFailures(`read blob ${options.digest}`, [first.failure, second.failure]);
+}
+
+function isMirror({ source }: Place): boolean {
+  return source.isMirror;
 }
 
 type Outcome<T> =
@@ -38,7 +46,7 @@ type Outcome<T> =
       readonly asked: readonly Place[];
       /** Those that sent something. */
       readonly served: readonly Place[];
-      readonly failure: { readonly where: string; readonly error: unknown };
+      readonly failure: Failure;
     };
 
 /** Throws what has nothing to do with the content. */
@@ -64,7 +72,8 @@ async function tryBlob<T>(
   } catch (error) {
     const isWrong = error instanceof CrioError && kindOf(error) === 'invalid' && asked.length > 0;
     if (options.signal.aborted || !isWrong) throw error;
-    const where = (served.size > 0 ? [...served] : asked.slice(-1)).map((place) => place.describe()).join(' and ');
-    return { isDone: false, asked, served: [...served], failure: { where, error } };
+    const from = served.size > 0 ? [...served] : asked.slice(-1);
+    const where = from.map((place) => place.describe()).join(' and ');
+    return { isDone: false, asked, served: [...served], failure: { where, error, isMirror: from.every(isMirror) } };
   }
 }
