@@ -8,7 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { parseReference } from '../reference.ts';
 import { findCredentials } from './find-credentials.ts';
 
-describe('credential helpers are asked for Docker Hub as skopeo asks them', () => {
+describe('credential helpers and auth files are read as skopeo reads them', () => {
   const dir = mkdtempSync(join(tmpdir(), 'helpers-'));
   const file = (name: string) => join(dir, name);
   const path = env['PATH'] ?? '';
@@ -64,5 +64,13 @@ describe('credential helpers are asked for Docker Hub as skopeo asks them', () =
     const files = { explicit: file('auth.json'), defaults: [], helpers: undefined };
     assert.equal(await asked(() => findCredentials(files, reference, never)), want);
     assert.notEqual(want, '');
+  });
+
+  it('and an entry without user and password does not keep them from asking the registry', async () => {
+    const auth = Buffer.from('no colon').toString('base64');
+    writeFileSync(file('auth.json'), JSON.stringify({ auths: { 'docker.io': { auth } } }));
+    assert.match(skopeo().stderr.toString(), /pinging container registry .*connection refused/);
+    const files = { explicit: file('auth.json'), defaults: [], helpers: undefined };
+    assert.match((await findCredentials(files, reference, never))?.source ?? '', /^no credentials: .*"docker\.io"/);
   });
 });
