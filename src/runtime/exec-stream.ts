@@ -14,8 +14,7 @@ import { withAffinity } from './exec-affinity.ts';
 import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
 import type { ExecPlace } from './exec-sync.ts';
 import { turnToStart } from './exec-turns.ts';
-import { killExec } from './kill-exec.ts';
-import type { KillableExec } from './kill-exec.ts';
+import { endStart, killCommand } from './kill-exec.ts';
 import type { ExecProcess, ExecStreamOptions } from './runtime.ts';
 import { spawnExec } from './sealed-program.ts';
 
@@ -39,8 +38,8 @@ export async function execStream(call: Call, place: ExecPlace, options: ExecStre
   failed.defer(() => child.close());
   const pipes = console === undefined ? pipesOf(child, options) : undefined;
   if (pipes?.ends !== undefined) failed.adopt(pipes.ends, closeEnds);
-  const pid = await waitForStart(call, { runtime: child, processes }, files);
-  const { exited, kill } = endableCommand(child, processes, orphan.claim(pid));
+  const pid = await waitForStart(call, child, files);
+  const { exited, kill } = endableCommand(processes, orphan.claim(pid));
   try {
     call.throwIfAborted();
     if (pipes?.failure !== undefined) throw pipes.failure;
@@ -54,11 +53,7 @@ export async function execStream(call: Call, place: ExecPlace, options: ExecStre
   }
 }
 
-function endableCommand(
-  runtime: ChildHandle,
-  processes: () => readonly number[],
-  command: Orphan,
-): Pick<ExecProcess, 'exited' | 'kill'> {
+function endableCommand(processes: () => readonly number[], command: Orphan): Pick<ExecProcess, 'exited' | 'kill'> {
   let hasEnded = false;
   const exited = command.exited.then((status) => {
     hasEnded = true;
@@ -69,7 +64,7 @@ function endableCommand(
   return {
     exited,
     // From its end on the pid may be another process's.
-    kill: async () => (hasEnded ? undefined : killExec({ runtime, command, processes })),
+    kill: async () => (hasEnded ? undefined : killCommand(command, processes)),
   };
 }
 
@@ -87,17 +82,12 @@ function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecF
   return spawnExec(command, args, stdio);
 }
 
-/** The command's pid. */
-async function waitForStart(call: Call, exec: KillableExec, files: ExecFiles): Promise<number> {
-  const { runtime } = exec;
-  let killing: Promise<void> | undefined;
-  const onAbort = () => {
-    killing = killExec(exec).catch((error: unknown) => call.log.error(`kill exec ${runtime.pid}`, error));
-  };
+/** The command's pid; also when the call is aborted meanwhile. */
+async function waitForStart(call: Call, runtime: ChildHandle, files: ExecFiles): Promise<number> {
+  const onAbort = () => void endStart(runtime);
   call.signal.addEventListener('abort', onAbort, { once: true });
   try {
     const status = await runtime.exited;
-    await killing;
     const pid = status.code === 0 ? files.readPid() : undefined;
     if (pid !== undefined) return pid;
     call.throwIfAborted();

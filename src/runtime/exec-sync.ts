@@ -10,8 +10,7 @@ import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
 import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
 import { turnToStart } from './exec-turns.ts';
-import { killExec } from './kill-exec.ts';
-import type { KillableExec } from './kill-exec.ts';
+import { endStart, killCommand } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
 import { spawnExec } from './sealed-program.ts';
 
@@ -99,7 +98,9 @@ function start(command: RuntimeCommand, options: ExecSyncOptions, files: ExecFil
   return spawnExec(command, args, ['null', 'pipe', 'pipe']);
 }
 
-interface RunningExec extends Omit<KillableExec, 'command'> {
+interface RunningExec {
+  readonly runtime: ChildHandle;
+  readonly processes: () => readonly number[];
   readonly orphan: ExpectedOrphan;
   readonly files: ExecFiles;
   readonly turn: Disposable;
@@ -110,20 +111,16 @@ interface RunningExec extends Omit<KillableExec, 'command'> {
 /** The command's exit code; undefined when it did not start. */
 async function waitForEnd(call: Call, exec: RunningExec): Promise<number | undefined> {
   const { runtime, processes, orphan, files, turn, limit, startReading } = exec;
-  const started: { command?: Orphan } = {};
-  const kill = () => killExec({ runtime, processes, ...started });
+  let command: Orphan | undefined;
   let killing: Promise<void> | undefined;
+  const kill = async () => (command === undefined ? endStart(runtime) : killCommand(command, processes));
   limit.onOver(() => {
     killing = kill().catch((error: unknown) => call.log.error(`kill exec ${runtime.pid}`, error));
   });
   const { code } = await runtime.exited;
   const pid = code === 0 ? files.readPid() : undefined;
-  if (pid === undefined) {
-    await killing;
-    return undefined;
-  }
-  const command = orphan.claim(pid);
-  started.command = command;
+  if (pid === undefined) return undefined;
+  command = orphan.claim(pid);
   // Nothing of these is needed while the command runs.
   files[Symbol.dispose]();
   turn[Symbol.dispose]();

@@ -3,6 +3,8 @@ import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { after, suite, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { nextTurn } from '../base/next-turn.ts';
+import { readStat } from '../sys/process.ts';
 import { startReaper } from '../sys/reaper.ts';
 import { createOciRuntime } from './oci.ts';
 import type { ExecProcess, ExecStreamOptions, ExecSyncOptions, ExecSyncResult, InputStream } from './runtime.ts';
@@ -15,13 +17,15 @@ const reaper = startReaper();
 after(() => reaper[Symbol.dispose]());
 
 const maxOutputBytes = 16 << 20;
+/** Moments of an exec's start at which it is given up. */
+const earlyEnds = 60;
 const terminalSize = { width: 91, height: 37 };
 
 interface Running {
   readonly id: string;
   readonly stage: Stage;
-  sync(script: string, options?: Partial<ExecSyncOptions>): Promise<ExecSyncResult>;
-  stream(args: readonly string[], options?: Partial<ExecStreamOptions>): Promise<ExecProcess>;
+  sync(script: string, options?: Partial<ExecSyncOptions>, signal?: AbortSignal): Promise<ExecSyncResult>;
+  stream(args: readonly string[], options?: Partial<ExecStreamOptions>, signal?: AbortSignal): Promise<ExecProcess>;
   /** Command lines of what runs in the container beside its init process. */
   others(): string[];
 }
@@ -38,16 +42,16 @@ function commandsIn(stage: Stage, id: string, initPid: number): Running {
   return {
     id,
     stage,
-    sync: (script, options = {}) =>
-      stage.runtime.execSync(stage.call(), {
+    sync: (script, options = {}, signal) =>
+      stage.runtime.execSync(stage.call(signal), {
         id,
         process: { ...process, args: ['sh', '-c', script] },
         timeoutMs: 10_000,
         maxOutputBytes,
         ...options,
       }),
-    stream: (args, options = {}) =>
-      stage.runtime.execStream(stage.call(), {
+    stream: (args, options = {}, signal) =>
+      stage.runtime.execStream(stage.call(signal), {
         id,
         stdin: true,
         stdout: true,
@@ -79,12 +83,30 @@ async function textOf(stream: InputStream | undefined): Promise<string> {
   return Buffer.concat(chunks).toString();
 }
 
-async function until(claim: () => boolean): Promise<void> {
+async function until(claim: () => boolean, what = String(claim)): Promise<void> {
   const end = performance.now() + 10_000;
   while (!claim()) {
-    assert.ok(performance.now() < end, `not in time: ${claim}`);
+    assert.ok(performance.now() < end, `not in time: ${what}`);
     await sleep(10);
   }
+}
+
+/** Milliseconds until a command runs; of a few. */
+async function startTime(container: Running): Promise<number> {
+  const begun = performance.now();
+  for (let count = 0; count < 5; count++) (await container.stream(['true']))[Symbol.dispose]();
+  return (performance.now() - begun) / 5;
+}
+
+/** Aborts it after this time, whole and parts of milliseconds, unless it has ended before. A command that started is ended, too. */
+async function giveUpAfter(ms: number, exec: (signal: AbortSignal) => Promise<unknown>): Promise<void> {
+  const abort = new AbortController();
+  const end = performance.now() + ms;
+  const work = exec(abort.signal);
+  while (performance.now() < end) await nextTurn();
+  abort.abort();
+  const started = await work.catch(() => undefined);
+  if (started instanceof Object && 'kill' in started) await (started as ExecProcess).kill();
 }
 
 function terminalProcess(args: readonly string[]): NonNullable<Spec['process']> {
@@ -92,6 +114,31 @@ function terminalProcess(args: readonly string[]): NonNullable<Spec['process']> 
   const user = { uid: 0, gid: 0 };
   return { user, env: ['PATH=/bin'], cwd: '/', args: [...args], terminal: true, consoleSize: { width, height } };
 }
+
+/** The same container, but a shell script stands before the runtime. */
+function withWrapper({ stage, id }: Running, script: string): Running {
+  const path = join(stage.folder, 'wrapper');
+  writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const { features } = stage.runtime;
+  const monitor = { ...stage.monitor, path: '/nonexistent' };
+  const runtime = createOciRuntime({ command: { ...stage.command, path }, monitor, features, processesOf });
+  return commandsIn({ ...stage, runtime }, id, 0);
+}
+
+test('a runtime that hangs while it starts an exec is ended, with what it has started', async () => {
+  await using stage = await createStage('crun');
+  const container = await running(stage);
+  const pids = join(stage.folder, 'pids');
+  const hanging = withWrapper(
+    container,
+    `setsid sleep 1001 & echo $! >${pids}\nsleep 1002 & echo $! $$ >>${pids}\nwait`,
+  );
+  const exec = hanging.sync('true', { timeoutMs: 500 });
+  assert.ok((await exec).timedOut);
+  const started = readFileSync(pids, 'utf8').split(/\s/).filter(Boolean).map(Number);
+  assert.equal(started.length, 3);
+  await until(() => started.every((pid) => readStat(pid) === undefined));
+});
 
 for (const program of ['crun', 'runc']) {
   suite(program, () => {
@@ -149,6 +196,23 @@ for (const program of ['crun', 'runc']) {
       assert.equal((await other).exitCode, 137);
     });
 
+    test('an exec that is given up at any moment of its start leaves nothing', async () => {
+      await using stage = await createStage(program);
+      const container = await running(stage);
+      const kinds = {
+        stream: (signal: AbortSignal) => container.stream(['sleep', '112'], {}, signal),
+        sync: (signal: AbortSignal) => container.sync('exec sleep 112', {}, signal),
+      };
+      const startMs = await startTime(container);
+      for (const [kind, exec] of Object.entries(kinds)) {
+        for (let step = 0; step < earlyEnds; step++) {
+          const afterMs = (1.2 * startMs * step) / earlyEnds;
+          await giveUpAfter(afterMs, exec);
+          await until(() => container.others().length === 0, `${kind} after ${afterMs} of ${startMs} ms`);
+        }
+      }
+    });
+
     test('once a command has ended, killing it does nothing: its pid may be another’s', async () => {
       await using stage = await createStage(program);
       const container = await running(stage);
@@ -194,13 +258,8 @@ for (const program of ['crun', 'runc']) {
       await using stage = await createStage(program);
       const container = await running(stage);
       const starts = join(stage.folder, 'starts');
-      const wrapper = join(stage.folder, 'wrapper');
-      writeFileSync(wrapper, `#!/bin/sh\necho "$@" >>${starts}\nexec /usr/bin/${program} "$@"\n`, { mode: 0o755 });
-      const { features } = stage.runtime;
-      const command = { ...stage.command, path: wrapper };
-      const monitor = { ...stage.monitor, path: '/nonexistent' };
-      const runtime = createOciRuntime({ command, monitor, features, processesOf });
-      assert.equal((await commandsIn({ ...stage, runtime }, container.id, 0).sync('exit 3')).exitCode, 3);
+      const wrapped = withWrapper(container, `echo "$@" >>${starts}\nexec /usr/bin/${program} "$@"`);
+      assert.equal((await wrapped.sync('exit 3')).exitCode, 3);
       const lines = readFileSync(starts, 'utf8').trimEnd().split('\n');
       assert.equal(lines.length, 1);
       assert.match(lines[0] ?? '', / exec --detach /);

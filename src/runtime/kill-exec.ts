@@ -11,70 +11,59 @@ const { SIGKILL } = constants.signals;
 /** A session that forks as fast as it is killed: rounds until it is given up. */
 const maxRounds = 50;
 const pauseMs = 5;
-const runtimeLimitMs = 2000;
+/** A start takes milliseconds, on a node that is short of CPU a second or two. */
+const startLimitMs = 10_000;
 
-/** What is known of an exec that is to be killed. */
-export interface KillableExec {
-  /** The runtime that starts, or has started, the command. */
-  readonly runtime: ChildHandle;
-  /** Undefined until its pid is known. Its `kill` does nothing once it has been reaped. */
-  readonly command?: Pick<Orphan, 'pid' | 'kill'> | undefined;
-  /** Pids of all processes of the container now. */
-  readonly processes: () => readonly number[];
+/**
+ * Waits for the end of a runtime whose exec nobody wants any more. It may not be killed on the way: the command is an orphan
+ * before its pid is written (crun 1.8.1 enters the PID namespace by a second fork, and the process between ends), so nobody
+ * would know it. The runtime ends in milliseconds, with the pid, or without a command. One that hangs is killed after 10 s,
+ * with its children.
+ */
+export async function endStart(runtime: ChildHandle): Promise<void> {
+  const timer = setTimeout(() => {
+    const children = childrenOf(runtime.pid);
+    runtime.kill(SIGKILL, { group: true });
+    for (const pid of children) ignoreGone(() => kill(pid, SIGKILL));
+  }, startLimitMs);
+  await runtime.exited;
+  clearTimeout(timer);
 }
 
 /**
- * Kills every process of an exec: those of the container in the session that the runtime made for it. A session survives
- * the death of its leader, and nothing outside the exec can be in it. Before the command's pid is known, its session is
- * found among the runtime's children. A runtime that has not come that far, or hangs, is killed as well.
+ * Kills every process of a command: those of its container, `processes`, in the session that the runtime made for it. A
+ * session survives the death of its leader, and nothing outside the exec can be in it.
  * Must not be called once the command has been reaped: its pid may be another's.
  */
-export async function killExec(exec: KillableExec): Promise<void> {
-  const { runtime, command } = exec;
-  const sessions = command === undefined ? sessionsOf(runtime.pid) : sessionOf(command.pid);
-  if (sessions.size === 0 && command === undefined) {
-    runtime.kill(SIGKILL, { group: true });
-    return;
-  }
-  for (let round = 0; round < maxRounds; round++) {
-    if (killSessions(exec, sessions) === 0) break;
+export async function killCommand(
+  command: Pick<Orphan, 'pid' | 'kill'>,
+  processes: () => readonly number[],
+): Promise<void> {
+  const session = sessionOf(command.pid);
+  for (let round = 0; session !== undefined && round < maxRounds; round++) {
+    if (killSession(session, processes()) === 0) break;
     await sleep(pauseMs);
   }
-  // A program may have left the container's cgroup, the leader is known in any case.
-  command?.kill(SIGKILL);
-  const ended = await Promise.race([runtime.exited, sleep(runtimeLimitMs, undefined, { ref: false })]);
-  if (ended === undefined) runtime.kill(SIGKILL, { group: true });
+  // A program may have left the container's cgroup, the leader is known in any case. Does nothing once it is reaped.
+  command.kill(SIGKILL);
 }
 
 /**
  * The command's own: its pid is nobody else's while it has not been reaped, and the session's is not while it is in it. It
  * need not lead the session (crun 1.8.1 forks once more to enter the PID namespace).
  */
-function sessionOf(pid: number): Set<number> {
+function sessionOf(pid: number): number | undefined {
   const session = readStat(pid)?.session;
   const own = readStat(ownPid)?.session;
-  return new Set(session === undefined || session <= 1 || session === own ? [] : [session]);
-}
-
-/** The runtime's children that lead, or belong to, another session than its own. */
-function sessionsOf(runtimePid: number): Set<number> {
-  const own = readStat(runtimePid)?.session;
-  const sessions = new Set<number>();
-  if (own === undefined) return sessions;
-  for (const child of childrenOf(runtimePid)) {
-    const session = readStat(child)?.session;
-    if (session !== undefined && session !== own && session > 1) sessions.add(session);
-  }
-  return sessions;
+  return session === undefined || session <= 1 || session === own ? undefined : session;
 }
 
 /** Sends SIGKILL to all that live, and says how many that were. */
-function killSessions({ runtime, command, processes }: KillableExec, sessions: ReadonlySet<number>): number {
+function killSession(session: number, pids: readonly number[]): number {
   let count = 0;
-  // What the runtime is about to start may not have entered the container's cgroup yet.
-  for (const pid of new Set([...processes(), ...(command === undefined ? childrenOf(runtime.pid) : [])])) {
+  for (const pid of pids) {
     const stat = readStat(pid);
-    if (stat === undefined || !sessions.has(stat.session) || stat.state === 'Z' || stat.state === 'X') continue;
+    if (stat?.session !== session || stat.state === 'Z' || stat.state === 'X') continue;
     count++;
     ignoreGone(() => kill(pid, SIGKILL));
   }

@@ -1,4 +1,5 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { readStat } from '../../src/sys/process.ts';
 import { waitFor } from './pods.ts';
 
 export interface Usage {
@@ -16,8 +17,19 @@ export function usageOf(pid: number): Usage {
     const kind = kindOf(`/proc/${pid}/fd/${fd}`);
     if (kind !== undefined) descriptors[kind] = (descriptors[kind] ?? 0) + 1;
   }
-  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).length;
-  return { residentKiB: residentKiB(pid), descriptors, children };
+  return { residentKiB: residentKiB(pid), descriptors, children: childrenOf(pid).length };
+}
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+}
+
+/** Its state (proc_pid_stat(5)) and its command line, of which a zombie has none. */
+function describe(pid: number): string {
+  const stat = readStat(pid);
+  if (stat === undefined) return `${pid} gone`;
+  const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean);
+  return `${pid} ${stat.state} ${words.join(' ') || `(${stat.command})`}`;
 }
 
 export function residentKiB(pid: number): number {
@@ -42,7 +54,13 @@ export async function waitForUsage(pid: number, before: Usage): Promise<Usage> {
       return added(before, now).length === 0 || undefined;
     });
   } catch (error) {
-    throw new Error(`the process has more than it had: ${added(before, now).join(', ')}`, { cause: error });
+    const more = added(before, now).join(', ');
+    throw new Error(
+      `the process has more than it had: ${more}; its children: ${childrenOf(pid).map(describe).join(', ')}`,
+      {
+        cause: error,
+      },
+    );
   }
   return now;
 }
