@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:os';
 import { test } from 'node:test';
 import { formatTimeNs, parseTimeNs } from './clock.ts';
 import { CrioError, hasCode, kindOf, SysError, wrap } from './errors.ts';
@@ -29,11 +30,25 @@ test('SysError names the call, the path and the code', () => {
   assert.ok(hasCode(error, 'ENOENT', 'EBUSY'));
 });
 
-test('a quota that is used up has its name, which libuv does not know', () => {
-  const text = 'Unknown system error -122';
-  const error = Object.assign(new Error(`${text}: ${text}, mkdir '/x'`), { code: text, errno: -122 });
-  assert.ok(hasCode(error, 'EDQUOT'));
-  assert.equal(wrap('make folder', error).message, "make folder: EDQUOT: disk quota exceeded, mkdir '/x'");
+test('errors of disks have their names, which libuv does not know', () => {
+  const cases = [
+    [constants.errno.EDQUOT, 'EDQUOT: disk quota exceeded'],
+    [constants.errno.ESTALE, 'ESTALE: stale file handle'],
+    [constants.errno.EBADMSG, 'EBADMSG: bad message'],
+    [117, 'EUCLEAN: structure needs cleaning'],
+  ] as const;
+  for (const [errno, text] of cases) {
+    // As `uvException` and as `writeSync` of Node make them.
+    const nameless = `Unknown system error -${errno}`;
+    const [asynchronous, synchronous] = [
+      Object.assign(new Error(`${nameless}: ${nameless}, write`), { code: nameless, errno: -errno }),
+      Object.assign(new Error('UNKNOWN: unknown error, write'), { code: 'UNKNOWN', errno: -errno }),
+    ];
+    for (const error of [asynchronous, synchronous]) {
+      assert.ok(hasCode(error, text.split(':')[0] ?? ''));
+      assert.equal(wrap('write file', error).message, `write file: ${text}, write`);
+    }
+  }
 });
 
 test('a file that can be opened and not be read is named', async () => {

@@ -80,7 +80,7 @@ async function commitAgain<T>(
 
 /** Errors of the worker that unpacks come as text. */
 function isDiskError(error: unknown): boolean {
-  return /\b(?:ENOSPC|EDQUOT|EROFS|EIO|EMFILE|ENFILE)\b/.test(messageOf(error));
+  return /\b(?:ENOSPC|EDQUOT|EROFS|EIO|EUCLEAN|EBADMSG|ESTALE|EMFILE|ENFILE)\b/.test(messageOf(error));
 }
 
 /** Those of this pull, and those that the image has already under this or another name. */

@@ -3,7 +3,7 @@ import { longestTimerMs } from '../base/clock.ts';
 import { CrioError, messageOf } from '../base/errors.ts';
 import { boundedTake, collectPipe } from '../sys/pipe-reader.ts';
 import { expectOrphan } from '../sys/reaper.ts';
-import type { ExpectedOrphan, Orphan } from '../sys/reaper.ts';
+import type { ExpectedOrphan } from '../sys/reaper.ts';
 import type { ChildHandle, ExitStatus } from '../sys/spawn.ts';
 import { exitText, globalArgs } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
@@ -111,16 +111,16 @@ interface RunningExec {
 /** The command's exit code; undefined when it did not start. */
 async function waitForEnd(call: Call, exec: RunningExec): Promise<number | undefined> {
   const { runtime, processes, orphan, files, turn, limit, startReading } = exec;
-  let command: Orphan | undefined;
+  let kill = () => endStart(runtime);
   let killing: Promise<void> | undefined;
-  const kill = async () => (command === undefined ? endStart(runtime) : killCommand(command, processes));
   limit.onOver(() => {
     killing = kill().catch((error: unknown) => call.log.error(`kill exec ${runtime.pid}`, error));
   });
   const { code } = await runtime.exited;
   const pid = code === 0 ? files.readPid() : undefined;
   if (pid === undefined) return undefined;
-  command = orphan.claim(pid);
+  const command = orphan.claim(pid);
+  kill = () => killCommand(command, processes);
   // Nothing of these is needed while the command runs.
   files[Symbol.dispose]();
   turn[Symbol.dispose]();

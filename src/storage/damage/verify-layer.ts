@@ -29,6 +29,8 @@ export interface LayerFault {
 }
 
 const chunkSize = 256 * 1024;
+/** A disk that cannot be read any more; file systems say EUCLEAN or EBADMSG when what they read cannot be true. */
+const damagedDisk = ['EIO', 'EUCLEAN', 'EBADMSG', 'ENODATA'];
 const typeMask = 0o170000;
 const typeOf: Readonly<Record<string, number>> = {
   file: 0o100000,
@@ -62,8 +64,7 @@ export async function verifyLayer(
       return { reason: 'its tar-split description is missing', canRun: true };
     if (hasCode(error, 'ENOENT', 'ENOTDIR') && pathOf(error) === layer.diffFolder)
       return { reason: 'its content is missing', canRun: false };
-    // A disk that cannot be read any more.
-    if (hasCode(error, 'EIO', 'EUCLEAN', 'ENODATA')) return { reason: messageOf(error), canRun: false };
+    if (hasCode(error, ...damagedDisk)) return { reason: messageOf(error), canRun: false };
     throw error;
   }
 }
@@ -148,7 +149,8 @@ class TreeCheck {
       }
       return true;
     } catch (error) {
-      throw hasCode(error, 'EIO') ? new ContentError(`"${showName(entry.name)}" cannot be read: EIO`) : error;
+      if (!hasCode(error, ...damagedDisk)) throw error;
+      throw new ContentError(`"${showName(entry.name)}" cannot be read: ${messageOf(error)}`);
     } finally {
       closeSync(fd);
     }
