@@ -80,6 +80,11 @@ function unlinkIfThere(path: string): void {
   }
 }
 
+/** The command's pid; undefined when the runtime did not start it. One that was killed had perhaps come so far. */
+export function startedPid({ code, signal }: ExitStatus, files: ExecFiles): number | undefined {
+  return code === 0 || signal !== undefined ? files.readPid() : undefined;
+}
+
 /** Why a command was not started, from the runtime's log and its own output. */
 export function startError(log: string, output = ''): string | undefined {
   const last = lastError(log);

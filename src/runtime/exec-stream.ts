@@ -11,7 +11,7 @@ import { endOfInputCharacter, setTerminalSize } from '../sys/terminal.ts';
 import { exitText, globalArgs } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
-import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
+import { ExecFiles, exitCodeOf, startError, startedPid } from './exec-files.ts';
 import type { ExecPlace } from './exec-sync.ts';
 import { turnToStart } from './exec-turns.ts';
 import { endStart, killCommand } from './kill-exec.ts';
@@ -54,18 +54,10 @@ export async function execStream(call: Call, place: ExecPlace, options: ExecStre
 }
 
 function endableCommand(processes: () => readonly number[], command: Orphan): Pick<ExecProcess, 'exited' | 'kill'> {
-  let hasEnded = false;
-  const exited = command.exited.then((status) => {
-    hasEnded = true;
-    return exitCodeOf(command.pid, status);
-  });
+  const exited = command.exited.then((status) => exitCodeOf(command.pid, status));
   // Whoever waits hears of it; that nobody waits is no reason to end the daemon.
   exited.catch(() => {});
-  return {
-    exited,
-    // From its end on the pid may be another process's.
-    kill: async () => (hasEnded ? undefined : killCommand(command, processes)),
-  };
+  return { exited, kill: () => killCommand(command, processes) };
 }
 
 function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecFiles): ChildHandle {
@@ -84,11 +76,13 @@ function start(command: RuntimeCommand, options: ExecStreamOptions, files: ExecF
 
 /** The command's pid; also when the call is aborted meanwhile. */
 async function waitForStart(call: Call, runtime: ChildHandle, files: ExecFiles): Promise<number> {
-  const onAbort = () => void endStart(runtime);
+  const onAbort = () => {
+    endStart(runtime, files.pidPath).catch((error: unknown) => call.log.error(`kill exec ${runtime.pid}`, error));
+  };
   call.signal.addEventListener('abort', onAbort, { once: true });
   try {
     const status = await runtime.exited;
-    const pid = status.code === 0 ? files.readPid() : undefined;
+    const pid = startedPid(status, files);
     if (pid !== undefined) return pid;
     call.throwIfAborted();
     throw new CrioError('unknown', startError(files.readLog()) ?? exitText({ ...status, timedOut: false }));

@@ -8,7 +8,7 @@ import type { ChildHandle, ExitStatus } from '../sys/spawn.ts';
 import { exitText, globalArgs } from './command.ts';
 import type { RuntimeCommand } from './command.ts';
 import { withAffinity } from './exec-affinity.ts';
-import { ExecFiles, exitCodeOf, startError } from './exec-files.ts';
+import { ExecFiles, exitCodeOf, startError, startedPid } from './exec-files.ts';
 import { turnToStart } from './exec-turns.ts';
 import { endStart, killCommand } from './kill-exec.ts';
 import type { ExecSyncOptions, ExecSyncResult } from './runtime.ts';
@@ -111,13 +111,12 @@ interface RunningExec {
 /** The command's exit code; undefined when it did not start. */
 async function waitForEnd(call: Call, exec: RunningExec): Promise<number | undefined> {
   const { runtime, processes, orphan, files, turn, limit, startReading } = exec;
-  let kill = () => endStart(runtime);
+  let kill = () => endStart(runtime, files.pidPath);
   let killing: Promise<void> | undefined;
   limit.onOver(() => {
     killing = kill().catch((error: unknown) => call.log.error(`kill exec ${runtime.pid}`, error));
   });
-  const { code } = await runtime.exited;
-  const pid = code === 0 ? files.readPid() : undefined;
+  const pid = startedPid(await runtime.exited, files);
   if (pid === undefined) return undefined;
   const command = orphan.claim(pid);
   kill = () => killCommand(command, processes);
@@ -126,11 +125,9 @@ async function waitForEnd(call: Call, exec: RunningExec): Promise<number | undef
   turn[Symbol.dispose]();
   const reading = setTimeout(startReading, shortCommandMs);
   // The time was over while the runtime was about to end: what it has started meanwhile is still there.
-  let hasEnded = false;
-  void command.exited.then(() => (hasEnded = true));
   if (killing !== undefined) {
     await killing;
-    if (!hasEnded) await kill();
+    await kill();
   }
   const status = await command.exited;
   limit[Symbol.dispose]();

@@ -98,15 +98,20 @@ async function startTime(container: Running): Promise<number> {
   return (performance.now() - begun) / 5;
 }
 
-/** Aborts it after this time, whole and parts of milliseconds, unless it has ended before. A command that started is ended, too. */
-async function giveUpAfter(ms: number, exec: (signal: AbortSignal) => Promise<unknown>): Promise<void> {
+/** Aborts it after this time, to a part of a millisecond. One that has started by then is ended. */
+async function giveUpAfter(
+  ms: number,
+  exec: (signal: AbortSignal) => Promise<ExecProcess | ExecSyncResult>,
+): Promise<void> {
   const abort = new AbortController();
   const end = performance.now() + ms;
   const work = exec(abort.signal);
   while (performance.now() < end) await nextTurn();
   abort.abort();
   const started = await work.catch(() => undefined);
-  if (started instanceof Object && 'kill' in started) await (started as ExecProcess).kill();
+  if (started === undefined || !('kill' in started)) return;
+  await started.kill();
+  started[Symbol.dispose]();
 }
 
 function terminalProcess(args: readonly string[]): NonNullable<Spec['process']> {
@@ -128,15 +133,20 @@ function withWrapper({ stage, id }: Running, script: string): Running {
 test('a runtime that hangs while it starts an exec is ended, with what it has started', async () => {
   await using stage = await createStage('crun');
   const container = await running(stage);
-  const pids = join(stage.folder, 'pids');
-  const hanging = withWrapper(
-    container,
-    `setsid sleep 1001 & echo $! >${pids}\nsleep 1002 & echo $! $$ >>${pids}\nwait`,
-  );
-  const exec = hanging.sync('true', { timeoutMs: 500 });
-  assert.ok((await exec).timedOut);
+  const [pids, fifo] = [join(stage.folder, 'pids'), join(stage.folder, 'fifo')];
+  const script = [
+    `mkfifo ${fifo}`,
+    `sleep 1001 & echo $! $$ >${pids}`,
+    `setsid sleep 1002 & echo $! >>${pids}`,
+    // An orphan in a session of its own, as crun's command is one before it has a pid file.
+    `(setsid sh -c 'read line <>${fifo}' - "$@" & echo $! >>${pids})`,
+    'wait',
+  ];
+  const result = await withWrapper(container, script.join('\n')).sync('true', { timeoutMs: 500 });
+  assert.ok(result.timedOut);
   const started = readFileSync(pids, 'utf8').split(/\s/).filter(Boolean).map(Number);
-  assert.equal(started.length, 3);
+  assert.equal(started.length, 4);
+  assert.ok(started.every((pid) => readStat(pid) !== undefined));
   await until(() => started.every((pid) => readStat(pid) === undefined));
 });
 

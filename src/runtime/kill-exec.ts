@@ -18,34 +18,49 @@ const startLimitMs = 10_000;
  * Waits for the end of a runtime whose exec nobody wants any more. It may not be killed on the way: the command is an orphan
  * before its pid is written (crun 1.8.1 enters the PID namespace by a second fork, and the process between ends), so nobody
  * would know it. The runtime ends in milliseconds, with the pid, or without a command. One that hangs is killed after 10 s,
- * with its children.
+ * with what it has started. `pidPath`: the pid file's, which no other runtime has among its arguments.
  */
-export async function endStart(runtime: ChildHandle): Promise<void> {
-  const timer = setTimeout(() => {
-    const children = childrenOf(runtime.pid);
-    runtime.kill(SIGKILL, { group: true });
-    for (const pid of children) ignoreGone(() => kill(pid, SIGKILL));
-  }, startLimitMs);
-  await runtime.exited;
+export async function endStart(runtime: ChildHandle, pidPath: string): Promise<void> {
+  const { promise: isOver, resolve } = Promise.withResolvers<'over'>();
+  const timer = setTimeout(resolve, startLimitMs, 'over');
+  const first = await Promise.race([runtime.exited, isOver]);
   clearTimeout(timer);
+  if (first !== 'over') return;
+  let started: readonly number[] = [];
+  try {
+    started = [...childrenOf(runtime.pid), ...childrenOf(ownPid).filter((pid) => hasArgument(pid, pidPath))];
+  } finally {
+    runtime.kill(SIGKILL, { group: true });
+  }
+  for (const pid of started) ignoreGone(() => kill(pid, SIGKILL));
+}
+
+/** Until it becomes the command, what the runtime has forked has the runtime's arguments. */
+function hasArgument(pid: number, argument: string): boolean {
+  const text = ignoreGone(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8')) ?? '';
+  return text.split('\0').includes(argument);
 }
 
 /**
  * Kills every process of a command: those of its container, `processes`, in the session that the runtime made for it. A
- * session survives the death of its leader, and nothing outside the exec can be in it.
- * Must not be called once the command has been reaped: its pid may be another's.
+ * session survives the death of its leader, and nothing outside the exec can be in it. Once the command has been reaped, its
+ * pid may be another's, and nothing happens.
  */
 export async function killCommand(
-  command: Pick<Orphan, 'pid' | 'kill'>,
+  command: Pick<Orphan, 'pid' | 'hasEnded' | 'kill'>,
   processes: () => readonly number[],
 ): Promise<void> {
-  const session = sessionOf(command.pid);
-  for (let round = 0; session !== undefined && round < maxRounds; round++) {
-    if (killSession(session, processes()) === 0) break;
-    await sleep(pauseMs);
+  if (command.hasEnded) return;
+  try {
+    const session = sessionOf(command.pid);
+    for (let round = 0; session !== undefined && round < maxRounds; round++) {
+      if (killSession(session, processes()) === 0) break;
+      await sleep(pauseMs);
+    }
+  } finally {
+    // A program may have left the container's cgroup, the leader is known in any case.
+    command.kill(SIGKILL);
   }
-  // A program may have left the container's cgroup, the leader is known in any case. Does nothing once it is reaped.
-  command.kill(SIGKILL);
 }
 
 /**

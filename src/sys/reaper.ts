@@ -43,7 +43,7 @@ export function startReaper(): Disposable {
 /** Ends of orphans, for everyone who is about to learn the pid of one. */
 const expectations = new Set<Map<number, ExitStatus>>();
 
-export type Orphan = Pick<ChildHandle, 'pid' | 'exited' | 'kill'>;
+export type Orphan = Pick<ChildHandle, 'pid' | 'exited' | 'hasEnded' | 'kill'>;
 
 /** An orphan that is to come, whose exit status somebody wants. */
 export interface ExpectedOrphan extends Disposable {
@@ -62,7 +62,7 @@ export function expectOrphan(): ExpectedOrphan {
     claim(pid) {
       const status = ends.get(pid);
       expectations.delete(ends);
-      return status === undefined ? adopt(pid) : { pid, exited: Promise.resolve(status), kill() {} };
+      return status === undefined ? adopt(pid) : { pid, exited: Promise.resolve(status), hasEnded: true, kill() {} };
     },
     [Symbol.dispose]: () => void expectations.delete(ends),
   };

@@ -101,6 +101,8 @@ export interface ChildHandle {
   readonly pid: number;
   /** Resolves when the process has ended and is reaped; never rejects. Open pipes do not matter. */
   readonly exited: Promise<ExitStatus>;
+  /** It is reaped: its pid may be another's. */
+  readonly hasEnded: boolean;
   /** The parent's ends of pipes as streams, made at the first look. */
   readonly stdin: Writable | undefined;
   readonly stdout: Readable | undefined;
@@ -268,6 +270,10 @@ class Child implements ChildHandle {
     this.exited = promise;
     this.#resolve = resolve;
     children.set(pid, this);
+  }
+
+  get hasEnded(): boolean {
+    return this.#ended;
   }
 
   /** Reaps when the process of `pidfd`, which is owned from now on, has ended. */

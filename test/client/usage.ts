@@ -28,8 +28,15 @@ function childrenOf(pid: number): number[] {
 function describe(pid: number): string {
   const stat = readStat(pid);
   if (stat === undefined) return `${pid} gone`;
-  const words = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').filter(Boolean);
-  return `${pid} ${stat.state} ${words.join(' ') || `(${stat.command})`}`;
+  return `${pid} ${stat.state} ${commandLine(pid) || `(${stat.command})`}`;
+}
+
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+  } catch {
+    return 'gone';
+  }
 }
 
 export function residentKiB(pid: number): number {
